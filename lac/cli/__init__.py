@@ -1,0 +1,1 @@
+"""The `lac` command, one file per subcommand."""

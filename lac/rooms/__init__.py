@@ -1,0 +1,1 @@
+"""The room of a broadcast: presence, chat, reactions, hands and moderation."""

@@ -1,0 +1,301 @@
+"""The messages of `/ws`, both ways, as typed values. JSON is camelCase; times are RFC 3339 UTC; media time is seconds
+since the program of the show began.
+
+A command comes in `{"event": name, "data": {...}, "ack": n?}`; a server event goes out as
+`{"event": name, "data": {...}}`.
+Unknown fields are refused in commands, so that a misspelt one is an error and not a silence.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from lac.broadcasts.model import Role
+
+CHAT_TEXT_MAX = 2_000
+NAME_MAX = 64
+NOTE_MAX = 200
+REASON_MAX = 300
+EMOJI_MAX_BYTES = 64
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=CHAT_TEXT_MAX)]
+UserId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class Command(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Base of what clients send."""
+
+
+class Join(Command, frozen=True):
+    broadcast_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+    name: Annotated[str, msgspec.Meta(max_length=NAME_MAX)] | None = None
+
+
+class Leave(Command, frozen=True):
+    pass
+
+
+class ChatMessage(Command, frozen=True):
+    text: Text
+
+
+class Reaction(Command, frozen=True):
+    emoji: Annotated[str, msgspec.Meta(min_length=1, max_length=16)]
+
+
+class RaiseHand(Command, frozen=True):
+    note: Annotated[str, msgspec.Meta(max_length=NOTE_MAX)] | None = None
+
+
+class LowerHand(Command, frozen=True):
+    """Without `user_id` one's own hand; with it, somebody else's (moderators)."""
+
+    user_id: UserId | None = None
+
+
+class Mute(Command, frozen=True):
+    user_id: UserId
+
+
+class Unmute(Command, frozen=True):
+    user_id: UserId
+
+
+class Remove(Command, frozen=True):
+    """Close the person's sockets and media now; `ban` also keeps them out of this broadcast."""
+
+    user_id: UserId
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_MAX)] | None = None
+    ban: bool = False
+
+
+class ListMembers(Command, frozen=True):
+    """Everyone in the room, page by page; answered in the ack as `{items, nextCursor}`."""
+
+    cursor: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+
+
+#: Event name on the wire -> command type.
+COMMANDS: dict[str, type[Command]] = {
+    "join": Join,
+    "leave": Leave,
+    "chatMessage": ChatMessage,
+    "reaction": Reaction,
+    "raiseHand": RaiseHand,
+    "lowerHand": LowerHand,
+    "mute": Mute,
+    "unmute": Unmute,
+    "remove": Remove,
+    "listMembers": ListMembers,
+}
+
+
+class Value(msgspec.Struct, frozen=True, rename="camel"):
+    """Base of what the server sends inside events."""
+
+
+class Person(Value, frozen=True):
+    id: str
+    display_name: str
+    role: Role
+    anonymous: bool = False
+    muted: bool = False
+    #: This person's audio is reaching the program.
+    speaking: bool = False
+
+
+class Hand(Value, frozen=True):
+    user_id: str
+    display_name: str
+    note: str | None
+    raised_at: datetime
+
+
+class Chat(Value, frozen=True):
+    id: str
+    user: Person
+    text: str
+    media_time: float
+    at: datetime
+
+
+class ProducerInfo(Value, frozen=True):
+    id: str
+    user_id: str
+
+
+class You(Value, frozen=True):
+    id: str
+    display_name: str
+    role: Role
+    anonymous: bool
+    #: For guests: the token to present (as Bearer) on the media calls of this broadcast.
+    token: str | None = None
+
+
+class MemberPage(Value, frozen=True):
+    """The ack data of `listMembers`."""
+
+    items: list[Person]
+    next_cursor: str | None
+
+
+class Event(msgspec.Struct, frozen=True, rename="camel"):
+    """Base of what the server sends; `EVENT_NAMES` has the names on the wire."""
+
+
+class Joined(Event, frozen=True):
+    you: You
+    #: The broadcast as `GET /api/broadcasts/:id` shows it.
+    broadcast: dict[str, object]
+    role: Role
+    #: In a large room hosts, speakers and moderators only; `memberCount` counts everyone.
+    members: list[Person]
+    member_count: int
+    listener_count: int
+    hands: list[Hand]
+    producers: list[ProducerInfo]
+    recent_messages: list[Chat]
+    media_time: float
+    host_away: bool
+    #: False once more than LARGE_ROOM people are in: joins and leaves of listeners are then not announced one by one.
+    announces_everyone: bool
+
+
+class UserJoined(Event, frozen=True):
+    user: Person
+
+
+class UserLeft(Event, frozen=True):
+    user_id: str
+
+
+class ChatMessageSent(Event, frozen=True):
+    id: str
+    user: Person
+    text: str
+    media_time: float
+    at: datetime
+
+
+class Reactions(Event, frozen=True):
+    """Counts since the last such event, merged over 250 ms."""
+
+    counts: dict[str, int]
+    media_time: float
+
+
+class HandRaised(Event, frozen=True):
+    user_id: str
+    display_name: str
+    note: str | None
+    raised_at: datetime
+    #: 1 is the next in the queue.
+    position: int
+
+
+class HandLowered(Event, frozen=True):
+    user_id: str
+
+
+class Muted(Event, frozen=True):
+    user_id: str
+
+
+class Unmuted(Event, frozen=True):
+    user_id: str
+
+
+class Removed(Event, frozen=True):
+    reason: str | None
+
+
+class ListenerCount(Event, frozen=True):
+    count: int
+
+
+class SpeakersChanged(Event, frozen=True):
+    """Whose audio is reaching the program now."""
+
+    producers: list[ProducerInfo]
+
+
+class BroadcastStarted(Event, frozen=True):
+    started_at: datetime
+
+
+class BroadcastEnded(Event, frozen=True):
+    ended_at: datetime
+    reason: str
+
+
+class HostAway(Event, frozen=True):
+    """The show ends at `until` unless the host comes back."""
+
+    until: datetime
+
+
+class HostBack(Event, frozen=True):
+    pass
+
+
+class Reconnect(Event, frozen=True):
+    after_ms: int
+
+
+class Stats(Event, frozen=True):
+    """To hosts and moderators, every five seconds. Ratios are 0 to 1; None where nobody reports."""
+
+    listeners: int
+    sockets: int
+    packets_in: int
+    packets_lost_in: int
+    worst_loss: float | None
+    weak_listeners: int
+    round_trip_ms: float | None
+
+
+EVENT_NAMES: dict[type[Event], str] = {
+    Joined: "joined",
+    UserJoined: "userJoined",
+    UserLeft: "userLeft",
+    ChatMessageSent: "chatMessage",
+    Reactions: "reaction",
+    HandRaised: "handRaised",
+    HandLowered: "handLowered",
+    Muted: "muted",
+    Unmuted: "unmuted",
+    Removed: "removed",
+    ListenerCount: "listenerCount",
+    SpeakersChanged: "activeSpeakers",
+    BroadcastStarted: "broadcastStarted",
+    BroadcastEnded: "broadcastEnded",
+    HostAway: "hostAway",
+    HostBack: "hostBack",
+    Reconnect: "reconnect",
+    Stats: "stats",
+}
+
+
+class CloseCode:
+    """WebSocket close codes of `/ws`."""
+
+    LEFT = 1000
+    SHUTTING_DOWN = 1001
+    POLICY = 1008
+    TOO_LARGE = 1009
+    INTERNAL_ERROR = 1011
+    TOO_SLOW = 1013
+    NOT_SIGNED_IN = 4401
+    REMOVED = 4403
+    NO_SUCH_BROADCAST = 4404
+    TOO_MANY_MESSAGES = 4429
+
+
+def encode_event(event: Event) -> bytes:
+    """The text frame's payload, built once and shared by everyone who gets it."""
+    return msgspec.json.encode({"event": EVENT_NAMES[type(event)], "data": event})

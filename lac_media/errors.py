@@ -1,0 +1,29 @@
+"""What can go wrong in the media plane, by whose fault it is."""
+
+
+class MediaError(Exception):
+    """Base of everything `lac_media` raises on purpose."""
+
+
+class ParseError(MediaError, ValueError):
+    """Bytes or text from outside do not have the form they claim. The message says where and why."""
+
+
+class RemoteProtocolError(MediaError):
+    """The remote peer broke the protocol: count it, drop the packet, perhaps the peer."""
+
+
+class LocalProtocolError(MediaError):
+    """We were asked for something impossible in the present state: our bug, or the caller's."""
+
+
+class SessionClosedError(MediaError):
+    """The session has ended; nothing more can be asked of it."""
+
+
+class UnsupportedMediaError(MediaError):
+    """The peer offers nothing that we can take: no Opus, no common SRTP profile, an unusable fingerprint."""
+
+
+class EngineStartError(MediaError):
+    """The media socket could not be opened. The message names the address and what to change."""

@@ -1,0 +1,1 @@
+"""The one UDP socket and the loops that drive the protocol cores."""

@@ -1,0 +1,96 @@
+"""Values that signalling and the media plane exchange. Immutable; no behaviour beyond validation.
+
+They follow the vocabulary of ORTC/mediasoup, because the mediasoup-client library is one of our clients; SDP is
+translated to and from them in `proto/sdp.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+OPUS_CLOCK_RATE_HZ = 48_000
+#: Payload type and header extension ids that we prefer when the remote side leaves the choice to us.
+OPUS_PAYLOAD_TYPE = 100
+MID_EXTENSION_ID = 1
+AUDIO_LEVEL_EXTENSION_ID = 10
+MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
+AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+
+
+class Direction(StrEnum):
+    """Seen from the client, as in mediasoup: `SEND` publishes to us, `RECV` listens to us."""
+
+    SEND = "send"
+    RECV = "recv"
+
+
+class DtlsRole(StrEnum):
+    AUTO = "auto"
+    CLIENT = "client"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class IceParameters:
+    """RFC 8839 section 5.4: ufrag of 4 to 256 and password of 22 to 256 ice-chars."""
+
+    username_fragment: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class IceCandidate:
+    """One host candidate of ours. `priority` as in RFC 8445 section 5.1.2."""
+
+    foundation: str
+    priority: int
+    ip: str
+    port: int
+    protocol: str = "udp"
+    type: str = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A certificate's hash (RFC 8122): `algorithm` such as "sha-256", `value` as upper-case hex with colons."""
+
+    algorithm: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class DtlsParameters:
+    """`role` is the role of whoever sends these parameters."""
+
+    role: DtlsRole
+    fingerprints: tuple[Fingerprint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerParameters:
+    """How a publisher sends its Opus stream.
+
+    `ssrc` may be unknown (SDP without `a=ssrc`): the first SSRC seen with `payload_type` is then taken.
+    """
+
+    payload_type: int
+    ssrc: int | None = None
+    mid: str | None = None
+    mid_extension_id: int | None = None
+    audio_level_extension_id: int | None = None
+    channels: int = 2
+    #: The publisher understands generic NACK (RFC 4585) and can retransmit.
+    nack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerParameters:
+    """How a listener wants the program: its payload type and header extension ids. Listeners with equal parameters
+    receive byte-identical plaintext packets."""
+
+    payload_type: int = OPUS_PAYLOAD_TYPE
+    audio_level_extension_id: int | None = AUDIO_LEVEL_EXTENSION_ID
+    #: The `mid` extension, only where the listener's SDP needs it to bind the stream.
+    mid_extension_id: int | None = None
+    mid: str | None = None

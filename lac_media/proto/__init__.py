@@ -1,0 +1,1 @@
+"""Sans-IO protocol cores: bytes, addresses and `now` in; datagrams, events and deadlines out."""

@@ -1,0 +1,1 @@
+"""Media rooms: sessions of speakers and listeners around one program."""

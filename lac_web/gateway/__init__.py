@@ -1,0 +1,1 @@
+"""The `/ws` WebSocket: sans-IO frames and the Trio shell of one connection."""
