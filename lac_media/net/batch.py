@@ -45,9 +45,9 @@ def _load_sendmmsg() -> Any:
         return None
     try:
         library: Any = _ffi.dlopen(None)
-        return library.sendmmsg
-    except (OSError, AttributeError):
+    except OSError:
         return None
+    return getattr(library, "sendmmsg", None)
 
 
 _sendmmsg: Any = _load_sendmmsg()
