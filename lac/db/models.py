@@ -241,6 +241,7 @@ class ChatMessage(Base):
     user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
     display_name: Mapped[str] = mapped_column(sa.String(64))
     role: Mapped[Role] = mapped_column(_enum(Role, "role"))
+    anonymous: Mapped[bool]
     text: Mapped[str] = mapped_column(sa.Text)
     media_time: Mapped[float]
     at: Mapped[datetime]

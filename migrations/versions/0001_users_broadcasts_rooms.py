@@ -140,6 +140,7 @@ def upgrade() -> None:
             _one_of("role", "admin", "host", "cohost", "moderator", "speaker", "listener"),
             nullable=False,
         ),
+        sa.Column("anonymous", sa.Boolean(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("media_time", sa.Double(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
