@@ -113,7 +113,7 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         host=host,
         port=read("port", "LAC_PORT", _port, 8000),
         public_url=read("public_url", "LAC_PUBLIC_URL", _public_url, None),
-        database_url=read("database_url", "DATABASE_URL", _database_url, None) or _database_url_from_parts(env),
+        database_url=_database_url_from_parts(env) or read("database_url", "DATABASE_URL", _database_url, None),
         media_listen_ip=listen_ip,
         media_announced_ips=announced or _own_addresses(listen_ip),
         media_port=media_port,

@@ -41,6 +41,8 @@ class Database:
         self._writer = orm.sessionmaker(writer, expire_on_commit=False)
         self._reader = orm.sessionmaker(reader, expire_on_commit=False)
         self._limiter = trio.CapacityLimiter(threads)
+        #: How many calls run at a time; the others wait.
+        self.threads = threads
 
     async def run(self, fn: Callable[[orm.Session], T]) -> T:
         """Commit what `fn` did, or nothing if it raised. On SQLite it is the only writer while it runs.
