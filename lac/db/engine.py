@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -141,12 +141,30 @@ def _threads(engine: sa.Engine) -> int:
     return SQLITE_THREADS if engine.dialect.name == "sqlite" else POSTGRES_THREADS
 
 
-def _make_ready(engine: sa.Engine) -> None:
+def migrate_database(settings: Settings) -> str:
+    """Bring either kind of database up to date. Blocking. Returns the revision; raises `ConfigError`."""
+    writer, reader = create_engines(settings)
     try:
+        with _as_config_error(writer):
+            migrate.upgrade(writer)
+        return migrate.head_revision()
+    finally:
+        writer.dispose()
+        reader.dispose()
+
+
+def _make_ready(engine: sa.Engine) -> None:
+    with _as_config_error(engine):
         if engine.dialect.name == "sqlite":
             migrate.upgrade(engine)
         else:
             migrate.require_current(engine)
+
+
+@contextmanager
+def _as_config_error(engine: sa.Engine) -> Generator[None, None, None]:
+    try:
+        yield
     except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
         raise ConfigError(f"{describe(engine.url)} cannot be used: {_first_line(error)}") from None
 
