@@ -1,0 +1,278 @@
+"""Accounts and who is asking: what the API and the command line call."""
+
+from __future__ import annotations
+
+from sqlalchemy import orm
+
+from lac.auth import store
+from lac.auth.credentials import PASSWORD_MAX, check_display_name, check_password, normalise_email
+from lac.auth.model import SignedIn, User
+from lac.auth.passwords import PasswordHasher
+from lac.auth.tokens import (
+    ACCESS_LIFETIME,
+    SETUP_LIFETIME,
+    AccessClaims,
+    GuestClaims,
+    decode_token_untrusted,
+    encode_access,
+    encode_guest,
+    hash_opaque_token,
+    new_opaque_token,
+)
+from lac.clock import Clock, utc_now
+from lac.config import Settings
+from lac.db.engine import Database
+from lac.errors import FieldError, ForbiddenError, InvalidInputError, NotFoundError, NotSignedInError
+from lac.identity import Identity, IdentityKind
+
+__all__ = ["AuthService", "SignedIn", "User"]
+
+
+class AuthService:
+    def __init__(
+        self, db: Database, settings: Settings, *, hasher: PasswordHasher | None = None, clock: Clock = utc_now
+    ) -> None:
+        self._db = db
+        self._settings = settings
+        self._hasher = hasher or PasswordHasher()
+        self._clock = clock
+
+    async def register(self, email: str, password: str, display_name: str) -> SignedIn:
+        """A new account, signed in. Raises `ForbiddenError` (registration_closed), `InvalidInputError`, `ConflictError`
+        (email_taken).
+        """
+        if not self._settings.open_registration:
+            raise ForbiddenError(
+                "New accounts are made by the administrator of this server.", code="registration_closed"
+            )
+        email, password, display_name = _check_account(email, password, display_name)
+        password_hash = await self._hasher.hash(password)
+
+        def add(session: orm.Session) -> SignedIn:
+            user = store.add_user(
+                session,
+                email=email,
+                password_hash=password_hash,
+                display_name=display_name,
+                is_admin=False,
+                at=self._clock(),
+            )
+            return self._sign_in(session, user)
+
+        return await self._db.run(add)
+
+    async def login(self, email: str, password: str) -> SignedIn:
+        """Raises `NotSignedInError` (invalid_credentials), without telling which of the two is wrong."""
+        credentials = await self._find_credentials(email)
+        password_hash = None if credentials is None else credentials.password_hash
+        try:
+            password = check_password(password[: PASSWORD_MAX + 1])
+        except InvalidInputError:
+            password_hash = None  # no account has such a password
+            password = ""
+        matches = await self._hasher.verify(password, password_hash)
+        if not matches or credentials is None or password_hash is None:
+            raise _invalid_credentials()
+        user, old_hash = credentials.user, password_hash
+        new_hash = await self._hasher.hash(password) if self._hasher.needs_rehash(old_hash) else old_hash
+
+        def sign_in(session: orm.Session) -> SignedIn:
+            # Also a check that the password was not changed while we compared it.
+            if not store.replace_password_hash(session, user.id, old=old_hash, new=new_hash):
+                raise _invalid_credentials()
+            return self._sign_in(session, user)
+
+        return await self._db.run(sign_in)
+
+    async def refresh(self, refresh_token: str) -> SignedIn:
+        """Swap a refresh token for new tokens, once. Raises `NotSignedInError` (token_invalid, token_expired, or
+        refresh_reused: then every token since that sign-in is void, because two parties hold the same one).
+        """
+        successor = new_opaque_token()
+        old_hash, new_hash = self._hash(refresh_token), self._hash(successor)
+        outcome, user = await self._db.run(
+            lambda session: store.rotate_refresh_token(session, old_hash, new_hash, at=self._clock())
+        )
+        if outcome is store.RefreshOutcome.REUSED:
+            raise NotSignedInError("This refresh token was used before. Sign in again.", code="refresh_reused")
+        if outcome is store.RefreshOutcome.EXPIRED:
+            raise NotSignedInError("Your sign-in has expired. Sign in again.", code="token_expired")
+        if user is None:
+            raise NotSignedInError("This refresh token is not valid. Sign in again.", code="token_invalid")
+        return self._signed_in(user, successor)
+
+    async def logout(self, refresh_token: str) -> None:
+        """End the sign-in that this token belongs to. An unknown token is no error: there is nothing to end."""
+        token_hash = self._hash(refresh_token)
+
+        def revoke(session: orm.Session) -> None:
+            family_id = store.find_family(session, token_hash)
+            if family_id is not None:
+                store.revoke_family(session, family_id, self._clock())
+
+        await self._db.run(revoke)
+
+    async def identify(self, bearer: str) -> Identity:
+        """Who presents this access or guest token. Raises `NotSignedInError` (token_expired, token_invalid)."""
+        claims = decode_token_untrusted(bearer, key=self._settings.jwt_secret, now=self._clock())
+        if isinstance(claims, GuestClaims):
+            return Identity(IdentityKind.GUEST, claims.guest_id, claims.display_name, broadcast_id=claims.broadcast_id)
+        user_id = claims.user_id
+        user = await self._db.read(lambda session: store.find_user(session, user_id))
+        if user is None:
+            raise NotSignedInError("This account does not exist any more.", code="token_invalid")
+        return Identity(IdentityKind.USER, user.id, user.display_name, is_admin=user.is_admin)
+
+    async def get_user(self, user_id: str) -> User:
+        user = await self._db.read(lambda session: store.find_user(session, user_id))
+        if user is None:
+            raise NotFoundError("There is no such user.")
+        return user
+
+    async def update_me(self, identity: Identity, *, display_name: str) -> User:
+        if identity.kind is not IdentityKind.USER:
+            raise ForbiddenError("Only an account can be changed. Sign in first.")
+        name = check_display_name(display_name)
+        user = await self._db.run(lambda session: store.set_display_name(session, identity.id, name, self._clock()))
+        if user is None:
+            raise NotFoundError("There is no such user.")
+        return user
+
+    def issue_guest(self, broadcast_id: str, guest_id: str, display_name: str) -> str:
+        """A token for somebody without an account, good in one broadcast for 12 hours."""
+        claims = GuestClaims(guest_id, broadcast_id, display_name)
+        return encode_guest(claims, key=self._settings.jwt_secret, now=self._clock())
+
+    async def issue_setup_link(self, base_url: str | None = None) -> str | None:
+        """A single-use link that creates the first admin; earlier ones stop working. None once there is an admin.
+
+        `base_url` is where the server turned out to listen; LAC_PUBLIC_URL goes before it.
+        """
+        token = new_opaque_token()
+        token_hash = self._hash(token)
+        now = self._clock()
+
+        def issue(session: orm.Session) -> bool:
+            if store.has_admin(session):
+                return False
+            store.replace_setup_token(session, token_hash, at=now, expires_at=now + SETUP_LIFETIME)
+            return True
+
+        if not await self._db.run(issue):
+            return None
+        base = self._settings.public_url or base_url or _local_url(self._settings)
+        # After the # nothing reaches a server's or a proxy's log.
+        return f"{base.rstrip('/')}/setup#token={token}"
+
+    async def create_admin_with_setup_token(self, token: str, email: str, password: str, display_name: str) -> SignedIn:
+        """The first admin, signed in. Raises `ForbiddenError` (setup_token_invalid) and what `register` raises; the
+        token is used up only by success.
+        """
+        email, password, display_name = _check_account(email, password, display_name)
+        token_hash = self._hash(token)
+        if not await self._db.read(lambda session: store.setup_token_is_valid(session, token_hash, self._clock())):
+            raise _invalid_setup_token()
+        password_hash = await self._hasher.hash(password)
+
+        def create(session: orm.Session) -> SignedIn:
+            now = self._clock()
+            if not store.use_setup_token(session, token_hash, now) or store.has_admin(session):
+                raise _invalid_setup_token()
+            user = store.add_user(
+                session,
+                email=email,
+                password_hash=password_hash,
+                display_name=display_name,
+                is_admin=True,
+                at=now,
+            )
+            return self._sign_in(session, user)
+
+        return await self._db.run(create)
+
+    async def create_user(self, email: str, password: str, display_name: str, *, is_admin: bool) -> User:
+        """For the operator, at the command line: asks nobody's permission."""
+        email, password, display_name = _check_account(email, password, display_name)
+        password_hash = await self._hasher.hash(password)
+
+        def create(session: orm.Session) -> User:
+            if is_admin:
+                store.delete_setup_tokens(session)
+            return store.add_user(
+                session,
+                email=email,
+                password_hash=password_hash,
+                display_name=display_name,
+                is_admin=is_admin,
+                at=self._clock(),
+            )
+
+        return await self._db.run(create)
+
+    async def reset_password(self, email: str, password: str) -> User:
+        """For the operator, at the command line. Ends every sign-in of that person."""
+        email, password = normalise_email(email), check_password(password)
+        password_hash = await self._hasher.hash(password)
+
+        def reset(session: orm.Session) -> User:
+            credentials = store.find_credentials(session, email)
+            if credentials is None:
+                raise NotFoundError(f"There is no account with the address {email}.")
+            store.replace_password_hash(session, credentials.user.id, old=None, new=password_hash)
+            store.revoke_all(session, credentials.user.id, self._clock())
+            return credentials.user
+
+        return await self._db.run(reset)
+
+    async def _find_credentials(self, email: str) -> store.Credentials | None:
+        try:
+            address = normalise_email(email)
+        except InvalidInputError:
+            return None
+        return await self._db.read(lambda session: store.find_credentials(session, address))
+
+    def _sign_in(self, session: orm.Session, user: User) -> SignedIn:
+        """Begin a family of refresh tokens."""
+        refresh_token = new_opaque_token()
+        store.add_refresh_token(session, user.id, self._hash(refresh_token), family_id=None, at=self._clock())
+        return self._signed_in(user, refresh_token)
+
+    def _signed_in(self, user: User, refresh_token: str) -> SignedIn:
+        access_token = encode_access(AccessClaims(user.id), key=self._settings.jwt_secret, now=self._clock())
+        return SignedIn(user, access_token, refresh_token, int(ACCESS_LIFETIME.total_seconds()))
+
+    def _hash(self, token: str) -> str:
+        return hash_opaque_token(token, key=self._settings.jwt_refresh_secret)
+
+
+def _check_account(email: str, password: str, display_name: str) -> tuple[str, str, str]:
+    """All three checked; the error names every field that is wrong."""
+    checked: list[str] = []
+    errors: list[FieldError] = []
+    for check, value in ((normalise_email, email), (check_password, password), (check_display_name, display_name)):
+        try:
+            checked.append(check(value))
+        except InvalidInputError as error:
+            errors.extend(error.errors)
+    if errors:
+        raise InvalidInputError("; ".join(f"{error.field} {error.message}" for error in errors) + ".", *errors)
+    email, password, display_name = checked
+    return email, password, display_name
+
+
+def _local_url(settings: Settings) -> str:
+    host = settings.host
+    if host in ("0.0.0.0", "::"):  # noqa: S104  nothing is bound here
+        host = "localhost"
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _invalid_credentials() -> NotSignedInError:
+    return NotSignedInError("The e-mail address or the password is wrong.", code="invalid_credentials")
+
+
+def _invalid_setup_token() -> ForbiddenError:
+    return ForbiddenError(
+        "This setup link has been used or has expired. Restart the server to get a new one.",
+        code="setup_token_invalid",
+    )

@@ -1,0 +1,105 @@
+"""The tokens that clients carry. Pure: keys and the time come in as arguments.
+
+Access and guest tokens are JWTs (RFC 7519) signed with HS256; `typ` keeps one from being used as the other. Refresh and
+setup tokens are random; the database keeps only their HMAC, so that a copy of it opens nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import jwt
+
+from lac.errors import NotSignedInError
+
+ACCESS_LIFETIME = timedelta(minutes=15)
+GUEST_LIFETIME = timedelta(hours=12)
+REFRESH_LIFETIME = timedelta(days=30)
+SETUP_LIFETIME = timedelta(hours=24)
+TOKEN_MAX = 4096
+
+_ALGORITHM = "HS256"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessClaims:
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestClaims:
+    guest_id: str
+    broadcast_id: str
+    display_name: str
+
+
+def encode_access(claims: AccessClaims, *, key: str, now: datetime) -> str:
+    return _encode({"typ": "access", "sub": claims.user_id}, ACCESS_LIFETIME, key, now)
+
+
+def encode_guest(claims: GuestClaims, *, key: str, now: datetime) -> str:
+    payload = {
+        "typ": "guest",
+        "sub": claims.guest_id,
+        "broadcast": claims.broadcast_id,
+        "name": claims.display_name,
+    }
+    return _encode(payload, GUEST_LIFETIME, key, now)
+
+
+def decode_token_untrusted(token: str, *, key: str, now: datetime) -> AccessClaims | GuestClaims:
+    """The claims of a token of ours. Raises `NotSignedInError` with `token_expired` or `token_invalid`."""
+    if len(token) > TOKEN_MAX:
+        raise _invalid()
+    try:
+        payload = jwt.decode(
+            token,
+            key,
+            algorithms=[_ALGORITHM],
+            # The times are compared below, with the caller's clock.
+            options={"require": ["typ", "sub", "exp"], "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+        )
+    except (jwt.InvalidTokenError, ValueError):  # ValueError: text that is not ASCII
+        raise _invalid() from None
+    expires_at = payload["exp"]
+    if not isinstance(expires_at, int) or isinstance(expires_at, bool):
+        raise _invalid()
+    if now.timestamp() >= expires_at:
+        raise NotSignedInError("Your sign-in has expired. Refresh it or sign in again.", code="token_expired")
+    match payload:
+        case {"typ": "access", "sub": str(user_id)}:
+            return AccessClaims(user_id)
+        case {"typ": "guest", "sub": str(guest_id), "broadcast": str(broadcast_id), "name": str(name)}:
+            return GuestClaims(guest_id, broadcast_id, name)
+        case _:
+            raise _invalid()
+
+
+def new_opaque_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def hash_opaque_token(token: str, *, key: str) -> str:
+    """64 hex digits: what the database keeps of a refresh or setup token."""
+    return keyed_digest("opaque-token", token, key=key).hex()
+
+
+def keyed_digest(purpose: str, *parts: str, key: str) -> bytes:
+    """HMAC-SHA256 over `parts`. Digests for different purposes, and the signatures of JWTs, never coincide."""
+    # NUL separates: neither our ids nor the base64 text that a JWT signs can contain it.
+    message = "\0".join((f"liveaudiocast {purpose}", *parts))
+    return hmac.digest(key.encode(), message.encode("utf-8", "surrogatepass"), hashlib.sha256)
+
+
+def _encode(payload: dict[str, str], lifetime: timedelta, key: str, now: datetime) -> str:
+    issued_at = int(now.astimezone(UTC).timestamp())
+    times = {"iat": issued_at, "exp": issued_at + int(lifetime.total_seconds())}
+    return jwt.encode({**payload, **times}, key, algorithm=_ALGORITHM)
+
+
+def _invalid() -> NotSignedInError:
+    return NotSignedInError("This token is not valid here. Sign in again.", code="token_invalid")

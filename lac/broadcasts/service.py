@@ -1,0 +1,303 @@
+"""Broadcasts: create, find, change, list, and who has which part in them. What is on air is `lac.broadcasts.live`'s."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import orm
+
+from lac.auth.tokens import keyed_digest
+from lac.broadcasts import policy, store
+from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role, Visibility
+from lac.clock import Clock, utc_now
+from lac.config import Settings
+from lac.db.engine import Database
+from lac.errors import ConflictError, FieldError, ForbiddenError, InvalidInputError, NotFoundError, NotSignedInError
+from lac.identity import Identity, IdentityKind
+from lac.ids import new_id
+from lac.paging import Page, check_limit, decode_cursor_untrusted
+from lac.text import clean_line, clean_text, invalid
+
+TITLE_MAX = 200
+DESCRIPTION_MAX = 10_000
+TAGS_MAX = 20
+TAG_MAX = 40
+
+Ids = list[str]
+
+
+class BroadcastService:
+    def __init__(self, db: Database, settings: Settings, *, clock: Clock = utc_now) -> None:
+        self._db = db
+        self._settings = settings
+        self._clock = clock
+
+    async def create(
+        self,
+        identity: Identity,
+        title: str,
+        description: str = "",
+        scheduled_at: datetime | None = None,
+        visibility: Visibility = Visibility.PUBLIC,
+        tags: Collection[str] = (),
+        recording_enabled: bool = False,
+    ) -> Broadcast:
+        """A new broadcast whose host is the caller. Raises `ForbiddenError` without an account, `InvalidInputError`."""
+        _require_account(identity)
+        values = _checked(
+            {
+                "title": title,
+                "description": description,
+                "scheduled_at": scheduled_at,
+                "visibility": visibility,
+                "tags": tags,
+                "recording_enabled": recording_enabled,
+            }
+        )
+        now = self._clock()
+
+        def add(session: orm.Session) -> Broadcast:
+            host_name = store.user_name(session, identity.id)
+            if host_name is None:
+                raise NotSignedInError("This account does not exist any more.", code="token_invalid")
+            broadcast = Broadcast(
+                id=new_id(),
+                host_id=identity.id,
+                host_name=host_name,
+                status=BroadcastStatus.SCHEDULED,
+                started_at=None,
+                ended_at=None,
+                created_at=now,
+                updated_at=now,
+                **values,
+            )
+            store.add(session, broadcast)
+            return broadcast
+
+        return await self._db.run(add)
+
+    async def get(self, identity: Identity | None, broadcast_id: str) -> Broadcast:
+        """Raises `NotFoundError` when there is none, and likewise when the caller may not know of it."""
+        return await self._db.read(lambda session: _find_visible(session, identity, broadcast_id)[0])
+
+    async def list(
+        self,
+        identity: Identity | None,
+        status: BroadcastStatus | None = None,
+        host_id: str | None = None,
+        q: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page[Broadcast]:
+        """Public broadcasts and the caller's own; an admin sees all. Live ones first (the latest start first), then
+        scheduled (the next one first), then ended (the latest first). `q` is looked for in titles.
+        """
+        check_limit(limit)
+        after = None if cursor is None else decode_cursor_untrusted(cursor)
+        sections = [str(section) for section in ([status] if status is not None else BroadcastStatus)]
+        if after is not None and after.section not in sections:
+            raise invalid("cursor", "is not one that this list gave", code="invalid_cursor")
+        account = identity if identity is not None and identity.kind is IdentityKind.USER else None
+        text = None if q is None else " ".join(q.replace("\0", "").split())
+        return await self._db.read(
+            lambda session: store.list_page(
+                session,
+                viewer_id=None if account is None else account.id,
+                sees_all=account is not None and account.is_admin,
+                status=status,
+                host_id=host_id,
+                q=text,
+                limit=limit,
+                after=after,
+            )
+        )
+
+    async def update(self, identity: Identity, broadcast_id: str, changes: Mapping[str, Any]) -> Broadcast:
+        """Change the fields in `changes` (title, description, scheduled_at, visibility, tags, recording_enabled)."""
+        values = _checked(changes)
+
+        def change(session: orm.Session) -> Broadcast:
+            broadcast, role = _find_visible(session, identity, broadcast_id, for_update=True)
+            policy.may_edit(_account_role(identity, role), values.keys())
+            if "scheduled_at" in values and broadcast.status is not BroadcastStatus.SCHEDULED:
+                raise ConflictError("This show has started already: its schedule is past.", code="already_started")
+            return store.change(session, broadcast_id, values, at=self._clock())
+
+        return await self._db.run(change)
+
+    async def delete(self, identity: Identity, broadcast_id: str) -> None:
+        """Delete the record and all that hangs on it. For one that may be live call `OnAir.remove`."""
+
+        def remove(session: orm.Session) -> None:
+            _, role = _find_visible(session, identity, broadcast_id, for_update=True)
+            policy.may_delete(_account_role(identity, role))
+            store.delete(session, broadcast_id)
+
+        await self._db.run(remove)
+
+    async def set_status(self, broadcast_id: str, action: BroadcastAction) -> Broadcast:
+        """Move it through its states, in one transaction. Asks nobody's permission: `OnAir` has done that.
+
+        Raises `NotFoundError`, and `ConflictError` (not_live, already_ended).
+        """
+        broadcast = await self._db.run(lambda session: store.move(session, broadcast_id, action, at=self._clock()))
+        if broadcast is None:
+            raise _not_found()
+        return broadcast
+
+    async def role_of(self, identity: Identity | None, broadcast: Broadcast) -> Role:
+        """The caller's part in it. A stream key acts as the host of its own broadcast, for publishing only."""
+        known = _role_without_database(identity, broadcast)
+        if known is not None or identity is None:
+            return known or Role.LISTENER
+        granted = await self._db.read(lambda session: store.granted_role(session, broadcast.id, identity.id))
+        return granted or Role.LISTENER
+
+    async def roles_of(self, identity: Identity | None, broadcasts: Collection[Broadcast]) -> dict[str, Role]:
+        """`role_of` for a whole list, by the broadcasts' ids, with one query at most."""
+        roles = {broadcast.id: _role_without_database(identity, broadcast) for broadcast in broadcasts}
+        unknown = [broadcast_id for broadcast_id, role in roles.items() if role is None]
+        granted: dict[str, Role] = {}
+        if unknown and identity is not None:
+            granted = await self._db.read(lambda session: store.granted_roles(session, unknown, identity.id))
+        return {broadcast_id: role or granted.get(broadcast_id, Role.LISTENER) for broadcast_id, role in roles.items()}
+
+    async def set_role(self, identity: Identity, broadcast_id: str, user_id: str, role: Role | None) -> None:
+        """Give an account a part in the broadcast, in place of an earlier one; None takes it away."""
+        if role is not None and role not in policy.GRANTABLE:
+            raise invalid("role", "is not one that can be given")
+
+        def grant(session: orm.Session) -> None:
+            broadcast, own_role = _find_visible(session, identity, broadcast_id, for_update=True)
+            policy.require(_account_role(identity, own_role), policy.Act.GRANT)
+            if user_id == broadcast.host_id:
+                raise ConflictError("The host needs no other role.", code="is_host")
+            if store.user_name(session, user_id) is None:
+                raise NotFoundError("There is no such user.")
+            store.set_role(session, broadcast_id, user_id, role, by=identity.id, at=self._clock())
+
+        await self._db.run(grant)
+
+    def stream_key(self, broadcast: Broadcast) -> str:
+        """What an encoder presents to publish as the host. Derived, not stored: `reset_stream_key` makes a new one."""
+        digest = keyed_digest(
+            "stream-key", broadcast.id, str(broadcast.stream_key_version), key=self._settings.jwt_secret
+        )
+        return base64.b32encode(digest[:20]).decode().lower()
+
+    async def reset_stream_key(self, identity: Identity, broadcast_id: str) -> Broadcast:
+        """Make the present stream key worthless."""
+
+        def reset(session: orm.Session) -> Broadcast:
+            broadcast, role = _find_visible(session, identity, broadcast_id, for_update=True)
+            policy.may_edit(_account_role(identity, role))
+            version = broadcast.stream_key_version + 1
+            return store.change(session, broadcast_id, {"stream_key_version": version}, at=self._clock())
+
+        return await self._db.run(reset)
+
+    async def identify_stream_key(self, broadcast_id: str, key: str) -> Identity:
+        """Raises `NotSignedInError` (token_invalid), also when there is no such broadcast."""
+        broadcast = await self._db.read(lambda session: store.find(session, broadcast_id))
+        expected = "" if broadcast is None else self.stream_key(broadcast)
+        matches = hmac.compare_digest(expected.encode(), key.encode("utf-8", "surrogatepass"))
+        if broadcast is None or not matches:
+            raise NotSignedInError("This is not the broadcast's stream key.", code="token_invalid")
+        return Identity(IdentityKind.STREAM_KEY, broadcast.host_id, broadcast.host_name, broadcast_id=broadcast.id)
+
+    async def live_ids(self) -> Ids:
+        return await self._db.read(store.live_ids)
+
+
+def _find_visible(
+    session: orm.Session, identity: Identity | None, broadcast_id: str, *, for_update: bool = False
+) -> tuple[Broadcast, Role]:
+    """The broadcast and the caller's role. What they may not listen to does not exist for them."""
+    broadcast = store.find(session, broadcast_id, for_update=for_update)
+    if broadcast is None:
+        raise _not_found()
+    role = _role_without_database(identity, broadcast)
+    if role is None and identity is not None:
+        role = store.granted_role(session, broadcast.id, identity.id)
+    role = role or Role.LISTENER
+    try:
+        policy.may_listen(identity, role, broadcast)
+    except ForbiddenError:
+        raise _not_found() from None
+    return broadcast, role
+
+
+def _role_without_database(identity: Identity | None, broadcast: Broadcast) -> Role | None:
+    """The role, where the identity alone tells; None for an account whose role has to be looked up."""
+    if identity is None or identity.kind is IdentityKind.GUEST:
+        return Role.LISTENER
+    if identity.kind is IdentityKind.STREAM_KEY:
+        return Role.HOST if identity.broadcast_id == broadcast.id else Role.LISTENER
+    if identity.is_admin:
+        return Role.ADMIN
+    return Role.HOST if identity.id == broadcast.host_id else None
+
+
+def _account_role(identity: Identity, role: Role) -> Role:
+    """The role for anything but media: a stream key publishes as the host and is nothing more than that."""
+    return role if identity.kind is IdentityKind.USER else Role.LISTENER
+
+
+def _require_account(identity: Identity) -> None:
+    if identity.kind is not IdentityKind.USER:
+        raise ForbiddenError("Sign in with an account to create a show.", code="account_needed")
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields, each tidied and within its bounds. Raises `InvalidInputError` that names every wrong one."""
+    checked: dict[str, Any] = {}
+    errors: list[FieldError] = []
+    for name, value in values.items():
+        if name not in _CHECKS:
+            raise invalid(name, "is not a field that can be set")
+        try:
+            checked[name] = _CHECKS[name](value)
+        except InvalidInputError as error:
+            errors.extend(error.errors)
+    if errors:
+        raise InvalidInputError("; ".join(f"{error.field} {error.message}" for error in errors) + ".", *errors)
+    return checked
+
+
+def _check_schedule(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise invalid("scheduledAt", "has no time zone")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise invalid("scheduledAt", "is out of range") from None
+
+
+def _check_tags(value: Collection[str]) -> tuple[str, ...]:
+    tags: dict[str, str] = {}
+    for tag in value:
+        line = clean_line("tags", tag, max_length=TAG_MAX)
+        tags.setdefault(line.casefold(), line)
+    if len(tags) > TAGS_MAX:
+        raise invalid("tags", f"are more than {TAGS_MAX}")
+    return tuple(tags.values())
+
+
+_CHECKS: dict[str, Any] = {
+    "title": lambda value: clean_line("title", value, max_length=TITLE_MAX),
+    "description": lambda value: clean_text("description", value, max_length=DESCRIPTION_MAX),
+    "scheduled_at": _check_schedule,
+    "visibility": Visibility,
+    "tags": _check_tags,
+    "recording_enabled": bool,
+}
+
+
+def _not_found() -> NotFoundError:
+    return NotFoundError("There is no such broadcast.")

@@ -1,0 +1,337 @@
+"""Settings from the environment: read once, checked once, frozen. A wrong, unknown or half-set variable is a
+`ConfigError` that names it, before anything has started.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar, cast, overload
+from urllib.parse import urlsplit
+
+from sqlalchemy import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from lac.data_dir import load_or_create_secrets
+from lac.errors import ConfigError
+
+T = TypeVar("T")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MIN_SECRET_BYTES = 32
+
+LAC_VARIABLES = frozenset(
+    {
+        "LAC_DATA_DIR",
+        "LAC_HOST",
+        "LAC_PORT",
+        "LAC_PUBLIC_URL",
+        "LAC_CORS_ORIGINS",
+        "LAC_TRUSTED_PROXIES",
+        "LAC_WORKERS",
+        "LAC_HLS_OFFLOAD_LISTENERS",
+        "LAC_HOST_GRACE_S",
+        "LAC_OPEN_REGISTRATION",
+    }
+)
+#: Each turns on a component that this version does not have. They are accepted, so that a complete `.env` works, and
+#: collected in `Settings.without_effect`, so that the start can say so.
+LATER_VARIABLES = (
+    "REDIS_HOST",
+    "REDIS_URL",
+    "S3_BUCKET_NAME",
+    "FCM_PROJECT_ID",
+    "APNS_KEY_ID",
+    "SMTP_HOST",
+    "LAC_HLS_OFFLOAD_LISTENERS",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    data_dir: Path
+    jwt_secret: str = field(repr=False)
+    jwt_refresh_secret: str = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 8000
+    #: Without a trailing slash. None: take it from the request.
+    public_url: str | None = None
+    #: An SQLAlchemy URL, with its password. None: SQLite in `data_dir`.
+    database_url: str | None = field(default=None, repr=False)
+    media_listen_ip: str = "127.0.0.1"
+    #: The addresses that clients are told to send media to. Never empty, never a wildcard.
+    media_announced_ips: tuple[str, ...] = ("127.0.0.1",)
+    media_port: int = 40_000
+    #: Origins of other sites whose pages may call the API; ("*",) is any.
+    cors_origins: tuple[str, ...] = ()
+    #: The proxies whose X-Forwarded-* headers are believed.
+    trusted_proxies: tuple[Network, ...] = ()
+    workers: int = 1
+    hls_offload_listeners: int = 100
+    host_grace_s: float = 60.0
+    open_registration: bool = True
+    #: Variables that are set and do nothing in this version.
+    without_effect: tuple[str, ...] = ()
+
+    @property
+    def sqlite_path(self) -> Path:
+        """Where the embedded database is when `database_url` is None."""
+        return self.data_dir / "liveaudiocast.db"
+
+
+def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
+    """Settings from `environ`. `overrides` are fields of `Settings` (from the command line) that win unless None.
+
+    Generates the secrets into the data directory when JWT_SECRET and JWT_REFRESH_SECRET are not set.
+    Raises `ConfigError`, one line, naming the variable.
+    """
+    env = {name: value.strip() for name, value in environ.items() if value.strip()}
+    _refuse_unknown(env)
+    read = _Reader(env, {name: value for name, value in overrides.items() if value is not None})
+
+    host = read("host", "LAC_HOST", str, "127.0.0.1")
+    listen_ip = read("media_listen_ip", "MEDIASOUP_LISTEN_IP", _ip, None) or _media_ip_for(host)
+    media_port = read("media_port", "MEDIASOUP_MIN_PORT", _port, 40_000)
+    max_port = read("", "MEDIASOUP_MAX_PORT", _port, None)
+    if max_port is not None and max_port < media_port:
+        raise ConfigError(f"MEDIASOUP_MAX_PORT={max_port} is below MEDIASOUP_MIN_PORT={media_port}.")
+    workers = read("workers", "LAC_WORKERS", _positive, 1)
+    if workers > 1:
+        raise ConfigError(f"LAC_WORKERS={workers}: this version runs as one process. Unset it or set it to 1.")
+    data_dir = read("data_dir", "LAC_DATA_DIR", Path, Path("data"))
+    jwt_secret, jwt_refresh_secret = _secrets(read, data_dir)
+    announced = read("media_announced_ips", "MEDIASOUP_ANNOUNCED_IP", _ip_list, None)
+    return Settings(
+        data_dir=data_dir,
+        jwt_secret=jwt_secret,
+        jwt_refresh_secret=jwt_refresh_secret,
+        host=host,
+        port=read("port", "LAC_PORT", _port, 8000),
+        public_url=read("public_url", "LAC_PUBLIC_URL", _public_url, None),
+        database_url=_database_url_from_parts(env) or read("database_url", "DATABASE_URL", _database_url, None),
+        media_listen_ip=listen_ip,
+        media_announced_ips=announced or _own_addresses(listen_ip),
+        media_port=media_port,
+        cors_origins=read("cors_origins", "LAC_CORS_ORIGINS", _origins, ()),
+        trusted_proxies=read("trusted_proxies", "LAC_TRUSTED_PROXIES", _networks, ()),
+        workers=workers,
+        hls_offload_listeners=read("hls_offload_listeners", "LAC_HLS_OFFLOAD_LISTENERS", _positive, 100),
+        host_grace_s=read("host_grace_s", "LAC_HOST_GRACE_S", _seconds, 60.0),
+        open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", _boolean, default=True),
+        without_effect=tuple(name for name in LATER_VARIABLES if name in env),
+    )
+
+
+class _Reader:
+    """One value at a time: the override, else the variable, else the default."""
+
+    def __init__(self, env: Mapping[str, str], overrides: Mapping[str, object]) -> None:
+        self._env = env
+        self._overrides = overrides
+
+    @overload
+    def __call__(self, field_name: str, variable: str, parse: Callable[[str], T], default: None) -> T | None: ...
+    @overload
+    def __call__(self, field_name: str, variable: str, parse: Callable[[str], T], default: T) -> T: ...
+    def __call__(self, field_name: str, variable: str, parse: Callable[[str], T], default: T | None) -> T | None:
+        if field_name in self._overrides:
+            return cast("T", self._overrides[field_name])
+        raw = self._env.get(variable)
+        if raw is None:
+            return default
+        try:
+            return parse(raw)
+        except ValueError as error:
+            raise ConfigError(f"{variable}: {error}") from None
+
+
+def _refuse_unknown(env: Mapping[str, str]) -> None:
+    for name in sorted(env):
+        if name.startswith("LAC_") and name not in LAC_VARIABLES:
+            close = difflib.get_close_matches(name, LAC_VARIABLES, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(sorted(LAC_VARIABLES))}."
+            raise ConfigError(f"{name} is not a setting. {hint}")
+
+
+def _secrets(read: _Reader, data_dir: Path) -> tuple[str, str]:
+    jwt_secret = read("jwt_secret", "JWT_SECRET", _secret, None)
+    jwt_refresh_secret = read("jwt_refresh_secret", "JWT_REFRESH_SECRET", _secret, None)
+    if jwt_secret is None and jwt_refresh_secret is None:
+        return load_or_create_secrets(data_dir)
+    if jwt_secret is None or jwt_refresh_secret is None:
+        missing, present = ("JWT_SECRET", "JWT_REFRESH_SECRET")[:: 1 if jwt_secret is None else -1]
+        raise ConfigError(f"{missing} is not set, but {present} is. Set both, or neither to have them made.")
+    return jwt_secret, jwt_refresh_secret
+
+
+def _database_url_from_parts(env: Mapping[str, str]) -> str | None:
+    """The URL for DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, or None when there are none of them."""
+    parts = [name for name in ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD") if name in env]
+    if not parts:
+        return None
+    if "DATABASE_URL" in env:
+        raise ConfigError(f"{parts[0]} and DATABASE_URL are both set. Keep one of them.")
+    for required in ("DB_HOST", "DB_NAME", "DB_USER"):
+        if required not in env:
+            raise ConfigError(
+                f"{required} is not set, but {parts[0]} is. PostgreSQL needs DB_HOST, DB_NAME and DB_USER."
+            )
+    try:
+        port = _port(env.get("DB_PORT", "5432"))
+    except ValueError as error:
+        raise ConfigError(f"DB_PORT: {error}") from None
+    url = URL.create(
+        "postgresql+psycopg",
+        username=env["DB_USER"],
+        password=env.get("DB_PASSWORD"),
+        host=env["DB_HOST"],
+        port=port,
+        database=env["DB_NAME"],
+    )
+    return url.render_as_string(hide_password=False)
+
+
+def _database_url(raw: str) -> str:
+    try:
+        url = make_url(raw)
+    except (ArgumentError, ValueError):
+        raise ValueError("not a database URL. Example: postgresql://user:password@host:5432/name") from None
+    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        if not url.database:
+            raise ValueError("the database's name is missing after the last slash")
+        return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    if url.drivername in ("sqlite", "sqlite+pysqlite"):
+        if url.database in (None, "", ":memory:"):
+            raise ValueError("SQLite needs a file: sqlite:///path/to/file.db")
+        return url.render_as_string(hide_password=False)
+    raise ValueError(f"{url.drivername} is not supported. Use postgresql://… or sqlite:///path")
+
+
+def _media_ip_for(host: str) -> str:
+    """Media listens where HTTP listens."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        return _ip(host)
+    except ValueError:
+        raise ConfigError(
+            f"LAC_HOST={host} is a name, so the address for media is not clear. Set MEDIASOUP_LISTEN_IP to an address."
+        ) from None
+
+
+def _own_addresses(listen_ip: str) -> tuple[str, ...]:
+    """What to announce when nobody said: the address itself or, for a wildcard, where the default route leaves from."""
+    address = ipaddress.ip_address(listen_ip)
+    if not address.is_unspecified:
+        return (listen_ip,)
+    found = []
+    if address.version == 6:
+        found.append(source_address(socket.AF_INET6, "2001:db8::1"))
+    found.append(source_address(socket.AF_INET, "192.0.2.1"))
+    announced = tuple(ip for ip in found if ip is not None)
+    if not announced:
+        raise ConfigError(
+            f"MEDIASOUP_ANNOUNCED_IP is not set, media listens on {listen_ip} and this machine has no default route to "
+            "guess from. Set MEDIASOUP_ANNOUNCED_IP to the address at which clients reach this machine."
+        )
+    return announced
+
+
+def source_address(family: socket.AddressFamily, towards: str) -> str | None:
+    """The local address that packets to `towards` would leave from; None without a route. Sends nothing."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((towards, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def _secret(raw: str) -> str:
+    if len(raw.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(
+            f"shorter than {MIN_SECRET_BYTES} bytes. Make one with: "
+            'python -c "import secrets; print(secrets.token_urlsafe(48))"'
+        )
+    return raw
+
+
+def _ip(raw: str) -> str:
+    try:
+        return str(ipaddress.ip_address(raw))
+    except ValueError:
+        raise ValueError(f"{raw!r} is not an IP address") from None
+
+
+def _ip_list(raw: str) -> tuple[str, ...]:
+    addresses = tuple(_ip(part) for part in _split(raw))
+    for address in addresses:
+        if ipaddress.ip_address(address).is_unspecified:
+            raise ValueError(f"{address} is not an address that clients can reach")
+    return addresses
+
+
+def _networks(raw: str) -> tuple[Network, ...]:
+    networks: list[Network] = []
+    for part in _split(raw):
+        try:
+            networks.append(ipaddress.ip_network(part, strict=False))
+        except ValueError:
+            raise ValueError(f"{part!r} is not an address or a network such as 10.0.0.0/8") from None
+    return tuple(networks)
+
+
+def _public_url(raw: str) -> str:
+    url = urlsplit(raw)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        raise ValueError(f"{raw!r} is not an address such as https://audio.example.org")
+    return raw.rstrip("/")
+
+
+def _origins(raw: str) -> tuple[str, ...]:
+    origins = []
+    for part in _split(raw):
+        url = urlsplit(part.rstrip("/"))
+        if part != "*" and (url.scheme not in ("http", "https") or not url.netloc or url.path or url.query):
+            raise ValueError(f"{part!r} is not an origin such as https://example.org (or *)")
+        origins.append(part.rstrip("/").lower())
+    return tuple(origins)
+
+
+def _port(raw: str) -> int:
+    if not raw.isascii() or not raw.isdigit() or int(raw) > 65_535:
+        raise ValueError(f"{raw!r} is not a port number (0 to 65535)")
+    return int(raw)
+
+
+def _positive(raw: str) -> int:
+    if not raw.isascii() or not raw.isdigit() or int(raw) < 1:
+        raise ValueError(f"{raw!r} is not a whole number above zero")
+    return int(raw)
+
+
+def _seconds(raw: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise ValueError(f"{raw!r} is not a number of seconds (0 to 86400)")
+    return value
+
+
+def _boolean(raw: str) -> bool:
+    if raw.lower() in ("true", "1", "yes", "on"):
+        return True
+    if raw.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError(f"{raw!r} is neither true nor false")
+
+
+def _split(raw: str) -> list[str]:
+    return [part.strip() for part in raw.split(",") if part.strip()]

@@ -1,0 +1,195 @@
+"""The one door to the database: `run()` and `read()`, each call one transaction in a worker thread."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
+
+import sqlalchemy as sa
+import trio
+from sqlalchemy import orm
+from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from lac.config import Settings
+from lac.data_dir import prepare_data_dir
+from lac.db import migrate
+from lac.errors import ConfigError, UnavailableError
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+#: Worker threads, which is also the size of each pool. SQLite gains nothing from more than four.
+SQLITE_THREADS = 4
+POSTGRES_THREADS = 8
+#: How long one call may hold its thread. Waiting threads are never abandoned, so the database ends them itself.
+BUSY_TIMEOUT_S = 10
+STATEMENT_TIMEOUT_S = 10
+CONNECT_TIMEOUT_S = 5
+
+
+class Database:
+    """Runs functions `fn(session) -> value` in threads, one transaction each. Sessions never leave their thread, so
+    the functions return plain values, not rows of the ORM.
+    """
+
+    def __init__(self, writer: sa.Engine, reader: sa.Engine, *, threads: int) -> None:
+        self._writer = orm.sessionmaker(writer, expire_on_commit=False)
+        self._reader = orm.sessionmaker(reader, expire_on_commit=False)
+        self._limiter = trio.CapacityLimiter(threads)
+        #: How many calls run at a time; the others wait.
+        self.threads = threads
+
+    async def run(self, fn: Callable[[orm.Session], T]) -> T:
+        """Commit what `fn` did, or nothing if it raised. On SQLite it is the only writer while it runs.
+
+        A call that was cancelled while it waited for its thread did nothing. One whose thread is already running
+        completes, and returns its value: a commit is never left behind unseen.
+        Raises `UnavailableError` when the database is away or overloaded, and whatever `fn` raises.
+        """
+        return await self._in_thread(self._writer, fn)
+
+    async def read(self, fn: Callable[[orm.Session], T]) -> T:
+        """The same for reading only: sees one consistent state and waits for no writer. Writing in it is an error."""
+        return await self._in_thread(self._reader, fn)
+
+    async def _in_thread(self, sessions: orm.sessionmaker[orm.Session], fn: Callable[[orm.Session], T]) -> T:
+        def in_transaction() -> T:
+            with sessions.begin() as session:
+                return fn(session)
+
+        try:
+            return await trio.to_thread.run_sync(in_transaction, limiter=self._limiter)
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            if not _is_passing(error):
+                raise
+            log.warning("database call failed: %s", _first_line(error))
+            raise UnavailableError("The database cannot be reached just now.", code="database_unavailable") from error
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncGenerator[Database, None]:
+    """The database of `settings`: the embedded one brought up to date, PostgreSQL checked to be.
+
+    Raises `ConfigError` when it cannot be opened, or is older or newer than this version.
+    """
+    writer, reader = create_engines(settings)
+    try:
+        await trio.to_thread.run_sync(_make_ready, writer)
+        yield Database(writer, reader, threads=_threads(writer))
+    finally:
+        writer.dispose()
+        reader.dispose()
+
+
+def create_engines(settings: Settings) -> tuple[sa.Engine, sa.Engine]:
+    """One engine for writing and one for reading. Connects to nothing yet."""
+    if settings.database_url is None:
+        prepare_data_dir(settings.data_dir)
+        url = sa.URL.create("sqlite", database=str(settings.sqlite_path))
+    else:
+        url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, begin="BEGIN IMMEDIATE"), _sqlite_engine(url, begin="BEGIN", read_only=True)
+    writer = sa.create_engine(
+        url,
+        pool_size=POSTGRES_THREADS,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC",
+        },
+    )
+    return writer, writer.execution_options(postgresql_readonly=True)
+
+
+def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.Engine:
+    engine = sa.create_engine(url, pool_size=SQLITE_THREADS, max_overflow=0)
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(dbapi: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+        dbapi.isolation_level = None  # the driver begins nothing by itself: `begin` below does
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
+            "foreign_keys=ON",
+            f"query_only={int(read_only)}",
+        ):
+            dbapi.execute(f"PRAGMA {pragma}")
+        # SQLite's own lower() knows ASCII only.
+        dbapi.create_function("lower", 1, _lower, deterministic=True)
+
+    @sa.event.listens_for(engine, "begin")
+    def begin_transaction(connection: sa.Connection) -> None:
+        # IMMEDIATE: a transaction that reads and then writes would otherwise lose updates or fail as "locked".
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _threads(engine: sa.Engine) -> int:
+    return SQLITE_THREADS if engine.dialect.name == "sqlite" else POSTGRES_THREADS
+
+
+def migrate_database(settings: Settings) -> str:
+    """Bring either kind of database up to date. Blocking. Returns the revision; raises `ConfigError`."""
+    writer, reader = create_engines(settings)
+    try:
+        with _as_config_error(writer):
+            migrate.upgrade(writer)
+        return migrate.head_revision()
+    finally:
+        writer.dispose()
+        reader.dispose()
+
+
+def _make_ready(engine: sa.Engine) -> None:
+    with _as_config_error(engine):
+        if engine.dialect.name == "sqlite":
+            migrate.upgrade(engine)
+        else:
+            migrate.require_current(engine)
+
+
+@contextmanager
+def _as_config_error(engine: sa.Engine) -> Generator[None, None, None]:
+    try:
+        yield
+    except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:
+        raise ConfigError(f"{describe(engine.url)} cannot be used: {_first_line(error)}") from None
+
+
+def describe(url: sa.URL) -> str:
+    """The database in words, with the variable to look at and without the password."""
+    if url.get_backend_name() == "sqlite":
+        return f"LAC_DATA_DIR: the database {url.database}"
+    return f"DB_HOST: PostgreSQL at {url.host or 'the local socket'}:{url.port or 5432}, database {url.database}"
+
+
+def _is_passing(error: sa.exc.SQLAlchemyError) -> bool:
+    """True for a database that is away, full or overloaded; False for a mistake of ours that only looks like it."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else None
+    if isinstance(cause, sqlite3.Error):
+        return cause.sqlite_errorcode & 0xFF in (
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_CANTOPEN,
+        )
+    return True
+
+
+def _first_line(error: sa.exc.SQLAlchemyError) -> str:
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
+    return str(cause).strip().partition("\n")[0]

@@ -1,0 +1,248 @@
+"""The tables, and nothing else: no queries, no rules. `migrations/` is what creates them; a test keeps both equal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy import ForeignKey, Index, orm
+from sqlalchemy.orm import Mapped, mapped_column
+
+from lac.broadcasts.model import BroadcastStatus, Role, Visibility
+
+ID = sa.String(64)
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An aware datetime, stored and returned in UTC on every database. SQLite keeps no time zone; we put it back."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime has no place in the database")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _enum(kind: type[StrEnum], name: str) -> sa.Enum:
+    """Stored as its value, in a text column that a CHECK guards."""
+    return sa.Enum(
+        kind,
+        name=name,
+        native_enum=False,
+        create_constraint=True,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class RecordingStatus(StrEnum):
+    RECORDING = "recording"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class Base(orm.DeclarativeBase):
+    metadata = sa.MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  SQLAlchemy reads it from the class
+        datetime: UtcDateTime(),
+        str: sa.String(),
+        float: sa.Double(),
+    }
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    #: Normalised: see lac/auth/credentials.py.
+    email: Mapped[str] = mapped_column(sa.String(254), unique=True)
+    password_hash: Mapped[str] = mapped_column(sa.String(255))
+    display_name: Mapped[str] = mapped_column(sa.String(64))
+    is_admin: Mapped[bool]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class RefreshToken(Base):
+    """One link of a chain of single-use tokens. All that descend from one sign-in share `family_id`."""
+
+    __tablename__ = "refresh_tokens"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    family_id: Mapped[str] = mapped_column(ID, index=True)
+    token_hash: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class SetupToken(Base):
+    """The single-use link that creates the first admin."""
+
+    __tablename__ = "setup_tokens"
+
+    token_hash: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class Follow(Base):
+    __tablename__ = "follows"
+    __table_args__ = (sa.CheckConstraint("follower_id <> followed_id", name="not_oneself"),)
+
+    follower_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    followed_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    created_at: Mapped[datetime]
+
+
+class Broadcast(Base):
+    __tablename__ = "broadcasts"
+    __table_args__ = (Index(None, "status", "listed_at", "id"), Index(None, "host_id", "listed_at"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    host_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    title: Mapped[str] = mapped_column(sa.String(200))
+    description: Mapped[str] = mapped_column(sa.Text)
+    status: Mapped[BroadcastStatus] = mapped_column(_enum(BroadcastStatus, "status"))
+    visibility: Mapped[Visibility] = mapped_column(_enum(Visibility, "visibility"))
+    tags: Mapped[list[str]] = mapped_column(sa.JSON)
+    recording_enabled: Mapped[bool]
+    scheduled_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    #: Where it stands in lists: the start, the plan or the creation, the first that is known.
+    listed_at: Mapped[datetime]
+    stream_key_version: Mapped[int]
+
+    host: Mapped[User] = orm.relationship(lazy="joined", innerjoin=True)
+
+
+class BroadcastRole(Base):
+    """What somebody other than the host may do in one broadcast."""
+
+    __tablename__ = "broadcast_roles"
+
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    role: Mapped[Role] = mapped_column(_enum(Role, "role"))
+    granted_at: Mapped[datetime]
+    granted_by: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+
+
+class Ban(Base):
+    """Keeps one person, with or without an account, out of one broadcast."""
+
+    __tablename__ = "bans"
+
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"), primary_key=True)
+    #: A user's id or a guest's: no foreign key, guests have no row.
+    person_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    reason: Mapped[str | None] = mapped_column(sa.String(300))
+    #: None: for good.
+    until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    created_by: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+
+
+class Recording(Base):
+    __tablename__ = "recordings"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"), index=True)
+    status: Mapped[RecordingStatus] = mapped_column(_enum(RecordingStatus, "status"))
+    title: Mapped[str] = mapped_column(sa.String(200))
+    #: Where the file is, relative to the data directory or to the bucket.
+    storage_key: Mapped[str | None] = mapped_column(sa.String(512))
+    content_type: Mapped[str | None] = mapped_column(sa.String(64))
+    size_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
+    duration_s: Mapped[float | None]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class Reminder(Base):
+    """Tell this person when the broadcast is about to start."""
+
+    __tablename__ = "reminders"
+
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True)
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+
+
+class MediaSession(Base):
+    """One WebRTC session, from its opening to its close."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (Index(None, "broadcast_id", "closed_at"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"))
+    #: A user's id, a guest's, or that of a listener who never said anything.
+    person_id: Mapped[str] = mapped_column(ID)
+    user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    #: The way in: "mediasoup", "whip" or "whep".
+    kind: Mapped[str] = mapped_column(sa.String(16))
+    direction: Mapped[str] = mapped_column(sa.String(8))
+    opened_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+    close_reason: Mapped[str | None] = mapped_column(sa.String(64))
+
+
+class Reaction(Base):
+    """How often one emoji was sent around one moment of the show."""
+
+    __tablename__ = "reactions"
+    __table_args__ = (Index(None, "broadcast_id", "media_time"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"))
+    emoji: Mapped[str] = mapped_column(sa.String(64))
+    count: Mapped[int]
+    #: Seconds since the program began.
+    media_time: Mapped[float]
+    at: Mapped[datetime]
+
+
+class ChatMessage(Base):
+    """Who wrote it is kept as it was then: name and role do not change in the past."""
+
+    __tablename__ = "chat_messages"
+    __table_args__ = (Index(None, "broadcast_id", "at", "id"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"))
+    person_id: Mapped[str] = mapped_column(ID)
+    user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
+    display_name: Mapped[str] = mapped_column(sa.String(64))
+    role: Mapped[Role] = mapped_column(_enum(Role, "role"))
+    anonymous: Mapped[bool]
+    text: Mapped[str] = mapped_column(sa.Text)
+    media_time: Mapped[float]
+    at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]

@@ -1,0 +1,215 @@
+"""The door to the database: transactions, cancellation, lost updates, and what stops the start."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+import trio
+import trio.testing
+from sqlalchemy import orm
+
+from lac.config import Settings, load_settings
+from lac.db import models
+from lac.db.engine import Database, open_database
+from lac.errors import ConfigError, UnavailableError
+from tests.domain.conftest import SECRETS, START
+
+
+def add_user(session: orm.Session, user_id: str, created_at: datetime = START) -> None:
+    session.add(
+        models.User(
+            id=user_id,
+            email=f"{user_id}@example.org",
+            password_hash="",
+            display_name="0",
+            is_admin=False,
+            created_at=created_at,
+            updated_at=START,
+        )
+    )
+
+
+def user_ids(session: orm.Session) -> list[str]:
+    return list(session.scalars(sa.select(models.User.id).order_by(models.User.id)))
+
+
+async def test_a_function_that_raises_leaves_nothing(db: Database) -> None:
+    def half(session: orm.Session) -> None:
+        add_user(session, "ada")
+        session.flush()
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        await db.run(half)
+    assert await db.read(user_ids) == []
+
+
+async def test_no_update_is_lost_between_eight_tasks(db: Database) -> None:
+    await db.run(lambda session: add_user(session, "counter"))
+
+    def increment(session: orm.Session) -> None:
+        row = session.get_one(models.User, "counter", with_for_update=True)
+        row.display_name = str(int(row.display_name) + 1)
+
+    async def client() -> None:
+        for _ in range(20):
+            await db.run(increment)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(client)
+    assert await db.read(lambda session: session.get_one(models.User, "counter").display_name) == "160"
+
+
+async def test_a_call_cancelled_while_its_thread_works_is_committed_and_says_so(db: Database) -> None:
+    started = threading.Event()
+
+    def slow(session: orm.Session) -> str:
+        add_user(session, "ada")
+        session.flush()
+        started.set()
+        time.sleep(0.1)
+        return "committed"
+
+    answers = []
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def cancel_once_started() -> None:
+                await trio.to_thread.run_sync(started.wait)
+                scope.cancel()
+
+            nursery.start_soon(cancel_once_started)
+            answers.append(await db.run(slow))
+    assert answers == ["committed"]
+    assert await db.read(user_ids) == ["ada"]
+
+
+async def test_a_call_cancelled_while_it_waits_for_a_thread_never_happens(db: Database) -> None:
+    release = threading.Event()
+
+    def occupy(_session: orm.Session) -> None:
+        release.wait(10)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(db.threads):
+            nursery.start_soon(db.read, occupy)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(0) as scope:
+            await db.run(lambda session: add_user(session, "never"))
+        assert scope.cancelled_caught
+        release.set()
+    assert await db.read(user_ids) == []
+
+
+async def test_reading_cannot_write(db: Database) -> None:
+    with pytest.raises(sa.exc.DBAPIError):
+        await db.read(lambda session: session.execute(sa.delete(models.User)))
+
+
+async def test_a_reader_does_not_wait_for_a_writer(db: Database) -> None:
+    written, release = threading.Event(), threading.Event()
+
+    def hold(session: orm.Session) -> None:
+        add_user(session, "ada")
+        session.flush()
+        written.set()
+        release.wait(10)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(db.run, hold)
+        await trio.to_thread.run_sync(written.wait)
+        assert await db.read(user_ids) == []
+        release.set()
+    assert await db.read(user_ids) == ["ada"]
+
+
+async def test_times_come_back_aware_and_in_utc(db: Database) -> None:
+    kathmandu = timezone(timedelta(hours=5, minutes=45))
+    await db.run(lambda session: add_user(session, "ada", datetime(2030, 1, 1, 5, 45, 0, 123456, tzinfo=kathmandu)))
+    created_at = await db.read(lambda session: session.get_one(models.User, "ada").created_at)
+    assert created_at == datetime(2030, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)
+    assert created_at.tzinfo is UTC
+
+
+async def test_a_naive_time_is_refused(db: Database) -> None:
+    with pytest.raises(sa.exc.StatementError, match="naive"):
+        await db.run(lambda session: add_user(session, "ada", datetime(2030, 1, 1)))  # noqa: DTZ001  the point of it
+
+
+async def test_what_belongs_to_a_user_goes_with_the_user(db: Database) -> None:
+    def follow(session: orm.Session) -> None:
+        add_user(session, "ada")
+        add_user(session, "bob")
+        session.flush()
+        session.add(models.Follow(follower_id="ada", followed_id="bob", created_at=START))
+
+    await db.run(follow)
+    await db.run(lambda session: session.execute(sa.delete(models.User).where(models.User.id == "bob")))
+    assert await db.read(lambda session: session.scalars(sa.select(models.Follow)).all()) == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"follower_id": "ada", "followed_id": "ada"},
+        {"follower_id": "ada", "followed_id": "nobody"},
+    ],
+)
+async def test_impossible_rows_are_refused(db: Database, row: dict[str, str]) -> None:
+    await db.run(lambda session: add_user(session, "ada"))
+    with pytest.raises(sa.exc.IntegrityError):
+        await db.run(lambda session: session.add(models.Follow(**row, created_at=START)))
+
+
+async def test_a_database_that_stays_locked_is_unavailable_and_not_a_crash(db: Database, settings: Settings) -> None:
+    if settings.database_url is not None:
+        pytest.skip("SQLite's lock")
+
+    def impatient(session: orm.Session) -> None:
+        add_user(session, "ada")
+
+    def shorten(session: orm.Session) -> None:
+        session.connection().exec_driver_sql("PRAGMA busy_timeout=1")
+
+    await db.run(shorten)
+    other = sa.create_engine(f"sqlite:///{settings.sqlite_path}")
+    with other.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with pytest.raises(UnavailableError) as caught:
+            await db.run(impatient)
+        connection.rollback()
+    other.dispose()
+    assert caught.value.code == "database_unavailable"
+
+
+async def refusal(settings: Settings) -> str:
+    """The line with which the start stops."""
+    with pytest.raises(ConfigError) as caught:
+        async with open_database(settings):
+            pass
+    assert "\n" not in caught.value.detail
+    return caught.value.detail
+
+
+async def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path) -> None:
+    settings = load_settings(SECRETS, data_dir=tmp_path)
+    settings.sqlite_path.write_bytes(b"not a database" * 1000)
+    assert (await refusal(settings)).startswith(f"LAC_DATA_DIR: the database {settings.sqlite_path} cannot be used")
+
+
+async def test_a_data_directory_that_is_a_file_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way")
+    assert (await refusal(load_settings(SECRETS, data_dir=tmp_path / "data"))).startswith("LAC_DATA_DIR: ")
+
+
+async def test_a_postgresql_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    environ = {**SECRETS, "DATABASE_URL": "postgresql://me:hidden@127.0.0.1:1/lac"}
+    line = await refusal(load_settings(environ, data_dir=tmp_path))
+    assert line.startswith("DB_HOST: PostgreSQL at 127.0.0.1:1, database lac cannot be used")
+    assert "hidden" not in line

@@ -1,0 +1,100 @@
+"""Every role against every act, written out once more by hand: a change of the policy has to be made twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from lac.broadcasts import policy
+from lac.broadcasts.model import Broadcast, BroadcastStatus, Role, Visibility
+from lac.broadcasts.policy import Act
+from lac.errors import ConflictError, ForbiddenError
+from lac.identity import Identity, IdentityKind
+from tests.domain.conftest import START
+
+ADMIN, HOST, COHOST, MODERATOR, SPEAKER, LISTENER = Role
+
+MAY = {
+    ADMIN: set(Act),
+    HOST: set(Act),
+    COHOST: {Act.LISTEN_PRIVATE, Act.PUBLISH, Act.MODERATE, Act.RUN, Act.EDIT_TITLE, Act.SEE_STREAM_KEY},
+    MODERATOR: {Act.LISTEN_PRIVATE, Act.MODERATE},
+    SPEAKER: {Act.LISTEN_PRIVATE, Act.PUBLISH},
+    LISTENER: set(),
+}
+
+SHOW = Broadcast(
+    id="show",
+    host_id="host",
+    host_name="Host",
+    title="A show",
+    description="",
+    status=BroadcastStatus.LIVE,
+    visibility=Visibility.PUBLIC,
+    tags=(),
+    recording_enabled=False,
+    scheduled_at=None,
+    started_at=START,
+    ended_at=None,
+    created_at=START,
+    updated_at=START,
+)
+SOMEBODY = Identity(IdentityKind.USER, "somebody", "Somebody")
+
+
+def is_refused(role: Role, act: Act) -> bool:
+    try:
+        policy.require(role, act)
+    except ForbiddenError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(("role", "act"), list(product(Role, Act)))
+def test_each_role_may_do_exactly_what_is_written_here(role: Role, act: Act) -> None:
+    assert is_refused(role, act) is (act not in MAY[role])
+
+
+def test_the_table_has_a_row_for_every_act() -> None:
+    assert set(policy.ALLOWED) == set(Act)
+
+
+@pytest.mark.parametrize("role", [role for role in Role if Act.PUBLISH in MAY[role]])
+def test_nobody_publishes_into_a_show_that_has_ended(role: Role) -> None:
+    policy.may_publish(role, SHOW)
+    with pytest.raises(ConflictError) as caught:
+        policy.may_publish(role, replace(SHOW, status=BroadcastStatus.ENDED))
+    assert caught.value.code == "already_ended"
+
+
+@pytest.mark.parametrize("role", [MODERATOR, LISTENER])
+def test_without_a_place_on_the_stage_one_is_refused_whatever_the_state(role: Role) -> None:
+    for status in BroadcastStatus:
+        with pytest.raises(ForbiddenError):
+            policy.may_publish(role, replace(SHOW, status=status))
+
+
+@pytest.mark.parametrize("visibility", [Visibility.PUBLIC, Visibility.UNLISTED])
+def test_anybody_may_listen_where_it_is_not_private(visibility: Visibility) -> None:
+    policy.may_listen(None, LISTENER, replace(SHOW, visibility=visibility))
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_private_show_is_for_those_with_a_role(role: Role) -> None:
+    private = replace(SHOW, visibility=Visibility.PRIVATE)
+    with pytest.raises(ForbiddenError):
+        policy.may_listen(None, role, private)
+    if role is LISTENER:
+        with pytest.raises(ForbiddenError):
+            policy.may_listen(SOMEBODY, role, private)
+    else:
+        policy.may_listen(SOMEBODY, role, private)
+
+
+def test_a_cohost_changes_the_title_and_nothing_else() -> None:
+    policy.may_edit(COHOST, {"title"})
+    for fields in ({"visibility"}, {"title", "description"}, None):
+        with pytest.raises(ForbiddenError):
+            policy.may_edit(COHOST, fields)
