@@ -49,20 +49,21 @@ async def test_a_function_that_raises_leaves_nothing(db: Database) -> None:
     assert await db.read(user_ids) == []
 
 
-async def test_no_update_is_lost_between_eight_tasks(db: Database) -> None:
+async def test_no_update_is_lost_between_eight_threads(db: Database, settings: Settings) -> None:
     await db.run(lambda session: add_user(session, "counter"))
 
     def increment(session: orm.Session) -> None:
         row = session.get_one(models.User, "counter", with_for_update=True)
         row.display_name = str(int(row.display_name) + 1)
 
-    async def client() -> None:
+    async def client(database: Database) -> None:
         for _ in range(20):
-            await db.run(increment)
+            await database.run(increment)
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(8):
-            nursery.start_soon(client)
+    # The second has threads and connections of its own, as another process would.
+    async with open_database(settings) as second, trio.open_nursery() as nursery:
+        for database in [db, second] * 4:
+            nursery.start_soon(client, database)
     assert await db.read(lambda session: session.get_one(models.User, "counter").display_name) == "160"
 
 
