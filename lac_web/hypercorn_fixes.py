@@ -12,7 +12,7 @@ import contextlib
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import hypercorn.protocol
 import hypercorn.protocol.h11
@@ -26,6 +26,7 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import FrameTooLargeError, Handshake, WSStream
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from wsproto.connection import Connection as WsprotoConnection
 from wsproto.connection import ConnectionState, ConnectionType
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Every connection may take this long for a write, plus its length at this rate, before it is cut.
-SLOWEST_CLIENT_BYTES_PER_S = 8 * 1024
 #: How long an application may leave "the client has gone" unread before its task is cancelled.
 DISCONNECT_NOTICE_S = 5.0
 #: A peer that sent nothing (not even the pong that browsers send by themselves) for this many ping intervals is gone.
@@ -112,7 +111,7 @@ class BoundedTCPServer(TCPServer):
 
     async def _write(self, data: bytes) -> bool:
         async with self.send_lock:
-            allowed_s = self.config.write_timeout_s + len(data) / SLOWEST_CLIENT_BYTES_PER_S
+            allowed_s = self.config.write_timeout_s + len(data) / self.config.slowest_bytes_per_s
             with trio.move_on_after(allowed_s, shield=True) as deadline:
                 try:
                     await self.stream.send_all(data)
@@ -144,11 +143,7 @@ class BoundedTCPServer(TCPServer):
                 if not data:
                     break
         await self.idle_task.stop()
-        with trio.move_on_after(DISCONNECT_NOTICE_S) as notice:
-            await self.protocol.handle(Closed())
-        nursery = self._task_group._nursery
-        if notice.cancelled_caught and nursery is not None:  # that application reads nothing: it would never know
-            nursery.cancel_scope.cancel("the client has gone")
+        await self.protocol.handle(Closed())
 
 
 class GuardedH11Protocol(H11Protocol):
@@ -193,7 +188,10 @@ class GuardedWSStream(WSStream):
     - A protocol violation is answered with its close code: 1009 too large, 1007 not UTF-8, 1002 the rest. After 1009
       the rest of the message was still collected, without bound; now nothing is kept.
     - Pings that nobody answers end the connection, and the pinging task ends with it rather than an interval later.
-    - A finished application is not told anything (see `GuardedHTTPStream`).
+    - A finished application is not told anything (see `GuardedHTTPStream`), and one that reads nothing, so that it
+      cannot be told that its client has gone, is cancelled.
+    - Sending to a client that has gone is a checkpoint. It was not one, and a handler that only sends took the whole
+      event loop with it before it could be cancelled.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -215,14 +213,18 @@ class GuardedWSStream(WSStream):
             else:
                 await self._refuse_early_data()
         elif isinstance(event, StreamClosed):
-            try:
+            self._pinging.cancel()
+            with trio.move_on_after(DISCONNECT_NOTICE_S, shield=True) as notice:
                 await super().handle(event)
-            finally:
-                self._pinging.cancel()
+            nursery = cast(TaskGroup, self.task_group)._nursery
+            if notice.cancelled_caught and nursery is not None:  # that application reads nothing: it would never know
+                nursery.cancel_scope.cancel("the client has gone")
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         if message is None:
             self.app_put = _nobody
+        elif self.closed:
+            await trio.lowlevel.checkpoint()  # what a client that has gone costs: a turn, not the whole loop
         await super().app_send(message)
 
     def _is_closed(self) -> bool:
@@ -230,7 +232,10 @@ class GuardedWSStream(WSStream):
 
     async def _refuse_early_data(self) -> None:
         """RFC 6455 section 4.1: nothing may be sent before the server's handshake has arrived."""
+        self.closed = True
         await self._send_error_response(400)
+        if self.app_put is not None:
+            await self.app_put({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE, "reason": None})
         await self.send(StreamClosed(stream_id=self.stream_id))
 
     async def _receive(self, data: bytes) -> None:
@@ -275,12 +280,14 @@ class GuardedWSStream(WSStream):
         if interval_s is None:
             return
         with self._pinging:
-            while not self.closed:
+            while True:
+                await trio.sleep(interval_s)
+                if self.closed:
+                    return
                 if trio.current_time() - self._heard_at >= SILENT_PING_INTERVALS * interval_s:
                     await self.send(StreamClosed(stream_id=self.stream_id))
                     return
                 await self._send_wsproto_event(Ping())
-                await trio.sleep(interval_s)
 
 
 class FrameworkLog(hypercorn.logging.Logger):

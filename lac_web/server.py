@@ -30,8 +30,9 @@ BACKLOG = 1024
 class HttpLimits:
     """What one client may take. All times in seconds."""
 
-    #: No byte of a write taken for this long (plus its length at 8 KiB/s): the connection is reset.
+    #: A write that takes longer than this, plus its length at the rate below, resets the connection.
     write_timeout_s: float = 10.0
+    slowest_bytes_per_s: float = 8 * 1024
     #: After our last byte, how long to wait for the client to close its side.
     linger_s: float = 1.0
     #: From connecting to the end of the first request's headers, and from a response to the end of the next headers.
@@ -53,6 +54,7 @@ class ServerConfig(Config):
         self.listening = list(listening)
         self.connections: set[hypercorn_fixes.BoundedTCPServer] = set()
         self.write_timeout_s = limits.write_timeout_s
+        self.slowest_bytes_per_s = limits.slowest_bytes_per_s
         self.linger_s = limits.linger_s
         self.accesslog = None
         self.errorlog = None  # its own handler also propagates to the root: every line came twice

@@ -71,15 +71,19 @@ def upgrade(path: bytes = b"/ws", extra: bytes = b"") -> bytes:
     return UPGRADE % path + extra + b"\r\n"
 
 
-async def read_head(stream: trio.SocketStream) -> bytes:
-    """Up to the end of the response's headers (and what came with them)."""
+async def read_until(stream: trio.SocketStream, end: bytes) -> bytes:
+    """Up to `end` (and what came with it)."""
     data = b""
-    while b"\r\n\r\n" not in data:
+    while end not in data:
         more = await stream.receive_some(4096)
-        if not more:
-            break
+        assert more, data
         data += more
     return data
+
+
+async def read_head(stream: trio.SocketStream) -> bytes:
+    """Up to the end of the response's headers (and what came with them)."""
+    return await read_until(stream, b"\r\n\r\n")
 
 
 async def read_to_end(stream: trio.SocketStream) -> bytes:
@@ -142,12 +146,14 @@ class Client:
 
     async def closed(self) -> tuple[int, str | None]:
         """Read to the end; the close code and reason."""
-        try:
-            while True:
+        while self.connection.closed is None:
+            try:
                 await self.next()
-        except ConnectionClosed as closed:
-            assert closed.reason is not None
-            return closed.reason.code, closed.reason.reason
+            except ConnectionClosed:
+                break
+        reason = self.connection.closed
+        assert reason is not None
+        return reason.code, reason.reason
 
 
 @asynccontextmanager
@@ -239,8 +245,9 @@ class FakeOnAir:
 
     async def count_is(self, count: int) -> None:
         """Wait until so many members are in."""
-        while len(self.members) != count:
-            await trio.sleep(0.002)
+        with trio.fail_after(2):
+            while len(self.members) != count:  # noqa: ASYNC110  # the room under test has no event for a test to wait on
+                await trio.sleep(0.002)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import AsyncIterator
 from functools import partial
@@ -18,13 +19,16 @@ from tests.fakes.gateway import (
     connected,
     read_head,
     read_to_end,
+    read_until,
     serving,
     text_frame,
     upgrade,
     websocket_client,
 )
 
-QUICK = HttpLimits(write_timeout_s=0.15, linger_s=0.15, keep_alive_s=0.15, ping_interval_s=60.0)
+QUICK = HttpLimits(
+    write_timeout_s=0.15, slowest_bytes_per_s=1e6, linger_s=0.15, keep_alive_s=0.15, ping_interval_s=60.0
+)
 #: Much more than any of the times above, much less than a hang.
 SOON_S = 1.5
 
@@ -96,7 +100,7 @@ async def test_an_idle_connection_is_closed_after_the_keep_alive_time_and_serves
     async with serving(make_app(), limits=QUICK) as server, connected(server.port) as stream:
         for _ in range(2):
             await stream.send_all(GET % (b"/hello", b""))
-            assert b"200" in await read_head(stream)
+            await read_until(stream, b"hello")
             await trio.sleep(0.05)
         with trio.fail_after(SOON_S):
             assert await stream.receive_some() == b""
@@ -105,23 +109,13 @@ async def test_an_idle_connection_is_closed_after_the_keep_alive_time_and_serves
 @pytest.mark.parametrize("drip", [b"", b"G"])
 async def test_a_client_that_never_finishes_its_headers_is_closed(drip: bytes) -> None:
     async with serving(make_app(), limits=QUICK) as server, connected(server.port) as stream:
-        async with trio.open_nursery() as nursery:
-
-            async def dribble() -> None:
-                while drip:
-                    await trio.sleep(0.02)
-                    try:
-                        await stream.send_all(drip)
-                    except trio.BrokenResourceError:
-                        return
-
-            nursery.start_soon(dribble)
-            with trio.fail_after(SOON_S):
-                try:
+        # A byte that crosses the close makes the end a reset, which is as good.
+        with trio.fail_after(SOON_S), contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                with trio.move_on_after(0.02):
                     assert await stream.receive_some() == b""
-                except trio.BrokenResourceError:
-                    pass
-            nursery.cancel_scope.cancel()
+                    return
+                await stream.send_all(drip)
 
 
 async def test_headers_have_a_size() -> None:
@@ -158,13 +152,15 @@ async def test_a_stalled_websocket_reader_is_cut_and_its_handler_ends() -> None:
 
 async def test_a_stalled_reader_does_not_hold_the_exit() -> None:
     limits = HttpLimits(write_timeout_s=60.0)
-    async with serving(make_app(), limits=limits, grace_s=0.2) as server:
-        async with connected(server.port, receive_buffer=4096) as stream:
-            await stream.send_all(upgrade(b"/shout"))
-            await trio.sleep(0.1)
-            server.shutdown.set()
-            with trio.fail_after(SOON_S):
-                await server.ended.wait()
+    async with (
+        serving(make_app(), limits=limits, grace_s=0.2) as server,
+        connected(server.port, receive_buffer=4096) as stream,
+    ):
+        await stream.send_all(upgrade(b"/shout"))
+        await trio.sleep(0.1)
+        server.shutdown.set()
+        with trio.fail_after(SOON_S):
+            await server.ended.wait()
 
 
 async def test_a_stalled_reader_does_not_hold_a_cancellation() -> None:
@@ -181,7 +177,7 @@ async def test_a_stalled_reader_does_not_hold_a_cancellation() -> None:
 async def test_an_idle_keep_alive_connection_does_not_delay_the_exit() -> None:
     async with serving(make_app(), limits=HttpLimits(), grace_s=30.0) as server, connected(server.port) as stream:
         await stream.send_all(GET % (b"/hello", b""))
-        await read_head(stream)
+        await read_until(stream, b"hello")
         server.shutdown.set()
         with trio.fail_after(SOON_S):
             await server.ended.wait()
@@ -202,7 +198,7 @@ async def test_no_new_connection_is_taken_during_the_shutdown() -> None:
     async with serving(make_app(), limits=HttpLimits()) as server, websocket_client(server.port, "/echo"):
         server.shutdown.set()
         await trio.sleep(0.05)
-        with pytest.raises(OSError, match="refused|could not connect|failed"):
+        with pytest.raises(OSError, match="all attempts"):
             await trio.open_tcp_stream("127.0.0.1", server.port)
 
 
@@ -266,7 +262,7 @@ async def test_a_handler_that_reads_nothing_still_learns_that_its_client_has_gon
 ) -> None:
     monkeypatch.setattr(hypercorn_fixes, "DISCONNECT_NOTICE_S", 0.1)
     app = make_app()
-    async with serving(app, limits=QUICK) as server:
+    async with serving(app, limits=HttpLimits(ping_interval_s=0.05)) as server:
         async with connected(server.port) as stream:
             await stream.send_all(upgrade(b"/deaf"))
             await read_head(stream)
