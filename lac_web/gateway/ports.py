@@ -1,0 +1,64 @@
+"""What the gateway needs of the rest, and no more: tests put small fakes behind it, `lac serve` the real services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from lac.identity import Identity
+from lac.rooms.messages import Command, Event, Value
+
+
+class Socket(Protocol):
+    """An ASGI WebSocket as Quart shows it. Only the connection's own tasks touch it."""
+
+    async def accept(self) -> None: ...
+
+    async def receive(self) -> str | bytes | None: ...
+
+    async def send(self, data: str) -> None: ...
+
+    async def close(self, code: int, reason: str = "") -> None: ...
+
+
+class RoomOutlet(Protocol):
+    """`Outlet`, as a room sees a connection."""
+
+    def offer(self, frame: bytes) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class RoomMember(Protocol):
+    async def handle(self, command: Command) -> Event | Value | None: ...
+
+    def leave(self) -> None: ...
+
+
+class Rooms(Protocol):
+    async def join(
+        self, identity: Identity | None, broadcast_id: str, name: str | None, outlet: RoomOutlet
+    ) -> RoomMember: ...
+
+
+class Identifier(Protocol):
+    async def identify(self, bearer: str) -> Identity: ...
+
+
+class WebSettings(Protocol):
+    @property
+    def cors_origins(self) -> Sequence[str]: ...
+
+    @property
+    def public_url(self) -> str | None: ...
+
+
+class GatewayServices(Protocol):
+    @property
+    def settings(self) -> WebSettings: ...
+
+    @property
+    def auth(self) -> Identifier: ...
+
+    @property
+    def on_air(self) -> Rooms: ...

@@ -1,0 +1,344 @@
+"""What hypercorn 0.18 needs before it can face the internet under Trio: everything we replace in it, in one place.
+
+hypercorn is a good HTTP/1.1 and WebSocket state machine round h11 and wsproto, but some of its ends are loose when an
+application is cancelled, a client stalls, or a client is hostile. Each class below names the ends it ties.
+`tests/web/test_server_*.py` has a test for each that fails without it, and one that notices when a replaced name is
+no longer there. `apply()` puts them in place for the whole process; calling it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import hypercorn.protocol
+import hypercorn.protocol.h11
+import hypercorn.protocol.ws_stream
+import hypercorn.trio.run
+import structlog
+import trio
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.events import Body, Data, Request, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import FrameTooLargeError, Handshake, WSStream
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
+from wsproto.connection import Connection as WsprotoConnection
+from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.events import CloseConnection, Message, Ping
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import h11
+    from hypercorn.typing import ASGISendEvent
+
+    from lac_web.server import ServerConfig
+
+log = structlog.get_logger(__name__)
+
+#: How long an application may leave "the client has gone" unread before its task is cancelled.
+DISCONNECT_NOTICE_S = 5.0
+#: A peer that sent nothing (not even the pong that browsers send by themselves) for this many ping intervals is gone.
+SILENT_PING_INTERVALS = 2.5
+
+#: (module, name, our replacement). hypercorn looks each name up when it makes the object, so setting it is enough.
+REPLACED: list[tuple[Any, str, type]] = []
+
+
+def apply() -> None:
+    """Put our classes in hypercorn's place, process-wide. Idempotent; raises `AttributeError` if a name is gone."""
+    for module, name, replacement in REPLACED:
+        original = getattr(module, name)
+        if original is not replacement and not issubclass(replacement, original):
+            raise AttributeError(f"{module.__name__}.{name} is not what lac_web/hypercorn_fixes.py was written for")
+        setattr(module, name, replacement)
+
+
+class BoundedTCPServer(TCPServer):
+    """One client's TCP connection.
+
+    - A write is shielded from its writer's cancellation (half a frame would garble the rest), but not for ever: past
+      its deadline the connection is reset. Before, a client that stopped reading could hold a task, and the exit.
+    - The bookkeeping at the end of a response is not cut short by the cancellation that quart-trio brings on just
+      then. Before, `Connection: close` and the keep-alive timeout did nothing and every idle client kept a descriptor.
+    - Closing says so (FIN), then reads and drops what still comes in for a moment. Closing with unread input makes the
+      kernel send RST, which can destroy the last response or the close frame before the client reads it.
+    - Whatever goes wrong in here ends this connection only. Before, it ended the server.
+    """
+
+    config: ServerConfig
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._read_scope = trio.CancelScope()
+        self._saying_goodbye = False
+
+    async def run(self) -> None:
+        self.config.connections.add(self)
+        try:
+            await super().run()
+        except* Exception as errors:
+            await self.config.log.exception("connection failed", exc_info=errors)
+        finally:
+            self.config.connections.discard(self)
+
+    def abort(self) -> None:
+        """Reset the connection now: whoever waits for it in a read or a write gets an error. Idempotent."""
+        sock = self.stream.socket
+        with contextlib.suppress(OSError):  # already closed
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            if not await self._write(event.data):
+                await self.protocol.handle(Closed())
+            return
+        with trio.move_on_after(self.config.write_timeout_s, shield=True):
+            if isinstance(event, Closed):
+                await self._say_goodbye()
+                await self.protocol.handle(Closed())
+            else:
+                await super().protocol_send(event)
+
+    async def _write(self, data: bytes) -> bool:
+        async with self.send_lock:
+            allowed_s = self.config.write_timeout_s + len(data) / self.config.slowest_bytes_per_s
+            with trio.move_on_after(allowed_s, shield=True) as deadline:
+                try:
+                    await self.stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return False
+            if deadline.cancelled_caught:
+                self.abort()
+                return False
+        return True
+
+    async def _say_goodbye(self) -> None:
+        if self._saying_goodbye:
+            return
+        self._saying_goodbye = True
+        async with self.send_lock:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.stream.send_eof()
+        self._read_scope.deadline = trio.current_time() + self.config.linger_s
+
+    async def _read_data(self) -> None:
+        with self._read_scope:
+            while True:
+                try:
+                    data = await self.stream.receive_some(MAX_RECV)
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    break
+                if not self._saying_goodbye:
+                    await self.protocol.handle(RawData(bytes(data)))
+                if not data:
+                    break
+        await self.idle_task.stop()
+        await self.protocol.handle(Closed())
+
+
+class GuardedH11Protocol(H11Protocol):
+    """HTTP/1.1 only: without TLS no browser asks for HTTP/2, and a second protocol is a second thing to attack."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        pass
+
+
+async def _nobody(event: object) -> None:
+    """Takes what is meant for an application that has finished."""
+
+
+class GuardedHTTPStream(HTTPStream):
+    """A finished application is not told anything: its queue may be full, and then the teller waited for ever."""
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        if message is None:
+            self.app_put = _nobody
+        await super().app_send(message)
+
+
+class PlainHandshake(Handshake):
+    """Never permessage-deflate: inflating is unbounded, so 200 kB from a stranger cost 140 MB. And a frame for a whole
+    room is the same bytes for everyone only when nobody's is compressed."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]], http_version: str) -> None:
+        super().__init__(headers, http_version)
+        self.extensions = None
+
+    def accept(
+        self, subprotocol: str | None, additional_headers: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[int, list[tuple[bytes, bytes]], WsprotoConnection]:
+        status, headers, _ = super().accept(subprotocol, additional_headers)
+        return status, headers, WsprotoConnection(ConnectionType.SERVER, [])
+
+
+class GuardedWSStream(WSStream):
+    """One WebSocket.
+
+    - Refusing a handshake also closes the connection (it stayed open as long as the client liked).
+    - A protocol violation is answered with its close code: 1009 too large, 1007 not UTF-8, 1002 the rest. After 1009
+      the rest of the message was still collected, without bound; now nothing is kept.
+    - Pings that nobody answers end the connection, and the pinging task ends with it rather than an interval later.
+    - A finished application is not told anything (see `GuardedHTTPStream`), and one that reads nothing, so that it
+      cannot be told that its client has gone, is cancelled.
+    - Sending to a client that has gone is a checkpoint. It was not one, and a handler that only sends took the whole
+      event loop with it before it could be cancelled.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._heard_at = trio.current_time()
+        self._pinging = trio.CancelScope()
+
+    async def handle(self, event: StreamEvent) -> None:
+        if self.closed:
+            return
+        if isinstance(event, Request):
+            await super().handle(event)
+            if self._is_closed():  # refused: not a valid handshake
+                await self.send(StreamClosed(stream_id=self.stream_id))
+        elif isinstance(event, (Body, Data)):
+            self._heard_at = trio.current_time()
+            if self.handshake.accepted:
+                await self._receive(event.data)
+            else:
+                await self._refuse_early_data()
+        elif isinstance(event, StreamClosed):
+            self._pinging.cancel()
+            with trio.move_on_after(DISCONNECT_NOTICE_S, shield=True) as notice:
+                await super().handle(event)
+            nursery = cast(TaskGroup, self.task_group)._nursery
+            if notice.cancelled_caught and nursery is not None:  # that application reads nothing: it would never know
+                nursery.cancel_scope.cancel("the client has gone")
+
+    async def app_send(self, message: ASGISendEvent | None) -> None:
+        if message is None:
+            self.app_put = _nobody
+        elif self.closed:
+            await trio.lowlevel.checkpoint()  # what a client that has gone costs: a turn, not the whole loop
+        await super().app_send(message)
+
+    def _is_closed(self) -> bool:
+        return self.closed
+
+    async def _refuse_early_data(self) -> None:
+        """RFC 6455 section 4.1: nothing may be sent before the server's handshake has arrived."""
+        self.closed = True
+        await self._send_error_response(400)
+        if self.app_put is not None:
+            await self.app_put({"type": "websocket.disconnect", "code": CloseReason.ABNORMAL_CLOSURE, "reason": None})
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _receive(self, data: bytes) -> None:
+        try:
+            self.connection.receive_data(data)
+        except LocalProtocolError:
+            return  # behind the close frame: nobody is interested
+        await self._handle_events()
+
+    async def _handle_events(self) -> None:
+        for event in self.connection.events():
+            if isinstance(event, Message):
+                if self.connection.state is not ConnectionState.OPEN:
+                    continue  # we have said close: read on for the peer's answer only
+                try:
+                    self.buffer.extend(event)
+                except FrameTooLargeError:
+                    self.buffer.clear()
+                    await self._fail(CloseReason.MESSAGE_TOO_BIG, "message too large")
+                    return
+                if event.message_finished:
+                    message = self.buffer.to_message()
+                    self.buffer.clear()
+                    if self.app_put is not None:
+                        await self.app_put(message)
+            elif isinstance(event, Ping):
+                await self._send_wsproto_event(event.response())
+            elif isinstance(event, CloseConnection):
+                if self.connection.state is ConnectionState.REMOTE_CLOSING:
+                    await self._send_wsproto_event(event.response())
+                    await self.send(StreamClosed(stream_id=self.stream_id))
+                else:  # wsproto's way to report a violation, or the answer to our own close (then nothing is sent)
+                    await self._fail(event.code, event.reason or "")
+                return
+
+    async def _fail(self, code: int, reason: str) -> None:
+        await self._send_wsproto_event(CloseConnection(code=code, reason=reason[:100]))
+        await self.send(StreamClosed(stream_id=self.stream_id))
+
+    async def _send_pings(self) -> None:
+        interval_s = self.config.websocket_ping_interval
+        if interval_s is None:
+            return
+        with self._pinging:
+            while True:
+                await trio.sleep(interval_s)
+                if self.closed:
+                    return
+                if trio.current_time() - self._heard_at >= SILENT_PING_INTERVALS * interval_s:
+                    await self.send(StreamClosed(stream_id=self.stream_id))
+                    return
+                await self._send_wsproto_event(Ping())
+
+
+class FrameworkLog(hypercorn.logging.Logger):
+    """hypercorn's errors through our logging, a few a minute: strangers can provoke them as fast as they can send."""
+
+    PER_MINUTE = 6
+
+    def __init__(self, config: hypercorn.config.Config) -> None:
+        super().__init__(config)
+        self._minute = 0
+        self._written = 0
+        self._dropped = 0
+
+    async def info(self, message: str, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    async def debug(self, message: str, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    async def critical(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(message, args, exc_info=kwargs.get("exc_info"))
+
+    async def error(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(message, args, exc_info=kwargs.get("exc_info"))
+
+    async def warning(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(message, args, exc_info=kwargs.get("exc_info"))
+
+    async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(message, args, exc_info=kwargs.get("exc_info", True))
+
+    async def log(self, level: int, message: str, *args: Any, **kwargs: Any) -> None:
+        self._write(message, args, exc_info=kwargs.get("exc_info"))
+
+    def _write(self, message: str, args: tuple[Any, ...], exc_info: Any) -> None:
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            if self._dropped:
+                log.error("http server errors not shown", count=self._dropped)
+            self._minute, self._written, self._dropped = minute, 0, 0
+        if self._written >= self.PER_MINUTE:
+            self._dropped += 1
+            return
+        self._written += 1
+        log.error("http server: " + (message % args if args else message), exc_info=exc_info)
+
+
+REPLACED += [
+    (hypercorn.trio.run, "TCPServer", BoundedTCPServer),
+    (hypercorn.protocol, "H11Protocol", GuardedH11Protocol),
+    (hypercorn.protocol.h11, "HTTPStream", GuardedHTTPStream),
+    (hypercorn.protocol.h11, "WSStream", GuardedWSStream),
+    (hypercorn.protocol.ws_stream, "Handshake", PlainHandshake),
+]
