@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from types import TracebackType
 
+import structlog
 from quart import has_request_context, request
 from quart_trio import QuartTrio
 
@@ -16,7 +16,7 @@ from lac_web.security import BODY_MAX, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 ExcInfo = tuple[type, BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -25,8 +25,8 @@ class WebApp(QuartTrio):
     def log_exception(self, exception_info: ExcInfo) -> None:
         """Once, by route and not by address: addresses of media sessions are keys to them."""
         rule = request.url_rule if has_request_context() else None
-        what = "a WebSocket handler" if rule is None else f"{request.method} {rule.rule}"
-        log.error("%s failed", what, exc_info=exception_info)
+        route = "a WebSocket" if rule is None else f"{request.method} {rule.rule}"
+        log.error("a handler failed", route=route, exc_info=exception_info)
 
 
 def create_app(services: Services) -> WebApp:

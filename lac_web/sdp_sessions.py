@@ -6,17 +6,12 @@ and acknowledged. The entity tag names the ICE session (RFC 9725 section 4.3.1):
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lac_media.proto.sdp import (
-    AnswerParameters,
-    Offer,
-    build_answer,
-    build_sdpfrag,
-    parse_offer_untrusted,
-    parse_sdpfrag_untrusted,
-)
+from lac_media.proto.sdp import AnswerParameters, Offer, build_answer, parse_offer_untrusted
+from lac_media.proto.sdpfrag import SdpFragment, build_sdpfrag, parse_sdpfrag_untrusted
 from lac_media.rooms.session import ConsumerInfo, Session
 from quart import Response, request
 from werkzeug.exceptions import BadRequest, PreconditionFailed, PreconditionRequired, UnsupportedMediaType
@@ -54,11 +49,13 @@ def answer(services: Services, session: Session, offer: Offer, consumer: Consume
     return build_answer(
         offer,
         AnswerParameters(
-            ice_parameters=session.ice_parameters,
+            ice=session.ice_parameters,
             candidates=services.engine.candidates,
             fingerprints=services.engine.fingerprints,
+            direction=session.direction,
             ssrc=None if consumer is None else consumer.ssrc,
             cname=None if consumer is None else consumer.cname,
+            session_id=secrets.randbits(62),
         ),
     )
 
@@ -93,11 +90,15 @@ async def patch_session(services: Services, session: Session) -> Response:
         raise PreconditionRequired('Send If-Match: the session\'s ETag to trickle, or "*" to restart ICE.')
     fragment = parse_sdpfrag_untrusted(text)
     if request.if_match.star_tag:
-        if fragment.ice_parameters is None:
+        if fragment.ice is None:
             raise BadRequest("An ICE restart carries a=ice-ufrag and a=ice-pwd.")
-        session.restart_ice()
-        body = build_sdpfrag(session.ice_parameters, services.engine.candidates)
-        response = Response(body, content_type=TRICKLE_TYPE)
+        ours = SdpFragment(
+            ice=session.restart_ice(),
+            candidates=services.engine.candidates,
+            end_of_candidates=True,
+            mid=fragment.mid,
+        )
+        response = Response(build_sdpfrag(ours), content_type=TRICKLE_TYPE)
         response.set_etag(entity_tag(session))
         return response
     # `contains` compares strongly, as If-Match must (RFC 9110 section 13.1.1).
