@@ -1,0 +1,144 @@
+"""Broadcasts: plan, list, change, remove, go on air, end, read the chat."""
+
+from __future__ import annotations
+
+from lac.paging import decode_cursor_untrusted
+from msgspec import UNSET, UnsetType
+from quart import Blueprint
+from quart_schema import tag_blueprint
+
+from lac.broadcasts import policy
+from lac.broadcasts.model import Broadcast, Role
+from lac.identity import Identity
+from lac.rooms import store as room_store
+from lac_web.api.endpoint import endpoint
+from lac_web.schemas import (
+    BroadcastAnswer,
+    BroadcastChanges,
+    BroadcastPage,
+    BroadcastQuery,
+    Host,
+    MessagePage,
+    MessageQuery,
+    NewBroadcast,
+)
+from lac_web.security import Access
+from lac_web.services import Services, current_services
+
+blueprint = Blueprint("broadcasts", __name__)
+tag_blueprint(blueprint, ["broadcasts"])
+
+
+def _answer(
+    services: Services, broadcast: Broadcast, role: Role | None, stream_key: str | UnsetType
+) -> BroadcastAnswer:
+    return BroadcastAnswer(
+        id=broadcast.id,
+        title=broadcast.title,
+        description=broadcast.description,
+        status=broadcast.status,
+        visibility=broadcast.visibility,
+        tags=list(broadcast.tags),
+        scheduled_at=broadcast.scheduled_at,
+        started_at=broadcast.started_at,
+        ended_at=broadcast.ended_at,
+        recording_enabled=broadcast.recording_enabled,
+        host=Host(id=broadcast.host_id, display_name=broadcast.host_name),
+        listener_count=services.on_air.listener_count(broadcast.id),
+        created_at=broadcast.created_at,
+        updated_at=broadcast.updated_at,
+        your_role=role,
+        stream_key=stream_key,
+    )
+
+
+async def _answer_one(services: Services, identity: Identity | None, broadcast: Broadcast) -> BroadcastAnswer:
+    role = None if identity is None else await services.broadcasts.role_of(identity, broadcast)
+    reveal = role is not None and policy.is_allowed(role, policy.Act.SEE_STREAM_KEY)
+    return _answer(services, broadcast, role, services.broadcasts.stream_key(broadcast) if reveal else UNSET)
+
+
+@blueprint.post("/api/broadcasts")
+@endpoint(Access.ACCOUNT, takes=NewBroadcast, returns=BroadcastAnswer, status=201)
+async def create_broadcast(identity: Identity, data: NewBroadcast) -> tuple[BroadcastAnswer, dict[str, str]]:
+    """Plan a broadcast. The caller is its host."""
+    services = current_services()
+    broadcast = await services.broadcasts.create(
+        identity,
+        data.title,
+        description=data.description,
+        scheduled_at=data.scheduled_at,
+        visibility=data.visibility,
+        tags=tuple(data.tags),
+        recording_enabled=data.recording_enabled,
+    )
+    answer = await _answer_one(services, identity, broadcast)
+    return answer, {"Location": f"/api/broadcasts/{broadcast.id}"}
+
+
+@blueprint.get("/api/broadcasts")
+@endpoint(Access.OPTIONAL, query=BroadcastQuery, returns=BroadcastPage)
+async def list_broadcasts(identity: Identity | None, query: BroadcastQuery) -> BroadcastPage:
+    """Broadcasts that the caller may know of, page by page. Stream keys are not in lists."""
+    services = current_services()
+    page = await services.broadcasts.list(
+        identity, status=query.status, host_id=query.host_id, q=query.q, limit=query.limit, cursor=query.cursor
+    )
+    roles = {} if identity is None else await services.broadcasts.roles_of(identity, page.items)
+    items = [_answer(services, item, roles.get(item.id), UNSET) for item in page.items]
+    return BroadcastPage(items=items, next_cursor=page.next_cursor)
+
+
+@blueprint.get("/api/broadcasts/<broadcast_id>")
+@endpoint(Access.OPTIONAL, returns=BroadcastAnswer)
+async def get_broadcast(identity: Identity | None, broadcast_id: str) -> BroadcastAnswer:
+    """One broadcast."""
+    services = current_services()
+    return await _answer_one(services, identity, await services.broadcasts.get(identity, broadcast_id))
+
+
+@blueprint.patch("/api/broadcasts/<broadcast_id>")
+@endpoint(Access.ACCOUNT, takes=BroadcastChanges, returns=BroadcastAnswer)
+async def update_broadcast(identity: Identity, broadcast_id: str, data: BroadcastChanges) -> BroadcastAnswer:
+    """Change what is given and leave the rest."""
+    services = current_services()
+    changes = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
+    broadcast = await services.broadcasts.update(identity, broadcast_id, changes)
+    services.on_air.updated(broadcast)
+    return await _answer_one(services, identity, broadcast)
+
+
+@blueprint.delete("/api/broadcasts/<broadcast_id>")
+@endpoint(Access.ACCOUNT, status=204)
+async def delete_broadcast(identity: Identity, broadcast_id: str) -> None:
+    """Remove a broadcast. If it is live, everyone in it is let go first."""
+    await current_services().on_air.remove(identity, broadcast_id)
+
+
+@blueprint.post("/api/broadcasts/<broadcast_id>/start")
+@endpoint(Access.ACCOUNT, returns=BroadcastAnswer)
+async def start_broadcast(identity: Identity, broadcast_id: str) -> BroadcastAnswer:
+    """Go on air. Starting what is live changes nothing."""
+    services = current_services()
+    return await _answer_one(services, identity, await services.on_air.start(identity, broadcast_id))
+
+
+@blueprint.post("/api/broadcasts/<broadcast_id>/end")
+@endpoint(Access.ACCOUNT, returns=BroadcastAnswer)
+async def end_broadcast(identity: Identity, broadcast_id: str) -> BroadcastAnswer:
+    """End the show for everyone. Ending what has ended changes nothing."""
+    services = current_services()
+    return await _answer_one(services, identity, await services.on_air.end(identity, broadcast_id))
+
+
+@blueprint.get("/api/broadcasts/<broadcast_id>/messages")
+@endpoint(Access.OPTIONAL, query=MessageQuery, returns=MessagePage)
+async def list_messages(identity: Identity | None, broadcast_id: str, query: MessageQuery) -> MessagePage:
+    """The chat, newest message first, for whoever may listen."""
+    services = current_services()
+    await services.broadcasts.get(identity, broadcast_id)
+    after = None if query.cursor is None else decode_cursor_untrusted(query.cursor)
+    page = await services.db.read(
+        lambda session: room_store.list_messages(session, broadcast_id, limit=query.limit, after=after)
+    )
+    return MessagePage(items=list(page.items), next_cursor=page.next_cursor)

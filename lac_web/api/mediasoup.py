@@ -1,0 +1,231 @@
+"""Media signalling in the JSON of the mediasoup-client library. A transport there is a media session here."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from lac_media.rooms.session import PROGRAM_ID
+from quart import Blueprint
+from quart_schema import tag_blueprint
+
+from lac.errors import FieldError, InvalidInputError, NotFoundError
+from lac.identity import Identity
+from lac_media.errors import UnsupportedMediaError
+from lac_media.parameters import (
+    AUDIO_LEVEL_EXTENSION_ID,
+    AUDIO_LEVEL_URI,
+    MID_URI,
+    OPUS_CLOCK_RATE_HZ,
+    OPUS_PAYLOAD_TYPE,
+    ConsumerParameters,
+    DtlsParameters,
+    DtlsRole,
+    Fingerprint,
+    IceCandidate,
+    IceParameters,
+    ProducerParameters,
+)
+from lac_web.api.endpoint import endpoint
+from lac_web.schemas_media import (
+    OPUS_MIME_TYPE,
+    PROGRAM_CODEC,
+    ROUTER_CAPABILITIES,
+    CodecJson,
+    Connect,
+    Consume,
+    ConsumerAnswer,
+    DtlsParametersAnswer,
+    Encoding,
+    ExtensionParameters,
+    FingerprintAnswer,
+    IceCandidateAnswer,
+    IceParametersAnswer,
+    NewTransport,
+    Produce,
+    ProducerAnswer,
+    RestartedIce,
+    RouterCapabilities,
+    RtcpParameters,
+    RtpCapabilitiesJson,
+    RtpParameters,
+    RtpParametersJson,
+    StatsAnswer,
+    TransportAnswer,
+)
+from lac_web.security import Access, owned_session
+from lac_web.services import current_services
+
+blueprint = Blueprint("mediasoup", __name__)
+tag_blueprint(blueprint, ["media"])
+
+
+# --- translation: pure ------------------------------------------------------------------------------------------------
+
+
+def _is_opus(mime_type: str, clock_rate: int) -> bool:
+    return mime_type.lower() == OPUS_MIME_TYPE and clock_rate == OPUS_CLOCK_RATE_HZ
+
+
+def _opus_codec(rtp: RtpParametersJson) -> CodecJson:
+    """The Opus codec that is sent; where the first encoding names a payload type, the codec with that one."""
+    codecs = [codec for codec in rtp.codecs if _is_opus(codec.mime_type, codec.clock_rate)]
+    if not codecs:
+        raise UnsupportedMediaError("This server takes Opus audio: add audio/opus at 48000 Hz to rtpParameters.codecs.")
+    wanted = rtp.encodings[0].codec_payload_type if rtp.encodings else None
+    return next((codec for codec in codecs if codec.payload_type == wanted), codecs[0])
+
+
+def producer_parameters(rtp: RtpParametersJson) -> ProducerParameters:
+    codec = _opus_codec(rtp)
+    extension_ids = {extension.uri: extension.id for extension in rtp.header_extensions}
+    return ProducerParameters(
+        payload_type=codec.payload_type,
+        ssrc=rtp.encodings[0].ssrc if rtp.encodings else None,
+        mid=rtp.mid,
+        mid_extension_id=extension_ids.get(MID_URI),
+        audio_level_extension_id=extension_ids.get(AUDIO_LEVEL_URI),
+        channels=codec.channels or 1,
+        nack=any(feedback.type == "nack" and not feedback.parameter for feedback in codec.rtcp_feedback),
+    )
+
+
+def consumer_parameters(capabilities: RtpCapabilitiesJson) -> ConsumerParameters:
+    """Our own payload type and extension ids: the library maps to the router's numbers on its side."""
+    if not any(_is_opus(codec.mime_type, codec.clock_rate) for codec in capabilities.codecs):
+        raise UnsupportedMediaError("The program is Opus audio, which rtpCapabilities.codecs does not list.")
+    takes_level = any(extension.uri == AUDIO_LEVEL_URI for extension in capabilities.header_extensions)
+    return ConsumerParameters(
+        payload_type=OPUS_PAYLOAD_TYPE,
+        audio_level_extension_id=AUDIO_LEVEL_EXTENSION_ID if takes_level else None,
+    )
+
+
+def _ice_parameters(ice: IceParameters) -> IceParametersAnswer:
+    return IceParametersAnswer(username_fragment=ice.username_fragment, password=ice.password)
+
+
+def _ice_candidate(candidate: IceCandidate) -> IceCandidateAnswer:
+    answer = {"tcp_type": "passive"} if candidate.protocol == "tcp" else {}
+    return IceCandidateAnswer(
+        foundation=candidate.foundation,
+        priority=candidate.priority,
+        ip=candidate.ip,
+        address=candidate.ip,
+        protocol=candidate.protocol,
+        port=candidate.port,
+        type=candidate.type,
+        **answer,
+    )
+
+
+def _rtp_parameters(parameters: ConsumerParameters, ssrc: int, cname: str) -> RtpParameters:
+    level_id = parameters.audio_level_extension_id
+    extensions = []
+    if level_id is not None:
+        extensions.append(ExtensionParameters(uri=AUDIO_LEVEL_URI, id=level_id, encrypt=False, parameters={}))
+    return RtpParameters(
+        codecs=[PROGRAM_CODEC],
+        header_extensions=extensions,
+        encodings=[Encoding(ssrc=ssrc)],
+        rtcp=RtcpParameters(cname=cname, reduced_size=True, mux=True),
+    )
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/api/mediasoup/<broadcast_id>/rtp-capabilities")
+@endpoint(Access.OPTIONAL, returns=RouterCapabilities)
+async def rtp_capabilities(identity: Identity | None, broadcast_id: str) -> RouterCapabilities:
+    """What the server speaks: for `Device.load`."""
+    await current_services().broadcasts.get(identity, broadcast_id)
+    return ROUTER_CAPABILITIES
+
+
+@blueprint.post("/api/mediasoup/<broadcast_id>/transports")
+@endpoint(Access.OPTIONAL, takes=NewTransport, returns=TransportAnswer, status=201)
+async def open_transport(
+    identity: Identity | None, broadcast_id: str, data: NewTransport
+) -> tuple[TransportAnswer, dict[str, str]]:
+    """Open a transport, to publish or to listen.
+
+    Without a token (public broadcasts, listening) the transport's id is the only key to it: keep it to yourself.
+    """
+    services = current_services()
+    session = await services.on_air.open_media_session(identity, broadcast_id, data.direction, "mediasoup")
+    answer = TransportAnswer(
+        id=session.id,
+        ice_parameters=_ice_parameters(session.ice_parameters),
+        ice_candidates=[_ice_candidate(candidate) for candidate in services.engine.candidates],
+        # "auto" is the truth: whichever role the client takes, we take the other. mediasoup-client then becomes the
+        # DTLS client; pymediasoup insists on being the server when it publishes, and may.
+        dtls_parameters=DtlsParametersAnswer(
+            role=DtlsRole.AUTO,
+            fingerprints=[
+                FingerprintAnswer(algorithm=item.algorithm, value=item.value) for item in services.engine.fingerprints
+            ],
+        ),
+    )
+    return answer, {"Location": f"/api/mediasoup/transports/{session.id}"}
+
+
+@blueprint.post("/api/mediasoup/transports/<transport_id>/connect")
+@endpoint(Access.OPTIONAL, takes=Connect, status=204)
+async def connect_transport(identity: Identity | None, transport_id: str, data: Connect) -> None:
+    """Tell the client's DTLS role and certificate fingerprints. Once per transport."""
+    session = owned_session(current_services(), identity, transport_id)
+    remote = data.dtls_parameters
+    fingerprints = tuple(Fingerprint(item.algorithm.lower(), item.value.upper()) for item in remote.fingerprints)
+    session.connect(DtlsParameters(role=remote.role, fingerprints=fingerprints))
+
+
+@blueprint.post("/api/mediasoup/transports/<transport_id>/produce")
+@endpoint(Access.OPTIONAL, takes=Produce, returns=ProducerAnswer, status=201)
+async def produce(identity: Identity | None, transport_id: str, data: Produce) -> ProducerAnswer:
+    """Publish audio on a `send` transport."""
+    session = owned_session(current_services(), identity, transport_id)
+    if data.kind != "audio":
+        raise InvalidInputError(
+            "Only audio can be sent here.", FieldError("kind", "Expected audio."), code="audio_only"
+        )
+    return ProducerAnswer(id=session.produce(producer_parameters(data.rtp_parameters)))
+
+
+@blueprint.post("/api/mediasoup/transports/<transport_id>/consume")
+@endpoint(Access.OPTIONAL, takes=Consume, returns=ConsumerAnswer, status=201)
+async def consume(identity: Identity | None, transport_id: str, data: Consume) -> ConsumerAnswer:
+    """Listen to the program on a `recv` transport."""
+    session = owned_session(current_services(), identity, transport_id)
+    if data.producer_id not in (None, PROGRAM_ID):
+        raise NotFoundError("Listeners hear the program: leave producerId out to get it.", code="producer_not_found")
+    parameters = consumer_parameters(data.rtp_capabilities)
+    consumer = session.consume(parameters)
+    return ConsumerAnswer(
+        id=consumer.id,
+        producer_id=consumer.producer_id,
+        kind="audio",
+        rtp_parameters=_rtp_parameters(parameters, consumer.ssrc, consumer.cname),
+    )
+
+
+@blueprint.post("/api/mediasoup/transports/<transport_id>/restart-ice")
+@endpoint(Access.OPTIONAL, returns=RestartedIce)
+async def restart_ice(identity: Identity | None, transport_id: str) -> RestartedIce:
+    """New ICE credentials, after a change of network. The old ones end."""
+    session = owned_session(current_services(), identity, transport_id)
+    return RestartedIce(ice_parameters=_ice_parameters(session.restart_ice()))
+
+
+@blueprint.delete("/api/mediasoup/transports/<transport_id>")
+@endpoint(Access.OPTIONAL, status=204)
+async def close_transport(identity: Identity | None, transport_id: str) -> None:
+    """Hang up."""
+    owned_session(current_services(), identity, transport_id).close("left")
+
+
+@blueprint.get("/api/mediasoup/transports/<transport_id>/stats")
+@endpoint(Access.OPTIONAL, returns=StatsAnswer)
+async def transport_stats(identity: Identity | None, transport_id: str) -> StatsAnswer:
+    """How it goes."""
+    session = owned_session(current_services(), identity, transport_id)
+    return StatsAnswer(**dataclasses.asdict(session.stats()))

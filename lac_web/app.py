@@ -1,0 +1,47 @@
+"""The web application, assembled. It owns no task and no socket: `lac_web.server` serves it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import structlog
+from quart import has_request_context, request
+from quart_trio import QuartTrio
+
+from lac_web import whep, whip
+from lac_web.api import auth, broadcasts, mediasoup, system
+from lac_web.errors import register_error_handlers
+from lac_web.openapi import register_openapi
+from lac_web.security import BODY_MAX, register_response_headers
+from lac_web.services import Services, attach_services
+from lac_web.static_site import load_site, register_static_site
+
+log = structlog.get_logger(__name__)
+
+ExcInfo = tuple[type, BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class WebApp(QuartTrio):
+    def log_exception(self, exception_info: ExcInfo) -> None:
+        """Once, by route and not by address: addresses of media sessions are keys to them."""
+        rule = request.url_rule if has_request_context() else None
+        route = "a WebSocket" if rule is None else f"{request.method} {rule.rule}"
+        log.error("a handler failed", route=route, exc_info=exception_info)
+
+
+def create_app(services: Services) -> WebApp:
+    app = WebApp("lac_web", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = BODY_MAX
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    attach_services(app, services)
+    register_openapi(app)
+    register_error_handlers(app)
+    register_response_headers(app, services.settings.cors_origins)
+    for module in (auth, broadcasts, mediasoup, system, whip, whep):
+        app.register_blueprint(module.blueprint)
+    register_static_site(app, load_site())
+
+    from lac_web.gateway.routes import register_gateway
+
+    register_gateway(app, services)
+    return app

@@ -1,0 +1,70 @@
+"""WHEP: any player listens with one HTTP request. Public broadcasts need no token."""
+
+from __future__ import annotations
+
+from lac_media.rooms.session import Session
+from quart import Blueprint, Response
+from quart_schema import tag_blueprint
+
+from lac_media.parameters import Direction
+from lac_web import sdp_sessions
+from lac_web.api.endpoint import access
+from lac_web.errors import SDP_TYPE
+from lac_web.security import Access, identify, owned_session
+from lac_web.services import Services, current_services
+
+blueprint = Blueprint("whep", __name__)
+tag_blueprint(blueprint, ["whep"])
+
+
+async def _own_session(services: Services, broadcast_id: str, session_id: str) -> Session:
+    identity = await identify(Access.OPTIONAL)
+    return owned_session(services, identity, session_id, Direction.RECV, broadcast_id)
+
+
+@blueprint.post("/whep/<broadcast_id>")
+@access(Access.OPTIONAL, status=201, takes_text=SDP_TYPE, returns_text=SDP_TYPE)
+async def whep_listen(broadcast_id: str) -> Response:
+    """Listen: SDP offer in, SDP answer out.
+
+    PATCH (trickle, ICE restart) and DELETE go to the address in Location.
+    """
+    services = current_services()
+    identity = await identify(Access.OPTIONAL)
+    offer = await sdp_sessions.receive_offer()
+    parameters = offer.consumer_parameters()
+    remote = offer.dtls_parameters()
+    session = await services.on_air.open_media_session(identity, broadcast_id, Direction.RECV, "whep")
+    with sdp_sessions.closed_on_error(session):
+        consumer = session.consume(parameters)
+        session.connect(remote)
+        answer = sdp_sessions.answer(services, session, offer, consumer)
+    return sdp_sessions.created(session, answer, f"/whep/{broadcast_id}/{session.id}")
+
+
+@blueprint.patch("/whep/<broadcast_id>/<session_id>")
+@access(Access.OPTIONAL, status=204, takes_text=sdp_sessions.TRICKLE_TYPE)
+async def whep_patch(broadcast_id: str, session_id: str) -> Response:
+    """Trickle ICE candidates, or restart ICE."""
+    services = current_services()
+    return await sdp_sessions.patch_session(services, await _own_session(services, broadcast_id, session_id))
+
+
+@blueprint.delete("/whep/<broadcast_id>/<session_id>")
+@access(Access.OPTIONAL, status=200)
+async def whep_delete(broadcast_id: str, session_id: str) -> Response:
+    """Stop listening."""
+    services = current_services()
+    return sdp_sessions.delete_session(await _own_session(services, broadcast_id, session_id))
+
+
+@blueprint.route("/whep/<broadcast_id>", methods=["OPTIONS"])
+@access(Access.ANYONE)
+async def whep_options(broadcast_id: str) -> Response:
+    return sdp_sessions.endpoint_options()
+
+
+@blueprint.route("/whep/<broadcast_id>/<session_id>", methods=["OPTIONS"])
+@access(Access.ANYONE)
+async def whep_session_options(broadcast_id: str, session_id: str) -> Response:
+    return sdp_sessions.session_options()

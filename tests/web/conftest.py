@@ -1,0 +1,117 @@
+"""The application on real accounts, a real database and the real policy; media and rooms are stand-ins."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lac.auth.passwords import PasswordHasher
+from lac.auth.service import AuthService
+from lac.broadcasts.service import BroadcastService
+from lac.config import Settings
+from lac.db.engine import Database, open_database
+
+from lac_web.app import WebApp, create_app
+from lac_web.services import Services
+from tests.fakes.on_air import FakeEngine, FakeOnAir
+
+PASSWORD = "correct horse battery"
+
+
+class TestClock:
+    """A wall clock that moves only when told."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Api:
+    """The application under test, and short ways to ask it things."""
+
+    app: WebApp
+    services: Services
+    engine: FakeEngine
+    on_air: FakeOnAir
+    clock: TestClock
+    _names: Any = field(default_factory=lambda: itertools.count(1))
+
+    async def call(self, method: str, path: str, token: str | None = None, **kwargs: Any) -> Any:
+        headers = dict(kwargs.pop("headers", {}))
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return await self.app.test_client().open(path, method=method, headers=headers, **kwargs)
+
+    async def account(self, name: str = "ann") -> dict[str, Any]:
+        """A new account: the answer to its registration."""
+        body = {"email": f"{name}{next(self._names)}@example.org", "password": PASSWORD, "displayName": name.title()}
+        response = await self.call("POST", "/api/auth/register", json=body)
+        assert response.status_code == 201, await response.get_data(as_text=True)
+        return await response.get_json()
+
+    async def token(self, name: str = "ann") -> str:
+        return (await self.account(name))["accessToken"]
+
+    async def broadcast(self, token: str, *, live: bool = False, **fields: Any) -> dict[str, Any]:
+        response = await self.call("POST", "/api/broadcasts", token, json={"title": "A show", **fields})
+        assert response.status_code == 201, await response.get_data(as_text=True)
+        broadcast = await response.get_json()
+        if live:
+            response = await self.call("POST", f"/api/broadcasts/{broadcast['id']}/start", token)
+            assert response.status_code == 200, await response.get_data(as_text=True)
+            broadcast = await response.get_json()
+        return broadcast
+
+
+async def problem_of(response: Any, status: int, code: str | None = None) -> dict[str, Any]:
+    """The problem document of `response`, which must have `status` and, where given, `code`."""
+    text = await response.get_data(as_text=True)
+    assert response.status_code == status, text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = await response.get_json(force=True)
+    assert {"type", "title", "status", "detail", "code"} <= problem.keys()
+    assert problem["status"] == status
+    assert problem["detail"], "a problem says in a sentence what is wrong"
+    if code is not None:
+        assert problem["code"] == code
+    return problem
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        data_dir=tmp_path / "data",
+        jwt_secret="access " * 8,
+        jwt_refresh_secret="refresh " * 8,
+        cors_origins=("https://studio.example",),
+    )
+
+
+@pytest.fixture
+async def db(settings: Settings) -> AsyncIterator[Database]:
+    async with open_database(settings) as database:
+        yield database
+
+
+@pytest.fixture
+async def api(settings: Settings, db: Database) -> Api:
+    clock = TestClock()
+    auth = AuthService(db, settings, hasher=PasswordHasher(memory_kib=8, time_cost=1), clock=clock)
+    broadcasts = BroadcastService(db, settings)
+    engine = FakeEngine()
+    on_air = FakeOnAir(broadcasts, engine)
+    services = Services(settings, db, engine, auth, broadcasts, on_air)  # type: ignore[arg-type]  # stand-ins
+    return Api(create_app(services), services, engine, on_air, clock)

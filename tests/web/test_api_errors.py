@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from lac.errors import (
+    ConfigError,
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    LacError,
+    NotFoundError,
+    NotSignedInError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from lac_media.errors import (
+    EngineStartError,
+    LocalProtocolError,
+    MediaError,
+    ParseError,
+    RemoteProtocolError,
+    SessionClosedError,
+    UnsupportedMediaError,
+)
+from lac_web.security import JSON_BODY_MAX
+from tests.web.conftest import Api, problem_of
+
+LOGIN = "/api/auth/login"
+JSON = {"Content-Type": "application/json"}
+
+
+def raising(api: Api, error: BaseException) -> str:
+    async def view() -> None:
+        raise error
+
+    api.app.add_url_rule("/api/raise", "raise", view)
+    return "/api/raise"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (InvalidInputError("No."), 422, "invalid_input"),
+        (NotSignedInError("No."), 401, "not_signed_in"),
+        (ForbiddenError("No.", code="removed"), 403, "removed"),
+        (NotFoundError("No."), 404, "not_found"),
+        (ConflictError("No.", code="not_live"), 409, "not_live"),
+        (TooManyRequestsError("No.", retry_after_s=1.2), 429, "too_many_requests"),
+        (UnavailableError("No."), 503, "unavailable"),
+        (ParseError("line 3: no"), 400, "malformed"),
+        (UnsupportedMediaError("No."), 400, "unsupported_media"),
+        (RemoteProtocolError("No."), 400, "protocol_error"),
+        (LocalProtocolError("No."), 409, "wrong_state"),
+        (SessionClosedError("No."), 404, "session_closed"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+async def test_each_error_has_its_status_and_code(api: Api, error: Exception, status: int, code: str) -> None:
+    problem = await problem_of(await api.call("GET", raising(api, error)), status, code)
+    assert problem["detail"].lower().removesuffix(".") == str(error).lower().removesuffix(".")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("secret path"),
+        LacError("secret"),
+        EngineStartError("secret"),
+        MediaError("secret"),
+        OSError("secret"),
+    ],
+)
+async def test_what_is_our_fault_is_logged_once_and_told_to_nobody(api: Api, error: Exception) -> None:
+    with capture_logs() as logs:
+        response = await api.call("GET", raising(api, error))
+    problem = await problem_of(response, 500, "internal_error")
+    assert "secret" not in str(problem)
+    assert [entry["route"] for entry in logs] == ["GET /api/raise"]
+    assert logs[0]["log_level"] == "error"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_an_error_inside_a_nursery_is_mapped_too(api: Api) -> None:
+    error = ExceptionGroup("nursery", [NotFoundError("Gone.")])
+    await problem_of(await api.call("GET", raising(api, error)), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [(TooManyRequestsError("No.", retry_after_s=1.2), "2"), (UnavailableError("No.", retry_after_s=0.1), "1")],
+)
+async def test_retry_after_is_whole_seconds_and_never_zero(api: Api, error: LacError, seconds: str) -> None:
+    response = await api.call("GET", raising(api, error))
+    assert response.headers["Retry-After"] == seconds
+
+
+async def test_unknown_address(api: Api) -> None:
+    await problem_of(await api.call("GET", "/api/nothing/here"), 404, "not_found")
+
+
+async def test_wrong_method_lists_the_right_ones(api: Api) -> None:
+    response = await api.call("PUT", LOGIN)
+    await problem_of(response, 405, "method_not_allowed")
+    assert "POST" in response.headers["Allow"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+async def test_a_body_that_is_not_json(api: Api, body: bytes) -> None:
+    await problem_of(await api.call("POST", LOGIN, data=body, headers=JSON), 400, "bad_request")
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"text"', b"null", b"3"])
+async def test_json_that_is_no_object(api: Api, body: bytes) -> None:
+    problem = await problem_of(await api.call("POST", LOGIN, data=body, headers=JSON), 422)
+    assert problem["errors"][0]["field"] == "body"
+
+
+async def test_a_body_of_another_type(api: Api) -> None:
+    response = await api.call("POST", LOGIN, data=b"email=a", headers={"Content-Type": "text/plain"})
+    await problem_of(response, 415, "unsupported_media_type")
+
+
+async def test_a_body_that_announces_too_much(api: Api) -> None:
+    response = await api.call("POST", LOGIN, data=b" " * (JSON_BODY_MAX + 1), headers=JSON)
+    await problem_of(response, 413, "too_large")
+
+
+@pytest.mark.parametrize("size", [JSON_BODY_MAX + 1, 3 * 1024 * 1024])
+async def test_a_chunked_body_that_grows_too_large(api: Api, size: int) -> None:
+    client = api.app.test_client()
+    async with client.request(LOGIN, method="POST", headers=JSON) as connection:
+        for _ in range(0, size, 65536):
+            await connection.send(b" " * 65536)
+        await connection.send_complete()
+    response = await connection.as_response()
+    await problem_of(response, 413, "too_large")
+
+
+async def test_a_body_that_never_ends_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lac_web.security.BODY_TIMEOUT_S", 0.01)
+    client = api.app.test_client()
+    async with client.request(LOGIN, method="POST", headers=JSON) as connection:
+        await connection.send(b"{")
+        response = await connection.as_response()
+        await problem_of(response, 408, "request_timeout")
+
+
+async def test_query_parameters_are_checked_by_name(api: Api) -> None:
+    problem = await problem_of(await api.call("GET", "/api/broadcasts?limit=0&status=gone&page=2"), 422)
+    assert {error["field"] for error in problem["errors"]} == {"limit", "status", "page"}
+
+
+async def test_every_answer_carries_the_security_headers(api: Api) -> None:
+    for path in ("/health", "/api/nothing", "/", "/api/openapi.json"):
+        response = await api.call("GET", path, headers={"Host": "radio.example"})
+        policy = response.headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "connect-src 'self' ws://radio.example wss://radio.example" in policy
+        assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "microphone=(self)" in response.headers["Permissions-Policy"]
+        assert "Referrer-Policy" in response.headers
+
+
+async def test_a_strange_host_header_stays_out_of_the_policy(api: Api) -> None:
+    response = await api.call("GET", "/health", headers={"Host": "a b; script-src *"})
+    assert "script-src *" not in response.headers.get("Content-Security-Policy", "")
+
+
+async def test_a_listed_origin_may_call_the_api_and_another_may_not(api: Api) -> None:
+    for origin, allowed in (("https://studio.example", "https://studio.example"), ("https://evil.example", None)):
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        for method, path in (("OPTIONS", LOGIN), ("GET", "/api/broadcasts")):
+            response = await api.call(method, path, headers=headers)
+            assert response.status_code == 200
+            assert response.headers.get("Access-Control-Allow-Origin") == allowed
+            assert "Access-Control-Allow-Credentials" not in response.headers
+            assert "Origin" in response.headers["Vary"]
+    response = await api.call("OPTIONS", LOGIN, headers={"Origin": "https://studio.example"})
+    assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
