@@ -106,6 +106,8 @@ export interface Joined {
   recentMessages: ChatMessage[];
   mediaTime: number;
   hostAway: boolean;
+  /** When the show ends unless the host comes back; only while `hostAway`. */
+  hostAwayUntil?: string | null;
   announcesEveryone: boolean;
 }
 
@@ -124,6 +126,8 @@ export interface ServerEvents {
   joined: Joined;
   userJoined: { user: Person };
   userLeft: { userId: string };
+  roomSize: { announcesEveryone: boolean; memberCount: number };
+  roleChanged: { user: Person };
   chatMessage: ChatMessage;
   reaction: { counts: Record<string, number>; mediaTime: number };
   handRaised: Hand & { position: number };
@@ -161,6 +165,22 @@ export interface Commands {
 }
 
 export type CommandName = keyof Commands;
+
+/** What the server takes as `reaction`. */
+export const REACTIONS = [
+  "👍",
+  "❤️",
+  "😂",
+  "👏",
+  "🔥",
+  "🎉",
+  "😮",
+  "😢",
+  "🤔",
+  "🙏",
+  "💯",
+  "👀",
+] as const;
 
 export const CHAT_TEXT_MAX = 2_000;
 export const NAME_MAX = 64;

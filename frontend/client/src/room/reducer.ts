@@ -55,7 +55,12 @@ export function reduceRoom(state: RoomState, { event, data }: ServerEvent): Room
     case "joined":
       return {
         ...state,
-        broadcast: data.broadcast,
+        // The stream key comes with a REST answer only.
+        broadcast: {
+          ...state.broadcast,
+          ...data.broadcast,
+          yourRole: data.you.anonymous ? null : data.role,
+        },
         you: data.you,
         members: Object.fromEntries(data.members.map((person) => [person.id, person])),
         memberCount: data.memberCount,
@@ -64,7 +69,9 @@ export function reduceRoom(state: RoomState, { event, data }: ServerEvent): Room
         hands: data.hands,
         producers: data.producers,
         messages: mergeMessages(state.messages, data.recentMessages),
-        hostAway: data.hostAway ? (state.hostAway ?? { until: null }) : null,
+        hostAway: data.hostAway
+          ? { until: data.hostAwayUntil ?? state.hostAway?.until ?? null }
+          : null,
         ended: data.broadcast.status === "ended" ? (state.ended ?? { reason: "" }) : null,
         removed: null,
       };
@@ -84,6 +91,20 @@ export function reduceRoom(state: RoomState, { event, data }: ServerEvent): Room
         memberCount: Math.max(0, state.memberCount - 1),
         hands: state.hands.filter((hand) => hand.userId !== data.userId),
       };
+    }
+    case "roomSize": {
+      const { announcesEveryone, memberCount } = data;
+      if (announcesEveryone) return { ...state, announcesEveryone, memberCount };
+      // Listeners leave unannounced from now on: those shown would be shown for ever.
+      const members = Object.fromEntries(
+        Object.entries(state.members).filter(([, person]) => person.role !== "listener"),
+      );
+      return { ...state, announcesEveryone, memberCount, members };
+    }
+    case "roleChanged": {
+      const next = withMember(state, data.user.id, data.user);
+      if (state.you?.id !== data.user.id) return next;
+      return { ...next, you: { ...state.you, role: data.user.role } };
     }
     case "chatMessage":
       return { ...state, messages: mergeMessages(state.messages, [data]) };

@@ -32,8 +32,8 @@ export interface Room {
   /** Leave. The room can be opened again. */
   close(): void;
   retryNow(): void;
-  /** For people without an account: come in under this name from now on. */
-  setName(name: string): void;
+  /** For people without an account: come in under this name from now on. Resolves once they are in. */
+  setName(name: string): Promise<void>;
   /** Do people have to say who they are before others see them? */
   needsName(): boolean;
   say(text: string): Promise<void>;
@@ -170,6 +170,18 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     guestToken = (await attempt(() => platform.storage.get(guestKey(id)))) || null;
   }
 
+  function joinedOrGone(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settled = ({ socket: { name } }: RoomView) => {
+        if (name === "connecting" || name === "reconnecting") return;
+        unsubscribe();
+        if (name === "joined") resolve();
+        else reject(new CommandError("not_connected", "You are no longer in this show."));
+      };
+      const unsubscribe = store.subscribe(settled);
+    });
+  }
+
   async function command<Name extends CommandName>(
     name: Name,
     data: Commands[Name],
@@ -195,10 +207,12 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       socket.retryNow();
       if (store.getState().phase === "error") void load(opened);
     },
-    setName(name) {
+    async setName(name) {
       guestName = name;
       void attempt(() => platform.storage.set(NAME_KEY, name));
-      if (socket.state.name !== "idle") socket.rejoin();
+      if (socket.state.name === "idle") return;
+      socket.rejoin();
+      await joinedOrGone();
     },
     needsName: () => auth.store.getState().user === null && guestName === null,
     async say(text) {
