@@ -1,0 +1,226 @@
+import type {
+  Broadcast,
+  BroadcastStatus,
+  ChatMessage,
+  NewBroadcast,
+  Page,
+  SignedIn,
+  User,
+} from "../types";
+
+/** Every failed call throws this. `message` is a sentence for people; `code` is a stable word for programs. */
+export class ApiError extends Error {
+  override readonly name = "ApiError";
+  constructor(
+    /** HTTP status; 0 when no answer came. */
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    /** Message per field of the request, for forms. */
+    readonly fields: Readonly<Record<string, string>> = {},
+    readonly retryAfterMs: number | null = null,
+  ) {
+    super(message);
+  }
+
+  /** Could the same call work a little later, unchanged? */
+  get passing(): boolean {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+export type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
+
+/** Where the access token comes from. The auth store is one. */
+export interface TokenSource {
+  /** A token that is good now, refreshed if need be; null for people who are not signed in. */
+  accessToken(): Promise<string | null>;
+  /** The server refused `stale`. A newer token, or null when the person is signed out now. */
+  renew(stale: string): Promise<string | null>;
+}
+
+export interface RequestOptions {
+  method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  body?: unknown;
+  query?: Record<string, string | number | undefined>;
+  /** "session": the signed-in person, if there is one (default). "none": no token. An object: exactly this token. */
+  auth?: "session" | "none" | { bearer: string | null };
+  /** Let the request outlive the page. */
+  keepalive?: boolean;
+  signal?: AbortSignal;
+}
+
+export type Request = <T>(path: string, options?: RequestOptions) => Promise<T>;
+
+const TIMEOUT_MS = 15_000;
+
+export const NO_ANSWER = "The server did not answer. Check your connection and try again.";
+
+export function createRequest(config: {
+  baseUrl: string;
+  fetch: Fetch;
+  tokens?: TokenSource;
+}): Request {
+  const { baseUrl, tokens } = config;
+
+  async function once(
+    url: string,
+    options: RequestOptions,
+    bearer: string | null,
+  ): Promise<Response> {
+    const headers: Record<string, string> = { Accept: "application/json" };
+    if (options.body !== undefined) headers["Content-Type"] = "application/json";
+    if (bearer !== null) headers.Authorization = `Bearer ${bearer}`;
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), TIMEOUT_MS);
+    const giveUp = () => abort.abort();
+    options.signal?.addEventListener("abort", giveUp);
+    if (options.signal?.aborted) abort.abort();
+    try {
+      return await config.fetch(url, {
+        method: options.method ?? "GET",
+        headers,
+        signal: abort.signal,
+        ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+        ...(options.keepalive ? { keepalive: true } : {}),
+      });
+    } catch (cause) {
+      if (options.signal?.aborted) throw new ApiError(0, "aborted", "The request was given up.");
+      throw Object.assign(new ApiError(0, "network", NO_ANSWER), { cause });
+    } finally {
+      clearTimeout(timer);
+      options.signal?.removeEventListener("abort", giveUp);
+    }
+  }
+
+  return async function request<T>(path: string, options: RequestOptions = {}): Promise<T> {
+    const url = baseUrl + path + queryString(options.query);
+    const auth = options.auth ?? "session";
+    let bearer: string | null = null;
+    if (auth === "session") bearer = (await tokens?.accessToken()) ?? null;
+    else if (auth !== "none") bearer = auth.bearer;
+
+    let response = await once(url, options, bearer);
+    if (response.status === 401 && auth === "session" && bearer !== null && tokens) {
+      // Signed out elsewhere, or the clock is wrong: once more, with a new token or as nobody.
+      const renewed = await tokens.renew(bearer);
+      if (renewed !== bearer) response = await once(url, options, renewed);
+    }
+    if (!response.ok) throw await problem(response);
+    if (response.status === 204) return undefined as T;
+    const text = await response.text();
+    if (text === "") return undefined as T;
+    try {
+      return JSON.parse(text) as T;
+    } catch {
+      throw new ApiError(response.status, "bad_answer", "The server sent something unreadable.");
+    }
+  };
+}
+
+/** An `application/problem+json` body, or the best that can be said without one. */
+async function problem(response: Response): Promise<ApiError> {
+  let body: Record<string, unknown> = {};
+  try {
+    const parsed: unknown = await response.json();
+    if (typeof parsed === "object" && parsed !== null) body = parsed as Record<string, unknown>;
+  } catch {
+    // A proxy's HTML page: the status has to do.
+  }
+  const fields: Record<string, string> = {};
+  if (Array.isArray(body.errors)) {
+    for (const item of body.errors as { field?: unknown; message?: unknown }[]) {
+      if (typeof item?.field === "string" && typeof item.message === "string") {
+        fields[item.field] ??= item.message;
+      }
+    }
+  }
+  const text = (value: unknown) => (typeof value === "string" && value !== "" ? value : undefined);
+  const retryAfter = Number(response.headers.get("Retry-After") ?? Number.NaN);
+  return new ApiError(
+    response.status,
+    text(body.code) ?? `http_${response.status}`,
+    text(body.detail) ?? text(body.title) ?? fallbackMessage(response.status),
+    fields,
+    Number.isFinite(retryAfter) ? retryAfter * 1000 : null,
+  );
+}
+
+function fallbackMessage(status: number): string {
+  if (status === 401) return "Sign in to do this.";
+  if (status === 403) return "You are not allowed to do this.";
+  if (status === 404) return "This does not exist, or is not for you to see.";
+  if (status === 429) return "That was too often. Wait a moment and try again.";
+  if (status >= 500) return "The server has a problem. Try again in a moment.";
+  return `The server refused this (${status}).`;
+}
+
+function queryString(query: RequestOptions["query"]): string {
+  if (!query) return "";
+  const params = new URLSearchParams();
+  for (const [key, value] of Object.entries(query)) {
+    if (value !== undefined) params.set(key, String(value));
+  }
+  const text = params.toString();
+  return text === "" ? "" : `?${text}`;
+}
+
+/** A message for people out of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  if (error instanceof Error && error.message !== "") return error.message;
+  return "Something went wrong. Try again.";
+}
+
+export interface ListOptions {
+  status?: BroadcastStatus;
+  hostId?: string;
+  q?: string;
+  limit?: number;
+  cursor?: string;
+}
+
+const at = (id: string) => encodeURIComponent(id);
+
+/** The calls that need a token pair in the answer; the auth store uses them, nobody else should. */
+export function createAuthApi(request: Request) {
+  const post = (path: string, body: unknown) =>
+    request<SignedIn>(path, { method: "POST", body, auth: "none" });
+  return {
+    register: (body: { email: string; password: string; displayName: string }) =>
+      post("/api/auth/register", body),
+    login: (body: { email: string; password: string }) => post("/api/auth/login", body),
+    setup: (body: { token: string; email: string; password: string; displayName: string }) =>
+      post("/api/auth/setup", body),
+    refresh: (refreshToken: string) => post("/api/auth/refresh", { refreshToken }),
+    logout: (refreshToken: string) =>
+      request<void>("/api/auth/logout", { method: "POST", body: { refreshToken }, auth: "none" }),
+  };
+}
+
+export function createApi(request: Request) {
+  return {
+    request,
+    me: () => request<User>("/api/auth/me"),
+    updateMe: (changes: { displayName: string }) =>
+      request<User>("/api/auth/me", { method: "PATCH", body: changes }),
+    listBroadcasts: (query: ListOptions = {}, signal?: AbortSignal) =>
+      request<Page<Broadcast>>("/api/broadcasts", {
+        query: { ...query },
+        ...(signal ? { signal } : {}),
+      }),
+    getBroadcast: (id: string, signal?: AbortSignal) =>
+      request<Broadcast>(`/api/broadcasts/${at(id)}`, signal ? { signal } : {}),
+    createBroadcast: (body: NewBroadcast) =>
+      request<Broadcast>("/api/broadcasts", { method: "POST", body }),
+    deleteBroadcast: (id: string) =>
+      request<void>(`/api/broadcasts/${at(id)}`, { method: "DELETE" }),
+    startBroadcast: (id: string) =>
+      request<Broadcast>(`/api/broadcasts/${at(id)}/start`, { method: "POST" }),
+    endBroadcast: (id: string) =>
+      request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
+    messages: (id: string) => request<Page<ChatMessage>>(`/api/broadcasts/${at(id)}/messages`),
+  };
+}
+
+export type Api = ReturnType<typeof createApi>;
+export type AuthApi = ReturnType<typeof createAuthApi>;

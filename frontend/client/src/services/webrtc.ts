@@ -1,0 +1,471 @@
+import { Device, type types } from "mediasoup-client";
+import { backoffMs } from "../backoff";
+import { ApiError, messageOf, type Request, type RequestOptions } from "./api";
+import type { LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+
+export type { LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+
+export interface WebRtcOptions {
+  broadcastId: string;
+  request: Request;
+  /**
+   * "session" for people with an account; for guests `joined.you.token`, asked for at every call because a rejoin changes
+   * it. Null goes without: then knowing the transport's id is what permits.
+   */
+  auth: () => RequestOptions["auth"];
+  onState?: (state: LinkState) => void;
+  onTrack?: (track: MediaStreamTrack) => void;
+  random?: () => number;
+  /** Tests give mediasoup's FakeHandler; React Native gives its own. */
+  device?: ConstructorParameters<typeof Device>[0];
+}
+
+/** Opus as we send it: forward error correction and retransmission on, silence sent as silence. */
+export function codecOptions(kind: SoundKind): types.ProducerCodecOptions {
+  return {
+    opusNack: true,
+    opusFec: true,
+    opusDtx: false,
+    opusStereo: kind === "music",
+    opusMaxAverageBitrate: kind === "music" ? 128_000 : 40_000,
+  };
+}
+
+/** ICE may recover from a short gap by itself; after this long we help. */
+const DISCONNECTED_MS = 2_500;
+/** How long a restarted ICE gets before everything is built anew. */
+const RESTART_MS = 4_000;
+const CONNECT_TIMEOUT_MS = 12_000;
+const WATCH_MS = 2_000;
+/** The programme never pauses, not even while the host is away: this long without a packet means a dead link. */
+const STALLED_MS = 6_000;
+/** Answers after which trying again is no use. */
+const FINAL_CODES = new Set(["not_live", "already_ended", "removed", "stage_taken", "forbidden"]);
+
+/** Send `track` to the broadcast until closed. The track stays the caller's: it is never stopped here. */
+export function publish(
+  options: WebRtcOptions,
+  track: MediaStreamTrack,
+  kind: SoundKind,
+): MediaLink {
+  return new Link(options, { direction: "send", track, kind });
+}
+
+/** Receive the broadcast's programme until closed. */
+export function listen(options: WebRtcOptions): MediaLink {
+  return new Link(options, { direction: "recv" });
+}
+
+type Role = { direction: "send"; track: MediaStreamTrack; kind: SoundKind } | { direction: "recv" };
+
+interface Peer {
+  transport: types.Transport;
+  media: types.Producer | types.Consumer | null;
+  wasConnected: boolean;
+}
+
+class Link implements MediaLink {
+  #options: WebRtcOptions;
+  #role: Role;
+  #state: LinkState = { name: "connecting" };
+  #device: Device | null = null;
+  #peer: Peer | null = null;
+  #received: MediaStreamTrack | null = null;
+  #attempt = 0;
+  #rebuilds = -1;
+  #retryTimer: ReturnType<typeof setTimeout> | undefined;
+  #helpTimer: ReturnType<typeof setTimeout> | undefined;
+  #watchTimer: ReturnType<typeof setInterval> | undefined;
+  #progress = -1;
+  #progressAt = 0;
+  #last: { at: number; bytes: number; packets: number; lost: number } | null = null;
+  #lossRatio: number | null = null;
+  #bitrateKbps: number | null = null;
+  #closed = false;
+  #building = false;
+
+  constructor(options: WebRtcOptions, role: Role) {
+    this.#options = options;
+    this.#role = role;
+    void this.#build();
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  get track(): MediaStreamTrack | null {
+    return this.#role.direction === "send" ? this.#role.track : this.#received;
+  }
+
+  async replaceTrack(track: MediaStreamTrack): Promise<void> {
+    if (this.#role.direction !== "send") throw new Error("Only a sent track can be replaced.");
+    this.#role.track = track;
+    const media = this.#peer?.media;
+    if (media && !media.closed) await (media as types.Producer).replaceTrack({ track });
+  }
+
+  retryNow(): void {
+    if (this.#state.name !== "reconnecting" || this.#building) return;
+    clearTimeout(this.#retryTimer);
+    void this.#build();
+  }
+
+  close({ leavingPage = false } = {}): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#tearDown({ keepalive: leavingPage });
+    if (this.#state.name !== "failed") this.#setState({ name: "closed" });
+  }
+
+  #setState(state: LinkState): void {
+    this.#state = state;
+    this.#options.onState?.(state);
+  }
+
+  #call<T>(path: string, options: RequestOptions = {}): Promise<T> {
+    const auth = this.#options.auth();
+    return this.#options.request<T>(`/api/mediasoup/${path}`, {
+      method: "POST",
+      ...(auth === undefined ? {} : { auth }),
+      ...options,
+    });
+  }
+
+  async #build(): Promise<void> {
+    this.#building = true;
+    this.#rebuilds += 1;
+    this.#tearDown({});
+    const peer: { current: Peer | null } = { current: null };
+    try {
+      const id = encodeURIComponent(this.#options.broadcastId);
+      if (!this.#device) {
+        const { rtpCapabilities } = await this.#call<{ rtpCapabilities: types.RtpCapabilities }>(
+          `${id}/rtp-capabilities`,
+          { method: "GET" },
+        );
+        const device = new Device(this.#options.device);
+        await device.load({ routerRtpCapabilities: rtpCapabilities });
+        this.#device = device;
+      }
+      if (this.#closed) return;
+      const { direction } = this.#role;
+      const description = await this.#call<types.TransportOptions>(`${id}/transports`, {
+        body: { direction },
+      });
+      if (this.#closed) {
+        this.#forget(description.id, {});
+        return;
+      }
+      const transport =
+        direction === "send"
+          ? this.#device.createSendTransport(description)
+          : this.#device.createRecvTransport(description);
+      peer.current = { transport, media: null, wasConnected: false };
+      this.#peer = peer.current;
+      this.#follow(peer.current);
+      if (this.#role.direction === "send") await this.#produce(peer.current, this.#role);
+      else await this.#consume(peer.current);
+      this.#building = false;
+    } catch (error) {
+      this.#building = false;
+      if (this.#closed || (peer.current && this.#peer !== peer.current)) return;
+      this.#lost(error);
+    }
+  }
+
+  async #produce(peer: Peer, role: Role & { direction: "send" }): Promise<void> {
+    const producer = await peer.transport.produce({
+      track: role.track,
+      codecOptions: codecOptions(role.kind),
+      stopTracks: false,
+      // Muting switches the track off; the silence still goes out, so that nobody takes the host for lost.
+      disableTrackOnPause: false,
+      zeroRtpOnPause: false,
+    });
+    peer.media = producer;
+    if (this.#peer !== peer) producer.close();
+    else if (this.#role.direction === "send" && producer.track !== this.#role.track) {
+      await producer.replaceTrack({ track: this.#role.track });
+    }
+  }
+
+  async #consume(peer: Peer): Promise<void> {
+    const answer = await this.#call<types.ConsumerOptions>(
+      `transports/${encodeURIComponent(peer.transport.id)}/consume`,
+      { body: { rtpCapabilities: this.#device?.recvRtpCapabilities } },
+    );
+    const consumer = await peer.transport.consume(answer);
+    peer.media = consumer;
+    if (this.#peer !== peer) {
+      consumer.close();
+      return;
+    }
+    this.#received = consumer.track;
+    this.#options.onTrack?.(consumer.track);
+  }
+
+  #follow(peer: Peer): void {
+    const { transport } = peer;
+    const path = `transports/${encodeURIComponent(transport.id)}`;
+    transport.on("connect", ({ dtlsParameters }, done, fail) => {
+      this.#call(`${path}/connect`, { body: { dtlsParameters } }).then(() => done(), fail);
+    });
+    transport.on("produce", ({ kind, rtpParameters }, done, fail) => {
+      this.#call<{ id: string }>(`${path}/produce`, { body: { kind, rtpParameters } }).then(
+        ({ id }) => done({ id }),
+        fail,
+      );
+    });
+    clearTimeout(this.#helpTimer);
+    this.#helpTimer = setTimeout(() => {
+      if (this.#peer === peer && !peer.wasConnected) {
+        this.#lost(
+          new ApiError(
+            0,
+            "media_unreachable",
+            "The sound cannot get through. A firewall may be blocking the server's media port.",
+          ),
+        );
+      }
+    }, CONNECT_TIMEOUT_MS);
+    transport.on("connectionstatechange", (state) => {
+      if (this.#peer !== peer) return;
+      clearTimeout(this.#helpTimer);
+      if (state === "connected") {
+        peer.wasConnected = true;
+        this.#attempt = 0;
+        this.#startWatching(peer);
+        this.#setState({ name: "connected" });
+      } else if (state === "disconnected") {
+        this.#helpTimer = setTimeout(() => void this.#restartIce(peer), DISCONNECTED_MS);
+      } else if (state === "failed" || state === "closed") {
+        this.#lost(new ApiError(0, "media_lost", "The sound connection broke."));
+      } else if (state === "connecting" && !peer.wasConnected) {
+        this.#helpTimer = setTimeout(() => {
+          this.#lost(
+            new ApiError(
+              0,
+              "media_unreachable",
+              "The sound cannot get through. A firewall may be blocking the server's media port.",
+            ),
+          );
+        }, CONNECT_TIMEOUT_MS);
+      }
+    });
+  }
+
+  /** Another network path to the same session: keeps keys and stream, takes one round trip. */
+  async #restartIce(peer: Peer): Promise<void> {
+    if (this.#peer !== peer) return;
+    this.#setState({ name: "reconnecting", attempt: 1 });
+    this.#helpTimer = setTimeout(() => {
+      if (this.#peer === peer)
+        this.#lost(new ApiError(0, "media_lost", "The sound connection broke."));
+    }, RESTART_MS);
+    try {
+      const { iceParameters } = await this.#call<{ iceParameters: types.IceParameters }>(
+        `transports/${encodeURIComponent(peer.transport.id)}/restart-ice`,
+      );
+      if (this.#peer === peer) await peer.transport.restartIce({ iceParameters });
+    } catch (error) {
+      if (this.#peer === peer && !(error instanceof ApiError && error.status === 0)) {
+        // The server has let go of the session (404), so build a new one.
+        this.#lost(new ApiError(0, "media_lost", messageOf(error)));
+      }
+    }
+  }
+
+  #lost(cause: unknown): void {
+    const error =
+      cause instanceof ApiError
+        ? cause
+        : new ApiError(
+            0,
+            "media_failed",
+            `The browser could not set up the sound: ${messageOf(cause)}`,
+          );
+    this.#tearDown({});
+    const known = FINAL_CODES.has(error.code) || [401, 403, 409, 422].includes(error.status);
+    if (known || this.#hopeless(error)) {
+      this.#closed = true;
+      this.#setState({ name: "failed", error });
+      return;
+    }
+    const afterMs = Math.max(
+      error.retryAfterMs ?? 0,
+      // The first retry is quick: most often the network has only changed.
+      backoffMs(this.#attempt, this.#options.random ?? Math.random, {
+        firstMs: 300,
+        maxMs: 10_000,
+      }),
+    );
+    this.#attempt += 1;
+    this.#setState({ name: "reconnecting", attempt: this.#attempt });
+    this.#retryTimer = setTimeout(() => void this.#build(), afterMs);
+  }
+
+  /** What has never worked here is reported after a few attempts; what has worked is tried for ever. */
+  #hopeless(error: ApiError): boolean {
+    if (error.status === 404) return this.#attempt >= 2;
+    return error.code.startsWith("media_") && !this.#everConnected && this.#attempt >= 2;
+  }
+
+  get #everConnected(): boolean {
+    return this.#last !== null;
+  }
+
+  #tearDown(options: Pick<RequestOptions, "keepalive">): void {
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#helpTimer);
+    clearInterval(this.#watchTimer);
+    const peer = this.#peer;
+    this.#peer = null;
+    if (!peer) return;
+    this.#forget(peer.transport.id, options);
+    peer.transport.close();
+  }
+
+  /** Tell the server that it may forget the transport; it would find out by itself later. */
+  #forget(transportId: string, options: Pick<RequestOptions, "keepalive">): void {
+    this.#call(`transports/${encodeURIComponent(transportId)}`, {
+      method: "DELETE",
+      ...options,
+    }).catch(() => undefined);
+  }
+
+  #startWatching(peer: Peer): void {
+    clearInterval(this.#watchTimer);
+    this.#last ??= { at: Date.now(), bytes: 0, packets: 0, lost: 0 };
+    this.#progress = -1;
+    this.#progressAt = Date.now();
+    this.#watchTimer = setInterval(() => void this.#watch(peer), WATCH_MS);
+  }
+
+  async #watch(peer: Peer): Promise<void> {
+    const reports = await reportsOf(peer);
+    if (this.#peer !== peer) return;
+    const now = Date.now();
+    this.#measure(summarise(this.#role.direction, reports), now);
+    const progress = progressOf(this.#role.direction, reports);
+    if (progress === null || progress !== this.#progress) {
+      this.#progress = progress ?? -1;
+      this.#progressAt = now;
+    } else if (
+      now - this.#progressAt >= STALLED_MS &&
+      peer.transport.connectionState === "connected"
+    ) {
+      this.#lost(new ApiError(0, "media_lost", "No sound has come through for a while."));
+    }
+  }
+
+  #measure(summary: Summary, now: number): void {
+    const last = this.#last;
+    if (last && now - last.at < WATCH_MS / 2) return;
+    if (last && summary.bytes >= last.bytes && summary.packets >= last.packets) {
+      this.#bitrateKbps = ((summary.bytes - last.bytes) * 8) / (now - last.at);
+      const lost = Math.max(0, summary.packetsLost - last.lost);
+      const all = summary.packets - last.packets + (this.#role.direction === "recv" ? lost : 0);
+      this.#lossRatio = summary.reportedLossRatio ?? (all > 0 ? lost / all : null);
+    }
+    const { bytes, packets, packetsLost: lost } = summary;
+    this.#last = { at: now, bytes, packets, lost };
+  }
+
+  async stats(): Promise<LinkStats> {
+    const reports = this.#peer ? await reportsOf(this.#peer) : [];
+    const { reportedLossRatio: _ratio, ...summary } = summarise(this.#role.direction, reports);
+    return {
+      direction: this.#role.direction,
+      state: this.#state.name,
+      rebuilds: Math.max(0, this.#rebuilds),
+      lossRatio: this.#lossRatio,
+      bitrateKbps: this.#bitrateKbps,
+      ...summary,
+    };
+  }
+
+  async rawStats(): Promise<Record<string, unknown>[]> {
+    return this.#peer ? await reportsOf(this.#peer) : [];
+  }
+}
+
+type Report = Record<string, unknown> & { type?: string };
+
+async function reportsOf(peer: Peer): Promise<Report[]> {
+  try {
+    const [transport, media] = await Promise.all([
+      peer.transport.getStats(),
+      peer.media?.getStats(),
+    ]);
+    const all = new Map<string, Report>();
+    for (const stats of [transport, media]) {
+      stats?.forEach((report: Report, id: string) => {
+        all.set(id, report);
+      });
+    }
+    return [...all.values()];
+  } catch {
+    return []; // Closed between two steps.
+  }
+}
+
+type Summary = Omit<LinkStats, "direction" | "state" | "rebuilds" | "lossRatio" | "bitrateKbps"> & {
+  reportedLossRatio: number | null;
+};
+
+function summarise(direction: "send" | "recv", reports: Report[]): Summary {
+  const find = (type: string) => reports.find((report) => report.type === type);
+  const main = find(direction === "send" ? "outbound-rtp" : "inbound-rtp") ?? {};
+  const remote = find("remote-inbound-rtp") ?? {};
+  const source = find("media-source") ?? {};
+  const codec = reports.find((report) => report.id === main.codecId) ?? {};
+  const transport = find("transport") ?? {};
+  const pair =
+    reports.find((report) => report.id === transport.selectedCandidatePairId) ??
+    reports.find((report) => report.type === "candidate-pair" && report.nominated === true) ??
+    {};
+  const candidate = reports.find((report) => report.id === pair.remoteCandidateId) ?? {};
+  const lossSource = direction === "send" ? remote : main;
+  const seconds = number(pair.currentRoundTripTime) ?? number(remote.roundTripTime);
+  const emitted = number(main.jitterBufferEmittedCount);
+  const delay = number(main.jitterBufferDelay);
+  const samples = number(main.totalSamplesReceived);
+  const level = direction === "send" ? source : main;
+  return {
+    packets: number(direction === "send" ? main.packetsSent : main.packetsReceived) ?? 0,
+    bytes: number(direction === "send" ? main.bytesSent : main.bytesReceived) ?? 0,
+    packetsLost: number(lossSource.packetsLost) ?? 0,
+    reportedLossRatio: direction === "send" ? number(remote.fractionLost) : null,
+    concealedRatio: samples ? (number(main.concealedSamples) ?? 0) / samples : null,
+    jitterMs: scale(number(lossSource.jitter), 1000),
+    jitterBufferMs: emitted && delay !== null ? (delay / emitted) * 1000 : null,
+    roundTripMs: scale(number(remote.roundTripTime) ?? seconds, 1000),
+    audioLevel: number(level.audioLevel),
+    totalAudioEnergy: number(level.totalAudioEnergy),
+    codec: typeof codec.mimeType === "string" ? codec.mimeType : null,
+    remote:
+      candidate.address === undefined
+        ? null
+        : `${candidate.protocol} ${candidate.address}:${candidate.port}`,
+  };
+}
+
+/** A figure that grows while the link is alive, or null when the browser has none. */
+function progressOf(direction: "send" | "recv", reports: Report[]): number | null {
+  if (direction === "recv") {
+    return number(reports.find((report) => report.type === "inbound-rtp")?.packetsReceived);
+  }
+  // Packets leave whether or not anyone gets them; the server's receiver reports show that it does.
+  return number(
+    reports.find((report) => report.type === "remote-inbound-rtp")?.roundTripTimeMeasurements,
+  );
+}
+
+function number(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+function scale(value: number | null, factor: number): number | null {
+  return value === null ? null : value * factor;
+}

@@ -1,0 +1,483 @@
+import {
+  type Broadcast,
+  createPlayer,
+  mayHost,
+  messageOf,
+  type Player,
+  type PlayerState,
+  type Room,
+  type RoomView,
+} from "@lac/client";
+import { type RefObject, useEffect, useMemo, useRef, useState } from "react";
+import { useParams } from "react-router";
+import { useStore } from "zustand";
+import { Chat } from "../components/Chat";
+import { ConnectionDetails } from "../components/ConnectionDetails";
+import { LevelMeter } from "../components/LevelMeter";
+import { useName } from "../components/NameDialog";
+import { FloatingReactions, ReactionBar } from "../components/Reactions";
+import { useRoomProblem } from "../components/RoomProblem";
+import { audioContext, useLevel } from "../lib/audio";
+import { offerDiagnostics } from "../lib/diagnostics";
+import { useNow, useWakeUp } from "../lib/hooks";
+import { useRoom } from "../lib/room";
+import { formatClock, formatCountdown, formatDateTime, formatTime, plural } from "../lib/time";
+import { useServices } from "../services";
+import { Button, ButtonLink } from "../ui/Button";
+import { HandIcon, HeadphonesIcon, PlayIcon, StopIcon, VolumeIcon } from "../ui/icons";
+import { Notice } from "../ui/Notice";
+import { StatusBadge } from "../ui/StatusBadge";
+
+export default function PlayerPage() {
+  const { id = "" } = useParams();
+  const room = useRoom(id);
+  const view = useStore(room.store);
+  const problem = useRoomProblem(room, view);
+  return (
+    <>
+      <title>{`${view.broadcast?.title ?? "Show"} · LiveAudioCast`}</title>
+      {problem ?? (view.broadcast && <Show room={room} view={view} broadcast={view.broadcast} />)}
+    </>
+  );
+}
+
+function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast: Broadcast }) {
+  const { ensureName, nameDialog } = useName(room);
+  const ended = broadcast.status === "ended";
+  return (
+    <div className="grid gap-5 lg:grid-cols-[minmax(0,1fr)_24rem] lg:items-start">
+      <div className="grid min-w-0 gap-5">
+        {view.problem && <Notice tone="warn">{view.problem}</Notice>}
+        <Stage room={room} view={view} broadcast={broadcast} ensureName={ensureName} />
+      </div>
+      <Chat
+        room={room}
+        beforeSpeaking={ensureName}
+        disabled={ended ? "The show has ended, and the chat is closed." : null}
+        className="h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:h-[min(46rem,calc(100dvh-9rem))]"
+      />
+      {nameDialog}
+    </div>
+  );
+}
+
+function Stage({
+  room,
+  view,
+  broadcast,
+  ensureName,
+}: {
+  room: Room;
+  view: RoomView;
+  broadcast: Broadcast;
+  ensureName: () => Promise<boolean>;
+}) {
+  const player = usePlayer(room);
+  const state = useStore(player.store);
+  const audio = useRef<HTMLAudioElement>(null);
+  const meter = useRef<HTMLDivElement>(null);
+  const ring = useRef<HTMLSpanElement>(null);
+  const [armed, setArmed] = useState(false);
+  const { blocked, play } = usePlayback(audio, state.track);
+  useLevel(state.track, [meter, ring]);
+
+  const { status } = broadcast;
+  useEffect(() => {
+    if (status === "ended") player.stop();
+    if (status === "live" && armed) {
+      setArmed(false);
+      player.start();
+    }
+  }, [status, armed, player]);
+
+  /** In the click itself: browsers let a page make sound only then. */
+  const unlock = () => {
+    audioContext();
+    audio.current?.play().catch(() => undefined);
+  };
+  const listen = () => {
+    unlock();
+    player.start();
+  };
+  useMediaKeys(broadcast, state.phase !== "stopped", listen, () => player.stop());
+
+  return (
+    <section
+      aria-label="Player"
+      className="relative rounded-card border border-line bg-surface p-5 shadow-card sm:p-7"
+    >
+      {/* biome-ignore lint/a11y/useMediaCaption: live sound; there is no text of it */}
+      <audio ref={audio} className="hidden" />
+      <div className="flex flex-wrap items-center justify-between gap-3">
+        <StatusBadge status={status} away={view.hostAway !== null} />
+        {status !== "ended" && (
+          <span className="inline-flex items-center gap-1.5 text-muted tabular-nums">
+            <HeadphonesIcon width={18} height={18} />
+            {plural(view.listenerCount, "listener")}
+          </span>
+        )}
+      </div>
+      <h1 className="mt-3 text-2xl font-semibold tracking-tight break-words sm:text-3xl">
+        {broadcast.title}
+      </h1>
+      <p className="mt-1 text-muted">with {broadcast.host.displayName}</p>
+      {mayHost(broadcast.yourRole) && status !== "ended" && (
+        <ButtonLink
+          to={`/host/${encodeURIComponent(broadcast.id)}`}
+          size="small"
+          className="mt-3 w-fit"
+        >
+          Open host console
+        </ButtonLink>
+      )}
+
+      {status === "scheduled" && (
+        <WaitingRoom
+          broadcast={broadcast}
+          armed={armed}
+          onArm={() => {
+            unlock();
+            setArmed(!armed);
+          }}
+        />
+      )}
+      {status === "ended" && <Ended broadcast={broadcast} />}
+      {status === "live" && (
+        <>
+          <div className="relative mt-6 flex flex-col items-center gap-5">
+            <ListenButton
+              phase={state.phase}
+              ring={ring}
+              onListen={listen}
+              onStop={() => player.stop()}
+            />
+            <p role="status" className="min-h-6 text-center font-medium">
+              {words(state.phase)}
+            </p>
+            <div className="w-full max-w-md">
+              <LevelMeter label="Sound level" target={meter} />
+            </div>
+            <Volume audio={audio} />
+            <FloatingReactions room={room} />
+          </div>
+          <div className="mt-4 grid gap-3 empty:hidden">
+            {view.hostAway && (
+              <Notice tone="warn" title="The host has lost the connection">
+                Stay: the sound comes back by itself as soon as they are here again.
+                {view.hostAway.until &&
+                  ` If they do not return by ${formatTime(view.hostAway.until)}, the show ends.`}
+              </Notice>
+            )}
+            {blocked && (
+              <Notice
+                tone="warn"
+                title="The browser holds the sound back"
+                action={
+                  <Button look="primary" onClick={play}>
+                    Play sound
+                  </Button>
+                }
+              >
+                It waits for a press of yours.
+              </Notice>
+            )}
+            {state.phase === "failed" && (
+              <Notice tone="error" title="You cannot hear the show">
+                {failure(state)}
+              </Notice>
+            )}
+          </div>
+        </>
+      )}
+
+      {status !== "ended" && (
+        <div className="mt-6 flex flex-wrap items-center justify-center gap-x-4 gap-y-3 border-t border-line pt-5">
+          <ReactionBar room={room} disabled={status !== "live" || view.socket.name !== "joined"} />
+          {status === "live" && <RaiseHand room={room} view={view} ensureName={ensureName} />}
+        </div>
+      )}
+      <p role="status" className="min-h-6 pt-2 text-center text-sm text-muted">
+        {socketWords(view, status)}
+      </p>
+      {broadcast.description && (
+        <p className="mt-3 max-w-prose break-words whitespace-pre-wrap">{broadcast.description}</p>
+      )}
+      {status === "live" && (
+        <div className="mt-5">
+          <ConnectionDetails stats={player.stats} />
+        </div>
+      )}
+    </section>
+  );
+}
+
+function usePlayer(room: Room): Player {
+  const { lac, loadWebRtc } = useServices();
+  const player = useMemo(
+    () =>
+      createPlayer(async (handlers) => {
+        const { listen } = await loadWebRtc();
+        return listen({
+          broadcastId: room.id,
+          request: lac.api.request,
+          auth: room.mediaAuth,
+          ...handlers,
+        });
+      }),
+    [lac, loadWebRtc, room],
+  );
+  useEffect(() => {
+    const leave = () => player.stop({ leavingPage: true });
+    window.addEventListener("pagehide", leave);
+    const withdraw = offerDiagnostics({
+      get remoteTrack() {
+        return player.store.getState().track;
+      },
+      localTrack: null,
+      stats: player.stats,
+      rawStats: player.rawStats,
+    });
+    return () => {
+      window.removeEventListener("pagehide", leave);
+      withdraw();
+      player.stop();
+    };
+  }, [player]);
+  useWakeUp(() => player.retryNow());
+  return player;
+}
+
+/** Plays `track` through the element. Without one in the page, browsers do not decode a remote track at all. */
+function usePlayback(audio: RefObject<HTMLAudioElement | null>, track: MediaStreamTrack | null) {
+  const [blocked, setBlocked] = useState(false);
+  useEffect(() => {
+    const element = audio.current;
+    if (!element) return;
+    setBlocked(false);
+    if (!track) {
+      element.srcObject = null;
+      return;
+    }
+    element.srcObject = new MediaStream([track]);
+    element.play().catch((error: unknown) => {
+      if (error instanceof Error && error.name === "NotAllowedError") setBlocked(true);
+    });
+  }, [audio, track]);
+  const play = () => {
+    audioContext();
+    audio.current?.play().then(
+      () => setBlocked(false),
+      () => undefined,
+    );
+  };
+  return { blocked, play };
+}
+
+/** The lock screen and the keys of headphones know what is playing. */
+function useMediaKeys(
+  broadcast: Broadcast,
+  active: boolean,
+  onPlay: () => void,
+  onStop: () => void,
+): void {
+  const { title, host } = broadcast;
+  const latest = useRef({ onPlay, onStop });
+  useEffect(() => {
+    latest.current = { onPlay, onStop };
+  });
+  useEffect(() => {
+    const session = navigator.mediaSession;
+    if (!session || !active || typeof MediaMetadata === "undefined") return;
+    session.metadata = new MediaMetadata({ title, artist: host.displayName });
+    session.setActionHandler("play", () => latest.current.onPlay());
+    session.setActionHandler("pause", () => latest.current.onStop());
+    session.setActionHandler("stop", () => latest.current.onStop());
+    return () => {
+      session.metadata = null;
+      for (const action of ["play", "pause", "stop"] as const)
+        session.setActionHandler(action, null);
+    };
+  }, [title, host.displayName, active]);
+}
+
+function ListenButton({
+  phase,
+  ring,
+  onListen,
+  onStop,
+}: {
+  phase: PlayerState["phase"];
+  ring: RefObject<HTMLSpanElement | null>;
+  onListen: () => void;
+  onStop: () => void;
+}) {
+  const active = phase !== "stopped" && phase !== "failed";
+  return (
+    <div className="relative my-3 size-40">
+      <span ref={ring} className="listen-ring" aria-hidden="true" />
+      <button
+        type="button"
+        aria-label={active ? "Stop listening" : "Listen"}
+        onClick={active ? onStop : onListen}
+        className={`relative flex size-40 flex-col items-center justify-center gap-1 rounded-full border-2 text-lg font-semibold transition-colors focus-visible:rounded-full ${
+          active
+            ? "border-accent bg-surface text-accent hover:bg-accent-soft"
+            : "border-transparent bg-accent text-on-accent hover:bg-accent-hover"
+        }`}
+      >
+        {active ? <StopIcon width={44} height={44} /> : <PlayIcon width={52} height={52} />}
+        {active ? "Stop" : "Listen"}
+      </button>
+    </div>
+  );
+}
+
+function words(phase: PlayerState["phase"]): string {
+  switch (phase) {
+    case "stopped":
+      return "Press Listen to hear the show";
+    case "connecting":
+      return "Connecting…";
+    case "playing":
+      return "You are listening live";
+    case "reconnecting":
+      return "The sound broke off. Reconnecting…";
+    case "failed":
+      return "Not connected";
+  }
+}
+
+function failure({ code, problem }: PlayerState): string {
+  if (code === "not_live") return "The show is not on air yet. Wait a moment, then press Listen.";
+  if (code === "removed") return "You were removed from this show.";
+  return `${problem ?? "Something went wrong."} Press Listen to try again.`;
+}
+
+function socketWords(view: RoomView, status: Broadcast["status"]): string {
+  if (status === "ended") return "";
+  if (view.socket.name === "reconnecting") return "Chat and reactions are reconnecting…";
+  return "";
+}
+
+function Volume({ audio }: { audio: RefObject<HTMLAudioElement | null> }) {
+  const [percent, setPercent] = useState(100);
+  return (
+    <label className="flex min-h-11 w-full max-w-md items-center gap-3 text-muted">
+      <VolumeIcon />
+      <span className="sr-only">Volume</span>
+      <input
+        type="range"
+        min={0}
+        max={100}
+        value={percent}
+        onChange={(event) => {
+          const value = event.target.valueAsNumber;
+          setPercent(value);
+          if (audio.current) audio.current.volume = value / 100;
+        }}
+        className="h-11 w-full accent-accent"
+      />
+    </label>
+  );
+}
+
+function WaitingRoom({
+  broadcast,
+  armed,
+  onArm,
+}: {
+  broadcast: Broadcast;
+  armed: boolean;
+  onArm: () => void;
+}) {
+  const now = useNow(1000);
+  const left = broadcast.scheduledAt ? Date.parse(broadcast.scheduledAt) - now : null;
+  return (
+    <div className="mt-6 flex flex-col items-center gap-4 rounded-2xl bg-sunken px-4 py-8 text-center">
+      {left !== null && left > 0 && broadcast.scheduledAt ? (
+        <>
+          <p className="text-muted">Starts in</p>
+          <p role="timer" className="text-4xl font-semibold tabular-nums">
+            {formatCountdown(left)}
+          </p>
+          <p>
+            <time dateTime={broadcast.scheduledAt}>{formatDateTime(broadcast.scheduledAt)}</time>
+          </p>
+        </>
+      ) : (
+        <>
+          <p className="text-xl font-semibold">
+            {left === null ? "Not started yet" : "Starting any moment"}
+          </p>
+          <p className="text-muted">You are in the waiting room. The chat is open.</p>
+        </>
+      )}
+      <Button
+        look={armed ? "outline" : "primary"}
+        size="large"
+        aria-pressed={armed}
+        onClick={onArm}
+      >
+        Listen when it starts
+      </Button>
+      <p role="status" className="min-h-6 text-sm text-muted">
+        {armed && "Keep this page open: the sound starts by itself."}
+      </p>
+    </div>
+  );
+}
+
+function Ended({ broadcast }: { broadcast: Broadcast }) {
+  const { startedAt, endedAt } = broadcast;
+  const lasted = startedAt && endedAt ? Date.parse(endedAt) - Date.parse(startedAt) : null;
+  return (
+    <div className="mt-6 flex flex-col items-center gap-3 rounded-2xl bg-sunken px-4 py-10 text-center">
+      <p role="status" className="text-xl font-semibold">
+        This show has ended
+      </p>
+      {lasted !== null && <p className="text-muted">It lasted {formatClock(lasted)}.</p>}
+      <ButtonLink to="/" look="primary" className="mt-2">
+        See what else is on
+      </ButtonLink>
+    </div>
+  );
+}
+
+function RaiseHand({
+  room,
+  view,
+  ensureName,
+}: {
+  room: Room;
+  view: RoomView;
+  ensureName: () => Promise<boolean>;
+}) {
+  const [problem, setProblem] = useState<string | null>(null);
+  const position = view.hands.findIndex((hand) => hand.userId === view.you?.id) + 1;
+  const raised = position > 0;
+  async function toggle() {
+    setProblem(null);
+    try {
+      if (raised) await room.lowerHand();
+      else if (await ensureName()) await room.raiseHand();
+    } catch (error) {
+      setProblem(messageOf(error));
+    }
+  }
+  return (
+    <div className="flex flex-wrap items-center justify-center gap-x-3 gap-y-1">
+      <Button
+        look={raised ? "primary" : "outline"}
+        icon={<HandIcon />}
+        onClick={toggle}
+        disabled={view.socket.name !== "joined"}
+      >
+        {raised ? "Lower hand" : "Raise hand"}
+      </Button>
+      <span role="status" className="text-sm text-muted empty:hidden">
+        {raised && `Your hand is up, number ${position} in the queue.`}
+        {problem}
+      </span>
+    </div>
+  );
+}

@@ -1,0 +1,131 @@
+import {
+  type InputHTMLAttributes,
+  type ReactNode,
+  type TextareaHTMLAttributes,
+  useId,
+} from "react";
+
+interface Common {
+  label: string;
+  hint?: ReactNode;
+  error?: string | undefined;
+}
+
+function Frame({
+  id,
+  label,
+  hint,
+  error,
+  optional,
+  children,
+}: Common & { id: string; optional: boolean; children: ReactNode }) {
+  return (
+    <div>
+      <label htmlFor={id} className="mb-1.5 block font-medium">
+        {label}
+        {optional && <span className="font-normal text-muted"> (optional)</span>}
+      </label>
+      {children}
+      {hint && (
+        <p id={`${id}-hint`} className="mt-1.5 text-sm text-muted">
+          {hint}
+        </p>
+      )}
+      {error && (
+        <p id={`${id}-error`} className="mt-1.5 text-sm font-medium text-signal">
+          {error}
+        </p>
+      )}
+    </div>
+  );
+}
+
+function described(id: string, hint: ReactNode, error: string | undefined) {
+  const ids = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
+  return {
+    id,
+    "aria-invalid": error ? (true as const) : undefined,
+    "aria-describedby": ids || undefined,
+  };
+}
+
+export function TextField({
+  label,
+  hint,
+  error,
+  className = "",
+  ...props
+}: InputHTMLAttributes<HTMLInputElement> & Common) {
+  const id = useId();
+  return (
+    <Frame id={id} label={label} hint={hint} error={error} optional={!props.required}>
+      <input {...props} {...described(id, hint, error)} className={`input ${className}`} />
+    </Frame>
+  );
+}
+
+export function TextArea({
+  label,
+  hint,
+  error,
+  ...props
+}: TextareaHTMLAttributes<HTMLTextAreaElement> & Common) {
+  const id = useId();
+  return (
+    <Frame id={id} label={label} hint={hint} error={error} optional={!props.required}>
+      <textarea rows={3} {...props} {...described(id, hint, error)} className="input resize-y" />
+    </Frame>
+  );
+}
+
+export interface Choice<Value extends string> {
+  value: Value;
+  label: string;
+  hint: string;
+}
+
+export function Choices<Value extends string>({
+  legend,
+  choices,
+  value,
+  onChange,
+  disabled = false,
+}: {
+  legend: string;
+  choices: readonly Choice<Value>[];
+  value: Value;
+  onChange: (value: Value) => void;
+  disabled?: boolean;
+}) {
+  const name = useId();
+  return (
+    <fieldset disabled={disabled} className="disabled:opacity-60">
+      <legend className="mb-1.5 font-medium">{legend}</legend>
+      <div className="grid gap-2">
+        {choices.map((choice) => (
+          <label
+            key={choice.value}
+            className="flex min-h-11 cursor-pointer items-start gap-3 rounded-xl border border-line bg-surface px-3.5 py-2.5 has-checked:border-accent has-checked:bg-accent-soft"
+          >
+            <input
+              type="radio"
+              name={name}
+              value={choice.value}
+              checked={choice.value === value}
+              onChange={() => onChange(choice.value)}
+              aria-label={choice.label}
+              aria-describedby={`${name}-${choice.value}`}
+              className="mt-1 size-4 shrink-0 accent-accent"
+            />
+            <span>
+              <span className="block font-medium">{choice.label}</span>
+              <span id={`${name}-${choice.value}`} className="block text-sm text-muted">
+                {choice.hint}
+              </span>
+            </span>
+          </label>
+        ))}
+      </div>
+    </fieldset>
+  );
+}
