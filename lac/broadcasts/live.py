@@ -133,9 +133,7 @@ class OnAir:
 
     # people
 
-    async def join(
-        self, identity: Identity | None, broadcast_id: str, name: str | None, outlet: Outlet
-    ) -> Member:
+    async def join(self, identity: Identity | None, broadcast_id: str, name: str | None, outlet: Outlet) -> Member:
         """Take a socket into the room. Its first frame, `joined`, is offered before this returns.
 
         Raises `NotFoundError`, `ForbiddenError` (`removed`), `ConflictError` (`already_ended`), `UnavailableError`.

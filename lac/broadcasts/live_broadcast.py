@@ -164,9 +164,7 @@ class LiveBroadcast:
 
     def join(self, outlet: Outlet, visitor: Visitor) -> Member:
         """Take in one socket; its first frame is `joined`."""
-        member = self.room.admit(
-            outlet, visitor.id, visitor.display_name, visitor.role, anonymous=visitor.anonymous
-        )
+        member = self.room.admit(outlet, visitor.id, visitor.display_name, visitor.role, anonymous=visitor.anonymous)
         outlet.offer(encode_event(self._joined(visitor)))
         return member
 

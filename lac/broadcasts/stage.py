@@ -74,9 +74,7 @@ class Stage:
     def speaking(self) -> dict[str, str]:
         """Producer id -> owner of what is heard now."""
         return {
-            session.producer_id: session.owner
-            for session in self._sessions.values()
-            if session.producer_id is not None
+            session.producer_id: session.owner for session in self._sessions.values() if session.producer_id is not None
         }
 
     def is_kept(self, is_muted: Callable[[str], bool]) -> bool:
@@ -163,10 +161,7 @@ class Stage:
                 session.role = role
 
     def _taken_by_another(self, owner: str) -> bool:
-        return any(
-            session.producer_id is not None and session.owner != owner
-            for session in self._sessions.values()
-        )
+        return any(session.producer_id is not None and session.owner != owner for session in self._sessions.values())
 
     def _release(self, owner: str) -> None:
         self._per_owner[owner] -= 1

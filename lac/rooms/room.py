@@ -108,9 +108,7 @@ class Room:
         """Sockets, not people."""
         return len(self._members)
 
-    def admit(
-        self, outlet: Outlet, person_id: str, display_name: str, role: Role, *, anonymous: bool
-    ) -> Member:
+    def admit(self, outlet: Outlet, person_id: str, display_name: str, role: Role, *, anonymous: bool) -> Member:
         """Take in one socket. The others are told; what this one is told first is the caller's to offer."""
         self.tell(self.state.join(person_id, display_name, role, anonymous=anonymous))
         member = Member(self, new_id(), person_id, outlet)
@@ -203,9 +201,7 @@ class Room:
             member.outlet.close(CloseCode.REMOVED, reason or "removed")
             member.leave()
         self._owner.person_removed(person_id)
-        log.info(
-            "person removed", broadcast_id=self._broadcast_id, person_id=person_id, actor_id=actor.id, ban=ban
-        )
+        log.info("person removed", broadcast_id=self._broadcast_id, person_id=person_id, actor_id=actor.id, ban=ban)
         if ban:
             await self._owner.store_ban(person_id, actor.id, reason)
 

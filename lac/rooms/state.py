@@ -233,9 +233,7 @@ class RoomState:
     def add_message(self, chat: Chat) -> list[Notice]:
         """`chat` is stored; from now on newcomers get it too."""
         self._recent.append(chat)
-        event = ChatMessageSent(
-            id=chat.id, user=chat.user, text=chat.text, media_time=chat.media_time, at=chat.at
-        )
+        event = ChatMessageSent(id=chat.id, user=chat.user, text=chat.text, media_time=chat.media_time, at=chat.at)
         return [(Group.EVERYONE, event)]
 
     def react(self, reaction: str) -> None:
