@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: An IP address as text (IPv4, or IPv6 without brackets) and a port.
+Address = tuple[str, int]
+
 OPUS_CLOCK_RATE_HZ = 48_000
 #: Payload type and header extension ids that we prefer when the remote side leaves the choice to us.
 OPUS_PAYLOAD_TYPE = 100
@@ -91,6 +94,3 @@ class ConsumerParameters:
 
     payload_type: int = OPUS_PAYLOAD_TYPE
     audio_level_extension_id: int | None = AUDIO_LEVEL_EXTENSION_ID
-    #: The `mid` extension, only where the listener's SDP needs it to bind the stream.
-    mid_extension_id: int | None = None
-    mid: str | None = None

@@ -1,0 +1,120 @@
+"""The media engine of a process: one UDP socket, the loops on it, and the rooms that use it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from lac_media.certificate import DtlsIdentity, make_dtls_identity
+from lac_media.errors import EngineStartError
+from lac_media.net.endpoint import Endpoint, EndpointCounters
+from lac_media.net.udp import DatagramSocket, open_udp_socket
+from lac_media.parameters import Fingerprint, IceCandidate
+from lac_media.rooms.events import RoomEvent
+from lac_media.rooms.room import MediaRoom, open_media_room
+from lac_media.rooms.session import Session
+
+#: RFC 8445 section 5.1.2.2: the recommended type preference of host candidates.
+_HOST_PREFERENCE = 126
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """`listen_ip` "::" serves IPv4 and IPv6. `port` 0 takes a free one. `announced_ips` are told to clients instead of
+    `listen_ip`: needed for wildcards and behind NAT."""
+
+    listen_ip: str = "127.0.0.1"
+    port: int = 0
+    announced_ips: tuple[str, ...] = ()
+
+
+class Engine:
+    """Made by `open_engine`."""
+
+    def __init__(self, endpoint: Endpoint, identity: DtlsIdentity, candidates: tuple[IceCandidate, ...]) -> None:
+        self.endpoint = endpoint
+        self.candidates = candidates
+        self._identity = identity
+        self._rooms: dict[str, MediaRoom] = {}
+
+    @property
+    def port(self) -> int:
+        return self.endpoint.socket.local_address[1]
+
+    @property
+    def fingerprints(self) -> tuple[Fingerprint, ...]:
+        return (self._identity.fingerprint,)
+
+    @property
+    def counters(self) -> EndpointCounters:
+        return self.endpoint.counters
+
+    def open_room(self, room_id: str, on_event: Callable[[RoomEvent], None]) -> AbstractAsyncContextManager[MediaRoom]:
+        """A media room in the caller's task. `on_event` is called synchronously with what happens in it."""
+        return self._open_room(room_id, on_event)
+
+    @asynccontextmanager
+    async def _open_room(self, room_id: str, on_event: Callable[[RoomEvent], None]) -> AsyncGenerator[MediaRoom, None]:
+        async with open_media_room(room_id, self.endpoint, self._identity, on_event) as room:
+            self._rooms[room_id] = room
+            try:
+                yield room
+            finally:
+                del self._rooms[room_id]
+
+    def session(self, session_id: str) -> Session | None:
+        """Any room's session, by its id."""
+        for room in self._rooms.values():
+            session = room.sessions.get(session_id)
+            if session is not None:
+                return session
+        return None
+
+    @property
+    def session_count(self) -> int:
+        return sum(len(room.sessions) for room in self._rooms.values())
+
+
+def host_candidates(config: EngineConfig, port: int) -> tuple[IceCandidate, ...]:
+    """What we announce. Raises `EngineStartError` for a wildcard without an address to announce."""
+    ips = config.announced_ips or (config.listen_ip,)
+    for ip in ips:
+        try:
+            wildcard = ipaddress.ip_address(ip).is_unspecified
+        except ValueError:
+            raise EngineStartError(f"{ip!r} cannot be announced to clients: it is not an IP address") from None
+        if wildcard:
+            raise EngineStartError("set MEDIASOUP_ANNOUNCED_IP to the address at which clients reach this machine")
+    return tuple(
+        IceCandidate(str(number), (_HOST_PREFERENCE << 24) + ((65535 - number) << 8) + 255, ip, port)
+        for number, ip in enumerate(ips)
+    )
+
+
+@asynccontextmanager
+async def open_engine(
+    config: EngineConfig,
+    *,
+    open_socket: Callable[[str, int], DatagramSocket] = open_udp_socket,
+    identity: DtlsIdentity | None = None,
+) -> AsyncGenerator[Engine, None]:
+    """An engine for as long as the block lasts; rooms are opened inside it. Raises `EngineStartError`.
+
+    Tests pass `open_socket` for an in-memory network, and an `identity` made once.
+    """
+    sock = open_socket(config.listen_ip, config.port)
+    try:
+        candidates = host_candidates(config, sock.local_address[1])
+        endpoint = Endpoint(sock)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(endpoint.run)
+            try:
+                yield Engine(endpoint, identity or make_dtls_identity(), candidates)
+            finally:
+                nursery.cancel_scope.cancel("media engine closed")
+    finally:
+        sock.close()

@@ -1,0 +1,192 @@
+"""Sending one packet to many listeners: one copy each, protected under each one's key, handed over by one system call.
+
+`sendmmsg` is called through cffi's ABI mode, so nothing has to be compiled; where the C library has none, a loop of
+`sendto` takes its place. See docs/PERFORMANCE.md for what each costs.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+import sys
+from typing import Any, Protocol
+
+import cffi
+from pylibsrtp._binding import lib as _srtp_lib  # the C functions behind pylibsrtp.Session, without a copy per packet
+
+from lac_media.net.udp import DatagramSocket, UdpSocket
+from lac_media.parameters import Address
+from lac_media.proto.srtp import SrtpSession
+
+#: Room for one protected packet: an Ethernet payload and libsrtp's trailer.
+SLOT_BYTES = 1664
+#: The largest plaintext packet that a slot takes.
+MAX_PACKET = 1500
+_SOCKADDR_BYTES = 28
+
+_ffi = cffi.FFI()
+_ffi.cdef("""
+    struct iovec { void *iov_base; size_t iov_len; };
+    struct msghdr {
+        void *msg_name; unsigned int msg_namelen;
+        struct iovec *msg_iov; size_t msg_iovlen;
+        void *msg_control; size_t msg_controllen;
+        int msg_flags;
+    };
+    struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
+    int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags);
+""")
+
+
+def _load_sendmmsg() -> Any:
+    if sys.platform != "linux":  # the structures above are Linux's
+        return None
+    try:
+        library: Any = _ffi.dlopen(None)
+        return library.sendmmsg
+    except (OSError, AttributeError):
+        return None
+
+
+_sendmmsg: Any = _load_sendmmsg()
+
+
+class SendBatch(Protocol):
+    """A fixed number of slots, each for one listener. Slots are filled from the front.
+
+    `send*` return how many datagrams the kernel did not take; they are lost, on purpose: late audio is worthless.
+    """
+
+    def set_slot(self, index: int, srtp: SrtpSession, address: Address) -> None: ...
+
+    def move_slot(self, source: int, target: int) -> None:
+        """Copy a slot's listener, so that a hole can be closed."""
+
+    def send_rtp(self, packet: bytes, count: int) -> int:
+        """Protect and send `packet` to the first `count` slots."""
+
+    def send_rtcp(self, packet: bytes, count: int) -> int: ...
+
+
+def make_batch(sock: DatagramSocket, slots: int) -> SendBatch:
+    """The fastest batch that this socket and platform allow."""
+    if _sendmmsg is not None and isinstance(sock, UdpSocket):
+        return MmsgBatch(sock, slots)
+    return LoopBatch(sock, slots)
+
+
+class MmsgBatch:
+    """`srtp_protect` per listener into one buffer, then one `sendmmsg`."""
+
+    def __init__(self, sock: UdpSocket, slots: int) -> None:
+        self._sock = sock
+        self._fd = sock.socket.fileno()
+        self._buffers = _ffi.new("char[]", slots * SLOT_BYTES)
+        self._names = _ffi.new("char[]", slots * _SOCKADDR_BYTES)
+        self._iovecs = _ffi.new("struct iovec[]", slots)
+        self._messages = _ffi.new("struct mmsghdr[]", slots)
+        self._length = _ffi.new("int *")
+        self._sessions: list[SrtpSession | None] = [None] * slots
+        #: (libsrtp context, buffer, iovec) per slot: what the inner loop needs, without attribute look-ups.
+        self._plan: list[tuple[Any, Any, Any]] = []
+        for index in range(slots):
+            buffer = self._buffers + index * SLOT_BYTES
+            self._iovecs[index].iov_base = buffer
+            header = self._messages[index].msg_hdr
+            header.msg_iov = self._iovecs + index
+            header.msg_iovlen = 1
+            header.msg_name = self._names + index * _SOCKADDR_BYTES
+            self._plan.append((None, buffer, self._iovecs + index))
+
+    def set_slot(self, index: int, srtp: SrtpSession, address: Address) -> None:
+        name = encode_sockaddr(self._sock.kernel_address(address), is_ipv6=self._sock.is_ipv6)
+        _ffi.memmove(self._names + index * _SOCKADDR_BYTES, name, len(name))
+        self._messages[index].msg_hdr.msg_namelen = len(name)
+        self._bind(index, srtp)
+
+    def move_slot(self, source: int, target: int) -> None:
+        size = self._messages[source].msg_hdr.msg_namelen
+        _ffi.memmove(self._names + target * _SOCKADDR_BYTES, self._names + source * _SOCKADDR_BYTES, size)
+        self._messages[target].msg_hdr.msg_namelen = size
+        session = self._sessions[source]
+        if session is not None:
+            self._bind(target, session)
+        self._sessions[source] = None
+        self._plan[source] = (None, *self._plan[source][1:])
+
+    def _bind(self, index: int, srtp: SrtpSession) -> None:
+        self._sessions[index] = srtp  # keeps libsrtp's context alive while its raw pointer stands in the plan
+        self._plan[index] = (srtp.transmit._srtp[0], *self._plan[index][1:])
+
+    def send_rtp(self, packet: bytes, count: int) -> int:
+        return self._send(_srtp_lib.srtp_protect, packet, count)
+
+    def send_rtcp(self, packet: bytes, count: int) -> int:
+        return self._send(_srtp_lib.srtp_protect_rtcp, packet, count)
+
+    def _send(self, protect: Any, packet: bytes, count: int) -> int:
+        size = len(packet)
+        if size > MAX_PACKET:
+            return count
+        length, move = self._length, _ffi.memmove
+        for context, buffer, iovec in self._plan[:count]:
+            move(buffer, packet, size)
+            length[0] = size
+            # A packet that cannot be protected goes out as an empty datagram: harmless, and its slot keeps its place.
+            iovec.iov_len = 0 if protect(context, buffer, length) else length[0]
+        return self._hand_over(count)
+
+    def _hand_over(self, count: int) -> int:
+        sent = position = 0
+        while position < count:
+            taken = _sendmmsg(self._fd, self._messages + position, count - position, 0)
+            if taken > 0:
+                sent += taken
+                position += taken
+            elif _ffi.errno == errno.EINTR:
+                continue
+            elif _ffi.errno in (errno.EAGAIN, errno.ENOBUFS):
+                break
+            else:
+                position += 1  # this destination cannot be reached; the others can
+        return count - sent
+
+
+class LoopBatch:
+    """The same with `sendto`, for other platforms and for in-memory networks."""
+
+    def __init__(self, sock: DatagramSocket, slots: int) -> None:
+        self._sock = sock
+        self._slots: list[tuple[SrtpSession, Address] | None] = [None] * slots
+
+    def set_slot(self, index: int, srtp: SrtpSession, address: Address) -> None:
+        self._slots[index] = (srtp, address)
+
+    def move_slot(self, source: int, target: int) -> None:
+        self._slots[target], self._slots[source] = self._slots[source], None
+
+    def send_rtp(self, packet: bytes, count: int) -> int:
+        taken = 0
+        for slot in self._slots[:count]:
+            if slot is not None:
+                taken += self._sock.send_nowait(slot[0].protect(packet), slot[1])
+        return count - taken
+
+    def send_rtcp(self, packet: bytes, count: int) -> int:
+        taken = 0
+        for slot in self._slots[:count]:
+            if slot is not None:
+                taken += self._sock.send_nowait(slot[0].protect_rtcp(packet), slot[1])
+        return count - taken
+
+
+def encode_sockaddr(address: Address, *, is_ipv6: bool) -> bytes:
+    """`struct sockaddr_in` or `sockaddr_in6` for an address in the socket's own family. A zone ("%eth0") is kept."""
+    host, port = address
+    if not is_ipv6:
+        return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+    parsed = ipaddress.IPv6Address(host)
+    scope = socket.if_nametoindex(parsed.scope_id) if parsed.scope_id else 0
+    return struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, 0) + parsed.packed + struct.pack("=I", scope)

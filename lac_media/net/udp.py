@@ -1,0 +1,107 @@
+"""The one UDP socket of a process, non-blocking and without an await per datagram."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from typing import Protocol
+
+import trio
+
+from lac_media.errors import EngineStartError
+from lac_media.parameters import Address
+
+#: Larger than any datagram that WebRTC peers send; a ClientHello's first part has been seen with 1408 bytes.
+MAX_DATAGRAM = 2048
+#: What we ask the kernel for; it gives what its limits allow. A slice of the fan-out is about 30 KiB.
+BUFFER_BYTES = 4 * 1024 * 1024
+#: Expedited forwarding (RFC 3246) in the upper six bits of TOS / traffic class (RFC 8837: audio).
+_DSCP_EXPEDITED = 46 << 2
+_MAPPED_PREFIX = "::ffff:"
+
+
+class DatagramSocket(Protocol):
+    """What the endpoint needs of a socket; tests put an in-memory network here."""
+
+    @property
+    def local_address(self) -> Address: ...
+
+    def receive_nowait(self) -> tuple[bytes, Address]:
+        """The next datagram. Raises `BlockingIOError` when there is none."""
+
+    async def wait_readable(self) -> None: ...
+
+    def send_nowait(self, data: bytes, address: Address) -> bool:
+        """False if the datagram was dropped: the buffer is full or the destination cannot be reached."""
+
+    def close(self) -> None: ...
+
+
+class UdpSocket:
+    """A bound socket. On an IPv6 wildcard it serves both families; addresses are always given in their own family's
+    form, never as IPv4-mapped ones."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.is_ipv6 = sock.family == socket.AF_INET6
+
+    @property
+    def local_address(self) -> Address:
+        host, port = self.socket.getsockname()[:2]
+        return host, port
+
+    def receive_nowait(self) -> tuple[bytes, Address]:
+        while True:
+            try:
+                data, (host, port, *_) = self.socket.recvfrom(MAX_DATAGRAM)
+            except ConnectionRefusedError:
+                continue  # an ICMP error of an earlier send; the peer's silence will tell
+            if self.is_ipv6 and host.startswith(_MAPPED_PREFIX):
+                host = host[len(_MAPPED_PREFIX) :]
+            return data, (host, port)
+
+    async def wait_readable(self) -> None:
+        await trio.lowlevel.wait_readable(self.socket)
+
+    def send_nowait(self, data: bytes, address: Address) -> bool:
+        try:
+            self.socket.sendto(data, self.kernel_address(address))
+        except OSError:
+            return False
+        return True
+
+    def kernel_address(self, address: Address) -> Address:
+        """The address in the form that this socket's family takes."""
+        host, port = address
+        if self.is_ipv6 and ":" not in host:
+            return _MAPPED_PREFIX + host, port
+        return address
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def open_udp_socket(ip: str, port: int) -> UdpSocket:
+    """Bind a UDP socket to `ip` ("::" serves IPv4 too). Raises `EngineStartError` with what to change."""
+    try:
+        is_ipv6 = ipaddress.ip_address(ip).version == 6
+    except ValueError:
+        raise EngineStartError(f"{ip!r} is not an IP address to listen on for media") from None
+    sock = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if is_ipv6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if ip == "::" else 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_EXPEDITED)
+        if not is_ipv6 or ip == "::":
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_EXPEDITED)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        sock.bind((ip, port))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise EngineStartError(f"the media port {port} (UDP) on {ip} is in use by another program") from error
+        raise EngineStartError(f"cannot listen for media on {ip} port {port} (UDP): {error.strerror}") from error
+    return UdpSocket(sock)

@@ -1,0 +1,132 @@
+"""Delivering the program to its audience: per packet one plaintext for each group of like listeners, sent in slices.
+
+No listener has a queue or a wake-up of its own. What the kernel does not take is dropped and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+
+import trio
+
+from lac_media.net.batch import SendBatch
+from lac_media.parameters import Address, ConsumerParameters
+from lac_media.proto.srtp import SrtpSession
+from lac_media.rooms.program import ProgramPacket
+
+#: Listeners per system call. Signalling gets its turn between slices: about half a millisecond apart.
+SLICE = 100
+
+_HEADER = Struct("!BBHLL")
+_LEVEL_EXTENSION = Struct("!HHBBxx")
+
+
+class Seat:
+    """A listener's place in the fan-out: slot `index` of a slice."""
+
+    __slots__ = ("address", "index", "slice", "srtp")
+
+    def __init__(self, srtp: SrtpSession, address: Address) -> None:
+        self.srtp = srtp
+        self.address = address
+        self.slice: _Slice | None = None
+        self.index = 0
+
+
+class _Slice:
+    __slots__ = ("batch", "group", "seats")
+
+    def __init__(self, group: _Group, batch: SendBatch) -> None:
+        self.group = group
+        self.batch = batch
+        self.seats: list[Seat] = []
+
+
+class _Group:
+    """Listeners who get byte-identical plaintext."""
+
+    __slots__ = ("parameters", "slices")
+
+    def __init__(self, parameters: ConsumerParameters) -> None:
+        self.parameters = parameters
+        self.slices: list[_Slice] = []
+
+
+class Fanout:
+    """The audience of one program. `make_batch(n)` gives a batch of n slots on the process's socket."""
+
+    def __init__(self, ssrc: int, make_batch: Callable[[int], SendBatch]) -> None:
+        self._ssrc = ssrc
+        self._make_batch = make_batch
+        self._groups: dict[ConsumerParameters, _Group] = {}
+        self.listeners = 0
+        self.packets_out = 0
+        #: Deliveries that the kernel did not take.
+        self.dropped = 0
+
+    def add(self, parameters: ConsumerParameters, srtp: SrtpSession, address: Address) -> Seat:
+        """Seat a listener; it gets everything from the next packet on."""
+        group = self._groups.setdefault(parameters, _Group(parameters))
+        part = next((part for part in group.slices if len(part.seats) < SLICE), None)
+        if part is None:
+            part = _Slice(group, self._make_batch(SLICE))
+            group.slices.append(part)
+        seat = Seat(srtp, address)
+        seat.slice, seat.index = part, len(part.seats)
+        part.seats.append(seat)
+        part.batch.set_slot(seat.index, srtp, address)
+        self.listeners += 1
+        return seat
+
+    def move(self, seat: Seat, address: Address) -> None:
+        """The listener is at another address now."""
+        seat.address = address
+        if seat.slice is not None:
+            seat.slice.batch.set_slot(seat.index, seat.srtp, address)
+
+    def remove(self, seat: Seat) -> None:
+        """Give the seat up. Idempotent."""
+        part = seat.slice
+        if part is None:
+            return
+        seat.slice = None
+        last = part.seats.pop()
+        if last is not seat:
+            part.batch.move_slot(last.index, seat.index)
+            part.seats[seat.index] = last
+            last.index = seat.index
+        if not part.seats:
+            part.group.slices.remove(part)
+            if not part.group.slices:
+                del self._groups[part.group.parameters]
+        self.listeners -= 1
+
+    async def send(self, packet: ProgramPacket) -> None:
+        """Deliver one packet to everyone."""
+        for group in tuple(self._groups.values()):
+            plain = encode_for(group.parameters, packet, self._ssrc)
+            for part in tuple(group.slices):
+                count = len(part.seats)
+                self.dropped += part.batch.send_rtp(plain, count)
+                self.packets_out += count
+                await trio.lowlevel.checkpoint()
+
+    async def send_report(self, report: bytes) -> None:
+        """Deliver one compound RTCP packet to everyone."""
+        for group in tuple(self._groups.values()):
+            for part in tuple(group.slices):
+                self.dropped += part.batch.send_rtcp(report, len(part.seats))
+                await trio.lowlevel.checkpoint()
+
+
+def encode_for(parameters: ConsumerParameters, packet: ProgramPacket, ssrc: int) -> bytes:
+    """The plaintext RTP packet for listeners with these parameters (RFC 3550 section 5.1, RFC 6464)."""
+    level_id = parameters.audio_level_extension_id
+    has_level = level_id is not None and packet.audio_level is not None
+    second = parameters.payload_type | (0x80 if packet.marker else 0)
+    header = _HEADER.pack(0x90 if has_level else 0x80, second, packet.sequence, packet.timestamp, ssrc)
+    if level_id is None or packet.audio_level is None:
+        return header + packet.payload
+    # One-byte form (RFC 8285 section 4.2): id, length 1 written as 0; padded to a word.
+    return header + _LEVEL_EXTENSION.pack(0xBEDE, 1, level_id << 4, packet.audio_level) + packet.payload

@@ -1,0 +1,192 @@
+"""The program of a broadcast: the one Opus stream that the whole audience hears (docs/ARCHITECTURE.md).
+
+Sans-IO. A speaker's packets go through untouched; only sequence, timestamp, SSRC and payload type are ours. Whatever
+happens on stage, the audience sees one SSRC, one sequence line without a gap of our making, and one timestamp line
+that runs with the clock. While nobody is heard the program carries frames of silence.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lac_media.errors import ParseError
+from lac_media.parameters import OPUS_CLOCK_RATE_HZ
+from lac_media.proto.opus import FRAME_20MS_TICKS as FRAME_TICKS
+from lac_media.proto.opus import SILENCE_20MS_MONO, duration_ticks_untrusted
+from lac_media.proto.rtp import RtpPacket
+from lac_media.proto.seq import SequenceExtender, TimestampExtender
+
+FRAME_S = FRAME_TICKS / OPUS_CLOCK_RATE_HZ
+#: A speaker that sends nothing for this long is taken for absent. Opus DTX sends a frame every 400 ms.
+SILENCE_AFTER_S = 0.5
+#: Listeners may ask for what is at most this old (RFC 4588 calls it the retransmission buffer's depth).
+RING_S = 1.0
+RING_PACKETS = 120
+#: Silence that is further behind the clock than this skips ahead instead of going out in a burst.
+MAX_CATCH_UP_TICKS = 3 * FRAME_TICKS
+SILENCE_LEVEL = 127
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramPacket:
+    """One packet of the program before it is written for a group of listeners.
+
+    `sequence` and `timestamp` are modulo 2**16 and 2**32; `ticks` is the timestamp counted from the program's start.
+    `audio_level` is the RFC 6464 byte (voice bit and -dBov), None where the speaker sent none.
+    """
+
+    sequence: int
+    timestamp: int
+    ticks: int
+    marker: bool
+    payload: bytes
+    audio_level: int | None
+    sent_at: float
+
+
+class _Line:
+    """How one stretch of a speaker's numbering maps onto the program's."""
+
+    def __init__(self, source: object, packet: RtpPacket, *, sequence: int, ticks: int) -> None:
+        self.source = source
+        self.ssrc = packet.ssrc
+        self._sequences = SequenceExtender()
+        self._timestamps = TimestampExtender()
+        self._sequence_offset = sequence - self._sequences.extend(packet.sequence)
+        self._ticks_offset = ticks - self._timestamps.extend(packet.timestamp)
+        #: Packets that come late and belong before the line's first one are not wanted: silence went out instead.
+        self.first_sequence = sequence
+        self.first_ticks = ticks
+
+    def place(self, packet: RtpPacket) -> tuple[int, int] | None:
+        """The packet's extended sequence and ticks in the program.
+
+        None after a jump too far to be a gap: the encoder has restarted under the same SSRC.
+        """
+        sequence = self._sequences.extend(packet.sequence) + self._sequence_offset
+        ticks = self._timestamps.extend(packet.timestamp) + self._ticks_offset
+        return None if self._sequences.jumped or self._timestamps.jumped else (sequence, ticks)
+
+
+class Program:
+    """`ssrc`, `first_sequence` and `first_timestamp` are random, chosen by the caller (RFC 3550 section 5.1).
+
+    `now` is monotonic seconds. After `handle_timer` re-read `timer_at()`.
+    """
+
+    def __init__(self, *, ssrc: int, first_sequence: int, first_timestamp: int, now: float) -> None:
+        self.ssrc = ssrc
+        self._started_at = now
+        self._timestamp_offset = first_timestamp
+        self._next_sequence = first_sequence  # extended
+        self._next_ticks = 0
+        self._line: _Line | None = None
+        self._live_until = now  # with a live line: when to begin with silence
+        self._ring: deque[ProgramPacket] = deque(maxlen=RING_PACKETS)
+        self.packets = 0
+        self.octets = 0
+        self.late_packets = 0
+
+    def receive(self, source: object, packet: RtpPacket, level: int | None, *, now: float) -> ProgramPacket | None:
+        """Take one packet of the live speaker (`source` tells speakers apart), with its audio level if it came with
+        one. None if the packet cannot be used: late beyond the line's start, or not Opus."""
+        try:
+            duration = duration_ticks_untrusted(packet.payload)
+        except ParseError:
+            return None
+        line = self._line
+        place = None
+        if line is not None and line.source is source and line.ssrc == packet.ssrc:
+            place = line.place(packet)
+        starts_line = line is None or place is None
+        if line is None or place is None:
+            place = (self._next_sequence, max(self._next_ticks, self._clock_ticks(now)))
+            line = _Line(source, packet, sequence=place[0], ticks=place[1])
+        elif place < (line.first_sequence, line.first_ticks):
+            self.late_packets += 1
+            return None
+        sequence, ticks = place
+        self._line = line
+        self._live_until = now + SILENCE_AFTER_S
+        # The marker opens a talkspurt (RFC 7587 section 4.1); it also tells receivers to resynchronise.
+        return self._emit(
+            sequence, ticks, duration, packet.payload, level, marker=packet.marker or starts_line, now=now
+        )
+
+    def interrupt(self, source: object) -> None:
+        """`source` is gone or muted: silence begins at once instead of after a wait."""
+        if self._line is not None and self._line.source is source:
+            self._line = None
+
+    def handle_timer(self, *, now: float) -> Iterator[ProgramPacket]:
+        """The frames of silence that are due. A program whose clock was stopped for long does not make up for it."""
+        if self._line is not None:
+            if now < self._live_until:
+                return
+            self._line = None
+        if self._clock_ticks(now) - self._next_ticks > MAX_CATCH_UP_TICKS:
+            self._next_ticks = self._clock_ticks(now)
+        while self._started_at + self._next_ticks / OPUS_CLOCK_RATE_HZ <= now:
+            yield self._emit(
+                self._next_sequence,
+                self._next_ticks,
+                FRAME_TICKS,
+                SILENCE_20MS_MONO,
+                SILENCE_LEVEL,
+                marker=False,
+                now=now,
+            )
+
+    def timer_at(self) -> float:
+        """When `handle_timer` has something to do; it may then turn out to be nothing."""
+        if self._line is not None:
+            return self._live_until
+        return self._started_at + self._next_ticks / OPUS_CLOCK_RATE_HZ
+
+    def retransmission(self, sequence: int, *, now: float) -> ProgramPacket | None:
+        """The packet with this 16-bit sequence number, if it is recent enough to be worth sending again."""
+        for packet in reversed(self._ring):
+            if packet.sequence == sequence:
+                return packet if now - packet.sent_at <= RING_S else None
+        return None
+
+    def media_time_s(self, *, now: float) -> float:
+        """Seconds of program since it began, as its listeners count them."""
+        return max(self._next_ticks / OPUS_CLOCK_RATE_HZ, now - self._started_at - FRAME_S)
+
+    def rtp_timestamp(self, *, now: float) -> int:
+        """The 32-bit RTP timestamp of this moment, for sender reports (RFC 3550 section 6.4.1)."""
+        return (self._timestamp_offset + self._clock_ticks(now)) & 0xFFFF_FFFF
+
+    def _clock_ticks(self, now: float) -> int:
+        """Where the clock is, on the grid of 20 ms frames."""
+        return int((now - self._started_at) / FRAME_S) * FRAME_TICKS
+
+    def _emit(
+        self,
+        sequence: int,
+        ticks: int,
+        duration: int,
+        payload: bytes,
+        audio_level: int | None,
+        *,
+        marker: bool,
+        now: float,
+    ) -> ProgramPacket:
+        packet = ProgramPacket(
+            sequence & 0xFFFF,
+            (self._timestamp_offset + ticks) & 0xFFFF_FFFF,
+            ticks,
+            marker,
+            payload,
+            audio_level,
+            now,
+        )
+        self._next_sequence = max(self._next_sequence, sequence + 1)
+        self._next_ticks = max(self._next_ticks, ticks + duration)
+        self._ring.append(packet)
+        self.packets += 1
+        self.octets += len(payload)
+        return packet

@@ -1,0 +1,292 @@
+"""A media room: one program, the sessions around it, and the task that sends the program out."""
+
+from __future__ import annotations
+
+import contextvars
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from lac_media.certificate import DtlsIdentity
+from lac_media.errors import SessionClosedError
+from lac_media.net.batch import make_batch
+from lac_media.net.endpoint import Endpoint
+from lac_media.parameters import Direction
+from lac_media.proto.ice import IceLite
+from lac_media.proto.peer import PeerCore
+from lac_media.proto.rtcp import SenderReport, cname_sdes, encode_rtcp, ntp_from_unix
+from lac_media.proto.rtp import RtpPacket
+from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, SpeakerStarted, SpeakerStopped
+from lac_media.rooms.fanout import Fanout, encode_for
+from lac_media.rooms.program import Program, ProgramPacket
+from lac_media.rooms.session import Session, new_ice_parameters
+
+log = structlog.get_logger(__name__)
+
+#: A speaker whose audio has not come for this long is reported as stopped.
+SPEAKER_STOPPED_S = 3.0
+REPORT_INTERVAL_S = 2.0
+#: Program packets waiting for their turn to be sent: one second. When full the oldest is dropped and counted.
+PENDING_PACKETS = 50
+#: From this ratio of lost packets on, a listener's network is called weak.
+WEAK_LOSS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class RoomStats:
+    """`worst_loss` is a ratio of the listeners' last reports, `round_trip_s` their median; None without reports."""
+
+    listeners: int
+    packets_in: int
+    packets_lost_in: int
+    packets_out: int
+    dropped_out: int
+    worst_loss: float | None
+    weak_listeners: int
+    round_trip_s: float | None
+
+
+class MediaRoom:
+    """Made by `open_media_room`. `on_event` is called synchronously and must not raise.
+
+    Whoever's audio came up last has the program; who may speak is not decided here.
+    """
+
+    def __init__(
+        self,
+        room_id: str,
+        nursery: trio.Nursery,
+        endpoint: Endpoint,
+        identity: DtlsIdentity,
+        on_event: Callable[[RoomEvent], None],
+    ) -> None:
+        now = trio.current_time()
+        self.id = room_id
+        self.endpoint = endpoint
+        self.cname = secrets.token_hex(8)
+        self.program = Program(
+            ssrc=secrets.randbelow(2**32 - 1) + 1,
+            first_sequence=secrets.randbelow(2**15),
+            first_timestamp=secrets.randbelow(2**32),
+            now=now,
+        )
+        self.fanout = Fanout(self.program.ssrc, lambda slots: make_batch(endpoint.socket, slots))
+        self.pending_dropped = 0
+        self._sessions: dict[str, Session] = {}
+        self._nursery = nursery
+        self._identity = identity
+        self._on_event = on_event
+        self._muted: set[str] = set()
+        self._live: Session | None = None
+        self._pending: deque[ProgramPacket] = deque()
+        self._wake = trio.Event()
+        self._closed = False
+        self._packets_in_before = 0
+        self._lost_in_before = 0
+        self._report_at = now + REPORT_INTERVAL_S
+
+    # What the owner asks
+
+    @property
+    def sessions(self) -> Mapping[str, Session]:
+        return self._sessions
+
+    async def open_session(self, direction: Direction, owner: str) -> Session:
+        """A new session, whose task runs in this room. Raises `SessionClosedError` once the room is closing."""
+        await trio.lowlevel.checkpoint()
+        if self._closed:
+            raise SessionClosedError("the room is closing")
+        now = trio.current_time()
+        ice = new_ice_parameters()
+        core = PeerCore(
+            IceLite(ice, now=now),
+            self._identity.context,
+            ssrc=self.program.ssrc if direction is Direction.RECV else secrets.randbelow(2**32 - 1) + 1,
+            cname=self.cname,
+            unix_offset_s=time.time() - now,
+            now=now,
+        )
+        session = Session(self, direction, owner, core, ice)
+        self._sessions[session.id] = session
+        # A clean context: the task outlives the request that asked for it and must not carry its variables.
+        contextvars.Context().run(self._nursery.start_soon, _own_session, session)
+        return session
+
+    def mute(self, owner: str) -> None:
+        """Keep the owner's audio out of the program from this moment on, in later sessions too."""
+        self._muted.add(owner)
+        for session in self._sessions.values():
+            if session.owner == owner:
+                self.program.interrupt(session)
+        self._wake.set()
+
+    def unmute(self, owner: str) -> None:
+        self._muted.discard(owner)
+
+    def is_muted(self, owner: str) -> bool:
+        return owner in self._muted
+
+    def close_owner(self, owner: str, reason: str) -> None:
+        """Close all sessions of this owner, at once."""
+        for session in [session for session in self._sessions.values() if session.owner == owner]:
+            session.close(reason)
+
+    def producers(self) -> list[tuple[str, str]]:
+        """(producer id, owner) of everyone whose audio is arriving."""
+        return [
+            (session.producer_id, session.owner)
+            for session in self._sessions.values()
+            if session.producer_id is not None and session.heard_at is not None
+        ]
+
+    def media_time_s(self) -> float:
+        return self.program.media_time_s(now=trio.current_time())
+
+    def stats(self) -> RoomStats:
+        losses, round_trips = [], []
+        packets_in, lost_in = self._packets_in_before, self._lost_in_before
+        for session in self._sessions.values():
+            stats = session.stats()
+            packets_in += stats.packets_in
+            lost_in += stats.packets_lost_in
+            if session.consumes and stats.loss is not None:
+                losses.append(stats.loss)
+                if stats.round_trip_s is not None:
+                    round_trips.append(stats.round_trip_s)
+        return RoomStats(
+            listeners=self.fanout.listeners,
+            packets_in=packets_in,
+            packets_lost_in=lost_in,
+            packets_out=self.fanout.packets_out,
+            dropped_out=self.fanout.dropped,
+            worst_loss=max(losses, default=None),
+            weak_listeners=sum(loss >= WEAK_LOSS for loss in losses),
+            round_trip_s=sorted(round_trips)[len(round_trips) // 2] if round_trips else None,
+        )
+
+    # What sessions report
+
+    def session_connected(self, session: Session) -> None:
+        self._on_event(SessionConnected(session.id, session.direction, session.owner))
+
+    def session_closed(self, session: Session, reason: str) -> None:
+        del self._sessions[session.id]
+        stats = session.stats()
+        self._packets_in_before += stats.packets_in
+        self._lost_in_before += stats.packets_lost_in
+        self.audio_ended(session)
+        self._on_event(SessionClosed(session.id, session.direction, session.owner, reason, session.was_connected))
+
+    def receive_audio(self, session: Session, packet: RtpPacket, level: int | None) -> None:
+        """One packet of a publisher. Synchronous, once per packet: nothing here awaits or blocks."""
+        now = trio.current_time()
+        begins = session.heard_at is None
+        session.heard_at = now
+        if begins and session.producer_id is not None:
+            self._live = session
+            self._on_event(SpeakerStarted(session.id, session.producer_id, session.owner))
+        if self._live is None:
+            self._live = session
+        if session is not self._live or session.owner in self._muted:
+            return
+        sent = self.program.receive(session, packet, level, now=now)
+        if sent is not None:
+            self._queue(sent)
+            self._wake.set()
+
+    def audio_ended(self, session: Session) -> None:
+        """The session's stream is over, or has been silent for too long."""
+        self.program.interrupt(session)
+        if self._live is session:
+            self._live = None
+        if session.heard_at is not None and session.producer_id is not None:
+            session.heard_at = None
+            self._on_event(SpeakerStopped(session.id, session.producer_id, session.owner))
+        self._wake.set()
+
+    def retransmit(self, session: Session, lost: tuple[int, ...]) -> None:
+        """Answer a NACK (RFC 4585 section 6.2.1) from the ring that all listeners share."""
+        parameters = session.consumer_parameters
+        if parameters is None:
+            return
+        now = trio.current_time()
+        for sequence in lost:
+            packet = self.program.retransmission(sequence, now=now)
+            if packet is not None:
+                session.send_plain(encode_for(parameters, packet, self.program.ssrc))
+                session.retransmitted += 1
+
+    # The task that sends
+
+    async def run_program(self) -> None:
+        """Send the program, its silence and its reports until cancelled."""
+        while True:
+            with trio.move_on_at(min(self.program.timer_at(), self._report_at)):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            now = trio.current_time()
+            for packet in self.program.handle_timer(now=now):
+                self._queue(packet)
+            while self._pending:
+                await self.fanout.send(self._pending.popleft())
+            if now >= self._report_at:
+                self._report_at = now + REPORT_INTERVAL_S
+                self._notice_stopped_speakers(now)
+                await self.fanout.send_report(self._sender_report(now))
+
+    def _queue(self, packet: ProgramPacket) -> None:
+        if len(self._pending) >= PENDING_PACKETS:
+            self._pending.popleft()
+            self.pending_dropped += 1
+        self._pending.append(packet)
+
+    def _notice_stopped_speakers(self, now: float) -> None:
+        for session in list(self._sessions.values()):
+            if session.heard_at is not None and now - session.heard_at >= SPEAKER_STOPPED_S:
+                self.audio_ended(session)
+
+    def _sender_report(self, now: float) -> bytes:
+        program = self.program
+        report = SenderReport(
+            program.ssrc,
+            ntp_timestamp=ntp_from_unix(time.time()),
+            rtp_timestamp=program.rtp_timestamp(now=now),
+            packet_count=program.packets & 0xFFFF_FFFF,
+            octet_count=program.octets & 0xFFFF_FFFF,
+        )
+        return encode_rtcp([report, cname_sdes(program.ssrc, self.cname)])
+
+    def close(self) -> None:
+        """Close every session; no new one can be opened. Synchronous."""
+        self._closed = True
+        for session in list(self._sessions.values()):
+            session.close("ended")
+
+
+async def _own_session(session: Session) -> None:
+    """The task that owns a session: one wake-up in its whole life."""
+    try:
+        await session.wait_closed()
+    finally:
+        session.close("ended")
+
+
+@asynccontextmanager
+async def open_media_room(
+    room_id: str, endpoint: Endpoint, identity: DtlsIdentity, on_event: Callable[[RoomEvent], None]
+) -> AsyncGenerator[MediaRoom, None]:
+    """A room for as long as the block lasts; leaving it closes every session and ends every task of it."""
+    async with trio.open_nursery() as nursery:
+        room = MediaRoom(room_id, nursery, endpoint, identity, on_event)
+        nursery.start_soon(room.run_program)
+        try:
+            yield room
+        finally:
+            room.close()
+            nursery.cancel_scope.cancel("media room closed")
