@@ -144,6 +144,14 @@ class MemberPage(Value, frozen=True):
     next_cursor: str | None
 
 
+class ChatAccepted(Value, frozen=True):
+    """The ack data of `chatMessage`: the message is stored and sent."""
+
+    id: str
+    at: datetime
+    media_time: float
+
+
 class Event(msgspec.Struct, frozen=True, rename="camel"):
     """Base of what the server sends; `EVENT_NAMES` has the names on the wire."""
 
@@ -164,6 +172,8 @@ class Joined(Event, frozen=True):
     host_away: bool
     #: False once more than LARGE_ROOM people are in: joins and leaves of listeners are then not announced one by one.
     announces_everyone: bool
+    #: When the show ends unless the host comes back; only while `host_away`.
+    host_away_until: datetime | None = None
 
 
 class UserJoined(Event, frozen=True):
@@ -172,6 +182,18 @@ class UserJoined(Event, frozen=True):
 
 class UserLeft(Event, frozen=True):
     user_id: str
+
+
+class RoomSize(Event, frozen=True):
+    """The room became large, or small again. When it becomes large, listeners are no longer announced one by one: drop
+    them from the list that is shown. When it becomes small again, ask for `listMembers`."""
+
+    announces_everyone: bool
+    member_count: int
+
+
+class RoleChanged(Event, frozen=True):
+    user: Person
 
 
 class ChatMessageSent(Event, frozen=True):
@@ -263,6 +285,8 @@ EVENT_NAMES: dict[type[Event], str] = {
     Joined: "joined",
     UserJoined: "userJoined",
     UserLeft: "userLeft",
+    RoomSize: "roomSize",
+    RoleChanged: "roleChanged",
     ChatMessageSent: "chatMessage",
     Reactions: "reaction",
     HandRaised: "handRaised",

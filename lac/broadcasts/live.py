@@ -1,0 +1,405 @@
+"""The broadcasts on air, and the rooms where people wait for one: each one owned task, in one nursery.
+
+They live under `open_on_air`, never in the request that began them. What must not stay half done because its caller
+went away (start, end, remove, a ban) runs in a task of ours, and the caller waits for it.
+
+Starting, ending and removing one broadcast, and opening its waiting room, exclude each other by one lock for each
+broadcast: between the row in the database and the task here nobody else gets in. The task of a broadcast never takes
+that lock, so whoever holds it may wait for the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+import structlog
+import trio
+
+from lac.broadcasts import policy
+from lac.broadcasts.live_broadcast import LiveBroadcast, Means, Visitor, not_live, removed_error
+from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role
+from lac.errors import ConflictError, ForbiddenError, UnavailableError
+from lac.identity import Identity, IdentityKind
+from lac.ids import new_id
+from lac.rooms.messages import Chat
+from lac.rooms.records import Records
+from lac.rooms.room import Member, Outlet
+from lac.rooms.state import RECENT_MESSAGES, Actor
+from lac.rooms.text import clean_name
+from lac.tasks import boundary, start_clean
+from lac_media.parameters import Direction
+
+if TYPE_CHECKING:
+    from lac.auth.service import AuthService
+    from lac.broadcasts.service import BroadcastService
+    from lac.config import Settings
+    from lac.db.engine import Database
+    from lac_media.engine import Engine
+    from lac_media.rooms.session import Session
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+GUEST_NAME = "Guest"
+
+
+@asynccontextmanager
+async def open_on_air(
+    db: Database, engine: Engine, broadcasts: BroadcastService, auth: AuthService, settings: Settings
+) -> AsyncGenerator[OnAir, None]:
+    """Take up the broadcasts that were live when the process stopped, each with its grace period running. On leaving,
+    end every task and close every session row; the rows of broadcasts that are live then stay live."""
+    async with trio.open_nursery() as nursery:
+        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings.host_grace_s)
+        try:
+            await on_air.reopen()
+            yield on_air
+        finally:
+            on_air.refuse_all()
+            nursery.cancel_scope.cancel("on air closed")
+
+
+class OnAir:
+    """See the module. Every method that takes an `identity` asks the policy itself."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        records: Records,
+        engine: Engine,
+        broadcasts: BroadcastService,
+        auth: AuthService,
+        host_grace_s: float,
+    ) -> None:
+        self._nursery = nursery
+        self._records = records
+        self._broadcasts = broadcasts
+        self._auth = auth
+        self._means = Means(engine, broadcasts, records, host_grace_s, self._own)
+        self._shows: dict[str, LiveBroadcast] = {}
+        self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+        #: Broadcast -> who was removed from it: outlives a waiting room that empties, ends with the broadcast.
+        self._removed: dict[str, set[str]] = {}
+        self._draining = False
+
+    # the show
+
+    async def start(self, identity: Identity, broadcast_id: str) -> Broadcast:
+        """Go live; a no-op for a show that is. Raises `ConflictError` (`already_ended`)."""
+        self._check_admitting()
+        await self._require_to_run(identity, broadcast_id)
+        return await self._own(partial(self._start, broadcast_id))
+
+    async def end(self, identity: Identity, broadcast_id: str) -> Broadcast:
+        """End the show for everyone; a no-op for one that has ended. Raises `ConflictError` (`not_live`)."""
+        await self._require_to_run(identity, broadcast_id)
+        return await self._own(partial(self._end, broadcast_id))
+
+    async def remove(self, identity: Identity, broadcast_id: str) -> None:
+        """Delete the broadcast; a show that is live ends first."""
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        policy.may_delete(await self._account_role(identity, broadcast))
+        await self._own(partial(self._remove, identity, broadcast_id))
+
+    def listener_count(self, broadcast_id: str) -> int:
+        """Listeners that the program reaches now."""
+        show = self._shows.get(broadcast_id)
+        return show.listener_count if show is not None else 0
+
+    def updated(self, broadcast: Broadcast) -> None:
+        """The record has been changed (title, visibility): whoever comes in from now on gets the new one."""
+        show = self._shows.get(broadcast.id)
+        if show is not None and broadcast.status is show.broadcast.status:
+            show.broadcast = broadcast
+
+    def role_changed(self, broadcast_id: str, user_id: str, role: Role) -> None:
+        """A role was granted or taken away: it counts at once, for everyone to see."""
+        show = self._shows.get(broadcast_id)
+        if show is not None and not show.over:
+            show.change_role(user_id, role)
+
+    async def drain(self) -> None:
+        """Let nobody in any more, and send everyone in a room elsewhere. Shows go on for those who listen, until the
+        block of `open_on_air` is left."""
+        self._draining = True
+        for show in list(self._shows.values()):
+            show.room.send_away()
+        await trio.lowlevel.checkpoint()
+
+    # people
+
+    async def join(self, identity: Identity | None, broadcast_id: str, name: str | None, outlet: Outlet) -> Member:
+        """Take a socket into the room. Its first frame, `joined`, is offered before this returns.
+
+        Raises `NotFoundError`, `ForbiddenError` (`removed`), `ConflictError` (`already_ended`), `UnavailableError`.
+        """
+        self._check_admitting()
+        if identity is not None and identity.kind is IdentityKind.STREAM_KEY:
+            raise ForbiddenError("A stream key is for publishing only. Sign in to join the room.")
+        identity = _for_broadcast(identity, broadcast_id)
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        if broadcast.status is BroadcastStatus.ENDED:
+            raise already_ended()
+        role = await self._broadcasts.role_of(identity, broadcast)
+        policy.may_listen(identity, role, broadcast)
+        await self._check_not_removed(identity, role, broadcast_id)
+        visitor = self._room_visitor(identity, role, broadcast_id, name)
+        show = self._shows.get(broadcast_id)
+        if show is not None and not show.over:
+            return self._admit(show, outlet, visitor)
+        async with self._lock(broadcast_id):
+            show = await self._present(broadcast_id)
+            if show is None:
+                broadcast = await self._broadcasts.get(identity, broadcast_id)
+                _check_waiting(broadcast)
+                recent = await self._records.recent_messages(broadcast_id, RECENT_MESSAGES)
+                # From here without an `await`: a waiting room exists while somebody's socket is in it.
+                self._check_may_enter(visitor, broadcast_id)
+                show = self._open(broadcast, recent)
+            return self._admit(show, outlet, visitor)
+
+    async def remove_person(
+        self, identity: Identity, broadcast_id: str, person_id: str, reason: str | None, *, ban: bool
+    ) -> None:
+        """The same as the room's command `remove`, for a moderator who is not in the room."""
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        actor = Actor(identity.id, await self._account_role(identity, broadcast))
+        policy.may_moderate(actor.role)
+        show = self._shows.get(broadcast_id)
+        if show is not None and not show.over:
+            await show.room.remove(actor, person_id, reason, ban=ban)
+        elif ban:
+            await self._own(partial(self._records.add_ban, broadcast_id, person_id, actor.id, reason=reason))
+
+    def readmit(self, broadcast_id: str, person_id: str) -> None:
+        """A ban was lifted: the person may come back in."""
+        self._removed.get(broadcast_id, set()).discard(person_id)
+
+    async def open_media_session(
+        self, identity: Identity | None, broadcast_id: str, direction: Direction, kind: str
+    ) -> Session:
+        """A media session that the caller may have: to listen, or (`Direction.SEND`) to be heard.
+
+        `kind` is the way in: "mediasoup", "whip" or "whep". An encoder that connects by WHIP starts a scheduled show.
+        Raises `NotFoundError`, `ForbiddenError` (`removed`), `ConflictError` (`not_live`, `stage_taken`),
+        `TooManyRequestsError`, `UnavailableError`.
+        """
+        self._check_admitting()
+        identity = _for_broadcast(identity, broadcast_id)
+        show = self._shows.get(broadcast_id)
+        if identity is None and show is not None and show.on_air and not show.over:
+            broadcast = show.broadcast  # thousands come this way at once: no query for each
+        else:
+            broadcast = await self._broadcasts.get(identity, broadcast_id)
+        role = await self._broadcasts.role_of(identity, broadcast) if identity is not None else Role.LISTENER
+        if direction is Direction.SEND:
+            policy.may_publish(role, broadcast)
+        elif identity is not None and identity.kind is IdentityKind.STREAM_KEY:
+            raise ForbiddenError("A stream key is for publishing only.")
+        else:
+            policy.may_listen(identity, role, broadcast)
+        await self._check_not_removed(identity, role, broadcast_id)
+        if (
+            direction is Direction.SEND
+            and kind == "whip"
+            and broadcast.status is BroadcastStatus.SCHEDULED
+            and policy.is_allowed(role, policy.Act.RUN)
+        ):
+            await self._own(partial(self._start, broadcast_id))
+        show = self._shows.get(broadcast_id)
+        if show is None or not show.on_air:
+            raise not_live()
+        await show.ready.wait()
+        self._check_admitting()
+        return await show.open_session(_media_visitor(identity, role), direction, kind)
+
+    # for open_on_air
+
+    async def reopen(self) -> None:
+        """Take up what was live when the process stopped. One that cannot be is logged and left as it is."""
+        closed = await self._records.close_open_sessions(None, "lost")
+        if closed:
+            log.warning("session rows were left open by the last run", count=closed)
+        for broadcast_id in await self._broadcasts.live_ids():
+            with boundary("reopen a broadcast", broadcast_id=broadcast_id):
+                await self._start(broadcast_id, reopened=True)
+
+    def refuse_all(self) -> None:
+        self._draining = True
+
+    # in tasks of ours
+
+    async def _start(self, broadcast_id: str, *, reopened: bool = False) -> Broadcast:
+        async with self._lock(broadcast_id):
+            recent = await self._records.recent_messages(broadcast_id, RECENT_MESSAGES)
+            broadcast = await self._broadcasts.set_status(broadcast_id, BroadcastAction.START)
+            show = await self._present(broadcast_id) or self._open(broadcast, recent)
+            show.go_live(broadcast, reopened=reopened)
+            await show.ready.wait()
+            if show.over:
+                raise UnavailableError("The show could not be started.", code="start_failed")
+            return broadcast
+
+    async def _end(self, broadcast_id: str) -> Broadcast:
+        async with self._lock(broadcast_id):
+            broadcast = await self._broadcasts.set_status(broadcast_id, BroadcastAction.END)
+            await self._finish(broadcast_id, "ended", broadcast)
+            return broadcast
+
+    async def _remove(self, identity: Identity, broadcast_id: str) -> None:
+        async with self._lock(broadcast_id):
+            broadcast = None
+            show = self._shows.get(broadcast_id)
+            if show is not None and show.on_air:
+                broadcast = await self._broadcasts.set_status(broadcast_id, BroadcastAction.END)
+            await self._finish(broadcast_id, "removed", broadcast)
+            await self._broadcasts.delete(identity, broadcast_id)
+            self._removed.pop(broadcast_id, None)
+
+    async def _finish(self, broadcast_id: str, reason: str, broadcast: Broadcast | None) -> None:
+        """End the task, if there is one, and wait until nothing of it is left."""
+        show = self._shows.get(broadcast_id)
+        if show is not None:
+            show.finish(reason, broadcast.ended_at if broadcast is not None else None)
+            await show.gone.wait()
+
+    async def _own(self, job: Callable[[], Awaitable[T]]) -> T:
+        """Run `job` in a task of ours and wait for it. It goes on when the caller is cancelled."""
+        run = _Job(job)
+        try:
+            start_clean(self._nursery, run.run)
+        except RuntimeError:  # the nursery has closed
+            raise shutting_down() from None
+        try:
+            await run.done.wait()
+        finally:
+            run.abandoned = not run.done.is_set()
+        return run.result()
+
+    # inside
+
+    def _lock(self, broadcast_id: str) -> trio.Lock:
+        """The broadcast's lock. The dictionary keeps it as long as somebody holds it or waits for it."""
+        return self._locks.setdefault(broadcast_id, trio.Lock())
+
+    async def _present(self, broadcast_id: str) -> LiveBroadcast | None:
+        """The broadcast's task, once an earlier one that is over is gone."""
+        while (show := self._shows.get(broadcast_id)) is not None and show.over:
+            await show.gone.wait()
+        return show
+
+    def _open(self, broadcast: Broadcast, recent: list[Chat]) -> LiveBroadcast:
+        """Begin a broadcast's task, with the lock held. Who calls this makes it live or puts somebody into it."""
+        removed = self._removed.setdefault(broadcast.id, set())
+        show = LiveBroadcast(broadcast, self._means, recent=recent, removed=removed, on_gone=self._gone)
+        self._shows[broadcast.id] = show
+        start_clean(self._nursery, show.run, name=f"broadcast {broadcast.id}")
+        return show
+
+    def _gone(self, show: LiveBroadcast) -> None:
+        del self._shows[show.id]
+        if show.on_air or not self._removed[show.id]:
+            del self._removed[show.id]
+
+    def _admit(self, show: LiveBroadcast, outlet: Outlet, visitor: Visitor) -> Member:
+        self._check_may_enter(visitor, show.id)
+        return show.join(outlet, visitor)
+
+    def _check_admitting(self) -> None:
+        if self._draining:
+            raise shutting_down()
+
+    def _check_may_enter(self, visitor: Visitor, broadcast_id: str) -> None:
+        self._check_admitting()
+        if visitor.role is not Role.ADMIN and visitor.id in self._removed.get(broadcast_id, ()):
+            raise removed_error()
+
+    async def _check_not_removed(self, identity: Identity | None, role: Role, broadcast_id: str) -> None:
+        """Neither removed from this show nor banned. An admin could undo either, so neither binds an admin."""
+        if identity is None or role is Role.ADMIN:
+            return
+        if identity.id in self._removed.get(broadcast_id, ()):
+            raise removed_error()
+        if await self._records.is_banned(broadcast_id, identity.id):
+            raise removed_error()
+
+    async def _require_to_run(self, identity: Identity, broadcast_id: str) -> None:
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        policy.may_run(await self._account_role(identity, broadcast))
+
+    async def _account_role(self, identity: Identity, broadcast: Broadcast) -> Role:
+        """The role for anything but media: a stream key publishes as the host and is nothing more than that."""
+        if identity.kind is not IdentityKind.USER:
+            return Role.LISTENER
+        return await self._broadcasts.role_of(identity, broadcast)
+
+    def _room_visitor(self, identity: Identity | None, role: Role, broadcast_id: str, name: str | None) -> Visitor:
+        if identity is None:
+            guest_id = f"guest-{new_id()}"
+            display_name = clean_name(name, GUEST_NAME)
+            token = self._auth.issue_guest(broadcast_id, guest_id, display_name)
+            return Visitor(guest_id, display_name, role, anonymous=True, user_id=None, token=token)
+        user_id = None if identity.is_guest else identity.id
+        return Visitor(identity.id, identity.display_name, role, anonymous=identity.is_guest, user_id=user_id)
+
+
+class _Job(Generic[T]):
+    """One job in a task of `OnAir`'s, and whoever waits for it."""
+
+    def __init__(self, job: Callable[[], Awaitable[T]]) -> None:
+        self.done = trio.Event()
+        self.abandoned = False
+        self._job = job
+        self._result: list[T] = []
+        self._error: Exception | None = None
+
+    async def run(self) -> None:
+        try:
+            self._result.append(await self._job())
+        except Exception as error:
+            self._error = error
+            if self.abandoned:
+                log.exception("a job failed after its caller had gone")
+        finally:
+            self.done.set()
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        if not self._result:  # cancelled: the process is going down
+            raise shutting_down()
+        return self._result[0]
+
+
+def shutting_down() -> UnavailableError:
+    return UnavailableError("The server is shutting down. Try again in a moment.", code="shutting_down")
+
+
+def already_ended() -> ConflictError:
+    return ConflictError("This show has ended.", code="already_ended")
+
+
+def _check_waiting(broadcast: Broadcast) -> None:
+    """Only a scheduled broadcast has a waiting room."""
+    if broadcast.status is BroadcastStatus.ENDED:
+        raise already_ended()
+    if broadcast.status is BroadcastStatus.LIVE:
+        raise UnavailableError("This show is live, but not here just now. Try again in a moment.", code="not_carried")
+
+
+def _for_broadcast(identity: Identity | None, broadcast_id: str) -> Identity | None:
+    """A guest's token is for one broadcast; in another it is worth no more than no token."""
+    return None if identity is not None and identity.is_guest and identity.broadcast_id != broadcast_id else identity
+
+
+def _media_visitor(identity: Identity | None, role: Role) -> Visitor:
+    """Whose sessions these are: a stream key's are the host's, and without a token they are nobody else's."""
+    if identity is None:
+        return Visitor(f"anon-{new_id()}", GUEST_NAME, role, anonymous=True, user_id=None)
+    user_id = None if identity.is_guest else identity.id
+    return Visitor(identity.id, identity.display_name, role, anonymous=identity.is_guest, user_id=user_id)

@@ -1,0 +1,426 @@
+"""One broadcast while somebody waits for it or it is on air: one task, whose cancel scope is the broadcast's life."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import ne
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+from trio_util import AsyncValue
+
+from lac.broadcasts.ledger import Ledger
+from lac.broadcasts.model import Broadcast, BroadcastAction, Role
+from lac.broadcasts.stage import Stage
+from lac.broadcasts.view import broadcast_view
+from lac.errors import ConflictError, ForbiddenError, UnavailableError
+from lac.identity import Identity, IdentityKind
+from lac.rooms.messages import (
+    BroadcastEnded,
+    BroadcastStarted,
+    Chat,
+    CloseCode,
+    Event,
+    HostAway,
+    HostBack,
+    Joined,
+    ListenerCount,
+    Stats,
+    You,
+    encode_event,
+)
+from lac.rooms.room import Member, Outlet, Room
+from lac.rooms.state import Group, RoomState
+from lac.tasks import cleanup_scope
+from lac_media.errors import MediaError
+from lac_media.parameters import Direction
+from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, SpeakerStarted, SpeakerStopped
+
+if TYPE_CHECKING:
+    from lac.broadcasts.service import BroadcastService
+    from lac.rooms.records import Records
+    from lac_media.engine import Engine
+    from lac_media.rooms.room import MediaRoom
+    from lac_media.rooms.session import Session
+
+log = structlog.get_logger(__name__)
+
+COUNT_INTERVAL_S = 1.0
+STATS_INTERVAL_S = 5.0
+#: When the end of a show whose host is gone cannot be written down, it goes on and is tried again after this time.
+END_RETRY_S = 5.0
+END_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every broadcast on air works with."""
+
+    engine: Engine
+    broadcasts: BroadcastService
+    records: Records
+    host_grace_s: float
+    #: Runs something in a task of `OnAir`'s: a caller that goes away does not stop it.
+    own: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who wants to come in, after every check."""
+
+    id: str
+    display_name: str
+    role: Role
+    anonymous: bool
+    #: The account, if there is one.
+    user_id: str | None
+    #: For guests: their token for the media calls.
+    token: str | None = None
+
+
+class LiveBroadcast:
+    """A waiting room until `go_live`, then the show.
+
+    Ends by `finish` (the show is over), by its waiting room being empty, by an error in its task, or by cancellation
+    from outside, which means that the process stops: then its row stays live and the next start takes the show up
+    again. However it ends, no session, socket, task or open row is left behind, and `gone` is set.
+    """
+
+    def __init__(
+        self,
+        broadcast: Broadcast,
+        means: Means,
+        *,
+        recent: Iterable[Chat],
+        removed: set[str],
+        on_gone: Callable[[LiveBroadcast], None],
+    ) -> None:
+        self.broadcast = broadcast
+        self.state = RoomState(recent, removed)
+        self.room = Room(broadcast.id, self, self.state)
+        self.stage = Stage()
+        #: On air, or over.
+        self.ready = trio.Event()
+        self.gone = trio.Event()
+        self._means = means
+        self._on_gone = on_gone
+        self._ledger = Ledger(broadcast.id, means.records)
+        self._scope = trio.CancelScope()
+        self._go = trio.Event()
+        self._reopened = False
+        self._media: MediaRoom | None = None
+        self._listeners = AsyncValue(0)
+        self._over = False
+        #: Why it ended; None while it has not, and when it was cancelled from outside.
+        self._reason: str | None = None
+        # The grace clock: when the show ends unless a host is heard before. Infinite while one is.
+        self._deadline = math.inf
+        self._clock = trio.CancelScope()
+        #: What everyone was told about it.
+        self._away_until: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        return self.broadcast.id
+
+    @property
+    def over(self) -> bool:
+        """Nobody comes in any more; `gone` follows."""
+        return self._over
+
+    @property
+    def on_air(self) -> bool:
+        """Live, or about to be: `ready` tells when."""
+        return self._go.is_set()
+
+    @property
+    def listener_count(self) -> int:
+        return self.stage.listeners
+
+    # what OnAir asks of it, all of it synchronous
+
+    def go_live(self, broadcast: Broadcast, *, reopened: bool = False) -> None:
+        """The show has started, or (`reopened`) was live when the process stopped. Idempotent."""
+        self.broadcast = broadcast
+        if not self._go.is_set():
+            self._reopened = reopened
+            self._go.set()
+
+    def finish(self, reason: str, ended_at: datetime | None) -> None:
+        """The show is over, which has been written down: tell everyone, then end the task. Idempotent."""
+        if self._over:
+            return
+        self._over = True
+        self._reason = reason
+        self.room.send(Group.EVERYONE, BroadcastEnded(ended_at=ended_at or datetime.now(UTC), reason=reason))
+        self.room.close(CloseCode.LEFT, reason)
+        self._scope.cancel(reason)
+        log.info("broadcast ended", broadcast_id=self.id, reason=reason)
+
+    def join(self, outlet: Outlet, visitor: Visitor) -> Member:
+        """Take in one socket; its first frame is `joined`."""
+        member = self.room.admit(outlet, visitor.id, visitor.display_name, visitor.role, anonymous=visitor.anonymous)
+        outlet.offer(encode_event(self._joined(visitor)))
+        return member
+
+    def change_role(self, person_id: str, role: Role) -> None:
+        self.room.tell(self.state.change_role(person_id, role))
+        self.stage.change_role(person_id, role)
+        self._check_host()
+
+    # media sessions
+
+    async def open_session(self, visitor: Visitor, direction: Direction, kind: str) -> Session:
+        """Open one media session. The caller has asked the policy."""
+        media = self._media
+        if media is None or self._over:
+            raise not_live()
+        if direction is Direction.SEND:
+            self.stage.check_publish(visitor.id, visitor.role)
+        with self.stage.opening(visitor.id):
+            try:
+                session = await media.open_session(direction, visitor.id)
+            except MediaError as error:
+                if self._over:
+                    raise not_live() from error
+                raise UnavailableError("The connection could not be prepared. Try again.") from error
+        if self._over or session.id not in media.sessions:
+            session.close("ended")
+            raise not_live()
+        if self.state.is_removed(visitor.id) and visitor.role is not Role.ADMIN:
+            session.close("removed")
+            raise removed_error()
+        self.stage.opened(session, visitor.id, visitor.role, direction)
+        self._ledger.session_opened(session.id, visitor.id, visitor.user_id, kind, direction)
+        return session
+
+    def _on_media(self, event: RoomEvent) -> None:
+        """From the media room, synchronously. An error in here is this broadcast's, never the engine's."""
+        try:
+            self._take_media_event(event)
+        except Exception:
+            log.exception("broadcast failed on a media event", broadcast_id=self.id)
+            self._fail()
+
+    def _take_media_event(self, event: RoomEvent) -> None:
+        match event:
+            case SessionConnected():
+                self.stage.connected(event.session_id)
+            case SpeakerStarted():
+                for session, reason in self.stage.started(event.session_id, event.producer_id):
+                    session.close(reason)
+            case SpeakerStopped():
+                self.stage.stopped(event.session_id)
+            case SessionClosed():
+                known = self.stage.closed(event.session_id)
+                # "ended": the room itself closes. Those rows are closed at once, with what ended the broadcast.
+                if event.reason == "ended":
+                    return
+                if known:
+                    self._ledger.session_ended(event.session_id, event.reason)
+        if self._over:
+            return
+        self._listeners.value = self.stage.listeners
+        self.room.tell(self.state.change_speakers(self.stage.speaking()))
+        self._check_host()
+
+    # what the room asks of it
+
+    def media_time_s(self) -> float:
+        return self._media.media_time_s() if self._media is not None else 0.0
+
+    def media_role(self, person_id: str) -> Role | None:
+        return self.stage.role_of(person_id)
+
+    async def absent_role(self, person_id: str) -> Role:
+        account = Identity(IdentityKind.USER, person_id, "")
+        return await self._means.broadcasts.role_of(account, self.broadcast)
+
+    def person_muted(self, person_id: str) -> None:
+        if self._media is not None:
+            self._media.mute(person_id)
+            self._check_host()
+
+    def person_unmuted(self, person_id: str) -> None:
+        if self._media is not None:
+            self._media.unmute(person_id)
+            self._check_host()
+
+    def person_removed(self, person_id: str) -> None:
+        if self._media is not None:
+            self._media.close_owner(person_id, "removed")
+
+    async def store_message(self, chat: Chat) -> None:
+        await self._means.records.add_message(self.id, chat)
+
+    async def store_ban(self, person_id: str, banned_by: str, reason: str | None) -> None:
+        await self._means.own(partial(self._means.records.add_ban, self.id, person_id, banned_by, reason=reason))
+
+    def record_reactions(self, counts: dict[str, int], media_time: float, at: datetime) -> None:
+        self._ledger.reacted(counts, media_time, at)
+
+    def room_emptied(self) -> None:
+        if not self._go.is_set() and not self._over:
+            self._over = True
+            self._reason = "empty"
+            self._scope.cancel("the waiting room is empty")
+
+    # the task
+
+    async def run(self) -> None:
+        try:
+            with self._scope:
+                await self._live()
+        except* Exception:
+            log.exception("broadcast failed", broadcast_id=self.id)
+            self._fail()
+        finally:
+            await self._clean_up()
+
+    async def _live(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.room.run_reactions)
+            nursery.start_soon(self._ledger.run)
+            await self._go.wait()
+            async with self._means.engine.open_room(self.id, self._on_media) as media:
+                self._went_live(media)
+                nursery.start_soon(self._announce_listeners)
+                nursery.start_soon(self._send_stats)
+                await self._watch_clock()
+
+    def _went_live(self, media: MediaRoom) -> None:
+        self._media = media
+        for person_id in self.state.muted:
+            media.mute(person_id)
+        self._deadline = trio.current_time() + self._means.host_grace_s
+        if self._reopened:
+            # Who comes back now finds the show without its host; a show that starts just has not been heard yet.
+            self._away_until = datetime.now(UTC) + timedelta(seconds=self._means.host_grace_s)
+        started_at = self.broadcast.started_at or datetime.now(UTC)
+        self.room.send(Group.EVERYONE, BroadcastStarted(started_at=started_at))
+        self.ready.set()
+        log.info("broadcast on air", broadcast_id=self.id, reopened=self._reopened)
+
+    async def _watch_clock(self) -> None:
+        """End the show when the grace period runs out. `_check_host` moves the deadline."""
+        while True:
+            with trio.CancelScope(deadline=self._deadline) as self._clock:
+                await trio.sleep_forever()
+            try:
+                self.broadcast = await self._means.broadcasts.set_status(self.id, BroadcastAction.END)
+            except Exception:
+                log.exception("the end of the show could not be written down", broadcast_id=self.id)
+                if self._deadline < math.inf:
+                    self._deadline = trio.current_time() + END_RETRY_S
+                continue
+            self.finish("host_left", self.broadcast.ended_at)
+
+    def _check_host(self) -> None:
+        """Start or stop the grace clock, and say so."""
+        if self._media is None or self._over:
+            return
+        kept = self.stage.is_kept(self.state.is_muted)
+        if kept and self._deadline < math.inf:
+            self._deadline = self._clock.deadline = math.inf
+            if self._away_until is not None:
+                self._away_until = None
+                self._tell_everyone(HostBack())
+        elif not kept and self._deadline == math.inf:
+            self._deadline = self._clock.deadline = trio.current_time() + self._means.host_grace_s
+            self._away_until = datetime.now(UTC) + timedelta(seconds=self._means.host_grace_s)
+            self._tell_everyone(HostAway(until=self._away_until))
+
+    async def _announce_listeners(self) -> None:
+        """Coalesced: the latest count, at most once every COUNT_INTERVAL_S."""
+        announced = 0
+        while True:
+            await self._listeners.wait_value(partial(ne, announced))
+            count = self._listeners.value
+            if count != announced:
+                announced = count
+                self._tell_everyone(ListenerCount(count=count))
+                await trio.sleep(COUNT_INTERVAL_S)
+
+    async def _send_stats(self) -> None:
+        while True:
+            await trio.sleep(STATS_INTERVAL_S)
+            if self._media is None or not self.room.has_staff():
+                continue
+            stats = self._media.stats()
+            self.room.send(
+                Group.STAFF,
+                Stats(
+                    listeners=stats.listeners,
+                    sockets=len(self.room),
+                    packets_in=stats.packets_in,
+                    packets_lost_in=stats.packets_lost_in,
+                    worst_loss=stats.worst_loss,
+                    weak_listeners=stats.weak_listeners,
+                    round_trip_ms=None if stats.round_trip_s is None else stats.round_trip_s * 1000,
+                ),
+            )
+
+    def _fail(self) -> None:
+        """Something of ours broke: everyone is let go, and the show is over, because nothing carries it any more."""
+        if not self._over:
+            self._over = True
+            self._reason = "failed"
+            self.room.close(CloseCode.INTERNAL_ERROR, "the show has failed")
+        self._scope.cancel("failed")
+
+    async def _clean_up(self) -> None:
+        """The task's last act, bounded, whatever ended it. The media room and the other tasks are gone by now."""
+        self._over = True
+        self._media = None
+        reason = self._reason or "shutdown"
+        self.room.close(CloseCode.SHUTTING_DOWN, "the server is shutting down")  # only what is not closed yet
+        self.ready.set()
+        try:
+            if reason == "failed" and self._go.is_set():
+                with cleanup_scope(END_DEADLINE_S, "end the failed broadcast", broadcast_id=self.id):
+                    await self._means.broadcasts.set_status(self.id, BroadcastAction.END)
+            if self._go.is_set() or self._ledger.waiting:
+                await self._ledger.close(reason)
+        finally:
+            self._on_gone(self)
+            self.gone.set()
+
+    def _tell_everyone(self, event: Event) -> None:
+        self.room.send(Group.EVERYONE, event)
+
+    def _joined(self, visitor: Visitor) -> Joined:
+        state = self.state
+        return Joined(
+            you=You(
+                id=visitor.id,
+                display_name=visitor.display_name,
+                role=visitor.role,
+                anonymous=visitor.anonymous,
+                token=visitor.token,
+            ),
+            broadcast=broadcast_view(self.broadcast, role=visitor.role, listener_count=self.listener_count),
+            role=visitor.role,
+            members=state.members(),
+            member_count=state.member_count,
+            listener_count=self.listener_count,
+            hands=state.hands(),
+            producers=state.producers(),
+            recent_messages=state.recent_messages(),
+            media_time=self.media_time_s(),
+            host_away=self._away_until is not None,
+            announces_everyone=state.announces_everyone,
+            host_away_until=self._away_until,
+        )
+
+
+def not_live() -> ConflictError:
+    return ConflictError("This show is not live.", code="not_live")
+
+
+def removed_error() -> ForbiddenError:
+    return ForbiddenError("You have been removed from this show.", code="removed")

@@ -1,0 +1,169 @@
+"""Which media sessions one broadcast has, and what follows from their coming, speaking and going.
+
+Pure: no I/O, no clock, no tasks. The stage is for one speaker at a time: a person's new session replaces their old one
+once it is heard, and only the host takes the stage from somebody else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from lac.broadcasts.model import Role
+from lac.errors import ConflictError, TooManyRequestsError
+from lac_media.parameters import Direction
+
+#: Sessions that one person may have open in one broadcast: tabs, devices, reconnects that overlap.
+SESSIONS_PER_OWNER = 10
+#: Who keeps a show going by being heard. A guest speaker does not.
+KEEPER_ROLES = frozenset({Role.ADMIN, Role.HOST, Role.COHOST})
+
+
+class Closable(Protocol):
+    """What the stage needs of a media session."""
+
+    @property
+    def id(self) -> str: ...
+
+    def close(self, reason: str) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class MediaSession:
+    """One session, from its opening to its close."""
+
+    session: Closable
+    owner: str
+    role: Role
+    direction: Direction
+    number: int
+    connected: bool = False
+    #: The producer that is heard now.
+    producer_id: str | None = None
+
+    @property
+    def is_publisher(self) -> bool:
+        return self.direction is Direction.SEND
+
+
+class Stage:
+    """See the module. Sessions are entered when they are open and leave with `closed`."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, MediaSession] = {}
+        self._per_owner: Counter[str] = Counter()
+        self._next_number = 1
+        self._listeners = 0
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def listeners(self) -> int:
+        """Sessions that the program reaches."""
+        return self._listeners
+
+    def role_of(self, owner: str) -> Role | None:
+        if owner not in self._per_owner:
+            return None
+        return next((session.role for session in self._sessions.values() if session.owner == owner), None)
+
+    def speaking(self) -> dict[str, str]:
+        """Producer id -> owner of what is heard now."""
+        return {
+            session.producer_id: session.owner for session in self._sessions.values() if session.producer_id is not None
+        }
+
+    def is_kept(self, is_muted: Callable[[str], bool]) -> bool:
+        """True while a host or co-host is heard, or would be if nobody had muted them."""
+        return any(
+            session.is_publisher
+            and session.role in KEEPER_ROLES
+            and (session.producer_id is not None or (session.connected and is_muted(session.owner)))
+            for session in self._sessions.values()
+        )
+
+    def check_publish(self, owner: str, role: Role) -> None:
+        """`ConflictError` (`stage_taken`) while somebody else is on the stage. The host always takes over."""
+        if role is not Role.HOST and self._taken_by_another(owner):
+            raise ConflictError("Somebody else is live on stage. Try again when they are done.", code="stage_taken")
+
+    @contextmanager
+    def opening(self, owner: str) -> Iterator[None]:
+        """Holds a place for a session that is being opened, so that the limit holds between the check and the entry."""
+        if self._per_owner[owner] >= SESSIONS_PER_OWNER:
+            raise TooManyRequestsError(
+                "You have too many connections open in this show. Close one and try again.",
+                retry_after_s=10,
+                code="too_many_sessions",
+            )
+        self._per_owner[owner] += 1
+        try:
+            yield
+        finally:
+            self._release(owner)
+
+    def opened(self, session: Closable, owner: str, role: Role, direction: Direction) -> MediaSession:
+        entry = MediaSession(session, owner, role, direction, self._next_number)
+        self._next_number += 1
+        self._sessions[session.id] = entry
+        self._per_owner[owner] += 1
+        return entry
+
+    def connected(self, session_id: str) -> None:
+        entry = self._sessions.get(session_id)
+        if entry is not None and not entry.connected:
+            entry.connected = True
+            self._listeners += not entry.is_publisher
+
+    def started(self, session_id: str, producer_id: str) -> list[tuple[Closable, str]]:
+        """The session is heard. Returns whom to close for it, and why."""
+        entry = self._sessions.get(session_id)
+        if entry is None:
+            return []
+        entry.producer_id = producer_id
+        publishers = [other for other in self._sessions.values() if other.is_publisher and other is not entry]
+        if entry.role is Role.HOST:
+            return [
+                (other.session, "replaced")
+                for other in publishers
+                if other.producer_id is not None or (other.owner == entry.owner and other.number < entry.number)
+            ]
+        if any(other.producer_id is not None and other.owner != entry.owner for other in publishers):
+            # Two opened at the same time: whoever is heard first has the stage.
+            return [(entry.session, "stage_taken")]
+        return [
+            (other.session, "replaced")
+            for other in publishers
+            if other.owner == entry.owner and other.number < entry.number
+        ]
+
+    def stopped(self, session_id: str) -> None:
+        entry = self._sessions.get(session_id)
+        if entry is not None:
+            entry.producer_id = None
+
+    def closed(self, session_id: str) -> bool:
+        """The session is gone. False if it was not known (any more)."""
+        entry = self._sessions.pop(session_id, None)
+        if entry is None:
+            return False
+        self._listeners -= entry.connected and not entry.is_publisher
+        self._release(entry.owner)
+        return True
+
+    def change_role(self, owner: str, role: Role) -> None:
+        for session in self._sessions.values():
+            if session.owner == owner:
+                session.role = role
+
+    def _taken_by_another(self, owner: str) -> bool:
+        return any(session.producer_id is not None and session.owner != owner for session in self._sessions.values())
+
+    def _release(self, owner: str) -> None:
+        self._per_owner[owner] -= 1
+        if not self._per_owner[owner]:
+            del self._per_owner[owner]
