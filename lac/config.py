@@ -39,7 +39,7 @@ LAC_VARIABLES = frozenset(
         "LAC_OPEN_REGISTRATION",
     }
 )
-#: Each turns on a component that this version does not have. They are accepted, so that a complete `.env` works, and
+#: What each of them sets, this version does not have. They are accepted, so that a complete `.env` works, and
 #: collected in `Settings.without_effect`, so that the start can say so.
 LATER_VARIABLES = (
     "REDIS_HOST",
@@ -49,6 +49,7 @@ LATER_VARIABLES = (
     "APNS_KEY_ID",
     "SMTP_HOST",
     "LAC_HLS_OFFLOAD_LISTENERS",
+    "LAC_TRUSTED_PROXIES",
 )
 
 
@@ -69,7 +70,7 @@ class Settings:
     media_port: int = 40_000
     #: Origins of other sites whose pages may call the API; ("*",) is any.
     cors_origins: tuple[str, ...] = ()
-    #: The proxies whose X-Forwarded-* headers are believed.
+    #: The proxies whose X-Forwarded-* headers may be believed.
     trusted_proxies: tuple[Network, ...] = ()
     workers: int = 1
     hls_offload_listeners: int = 100

@@ -161,8 +161,7 @@ class AuthService:
         if not await self._db.run(issue):
             return None
         base = self._settings.public_url or base_url or _local_url(self._settings)
-        # After the # nothing reaches a server's or a proxy's log.
-        return f"{base.rstrip('/')}/setup#token={token}"
+        return f"{base.rstrip('/')}/setup?token={token}"
 
     async def create_admin_with_setup_token(self, token: str, email: str, password: str, display_name: str) -> SignedIn:
         """The first admin, signed in. Raises `ForbiddenError` (setup_token_invalid) and what `register` raises; the

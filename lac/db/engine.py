@@ -57,6 +57,10 @@ class Database:
         """The same for reading only: sees one consistent state and waits for no writer. Writing in it is an error."""
         return await self._in_thread(self._reader, fn)
 
+    async def ping(self) -> None:
+        """Return if the database answers; raise `UnavailableError` if it does not."""
+        await self.read(lambda session: session.execute(sa.select(1)).scalar_one())
+
     async def _in_thread(self, sessions: orm.sessionmaker[orm.Session], fn: Callable[[orm.Session], T]) -> T:
         def in_transaction() -> T:
             with sessions.begin() as session:

@@ -122,6 +122,7 @@ def add_ban(
     at: datetime,
 ) -> None:
     """Keep the person out until then, or (None) for good. Replaces an earlier ban. `by` is an account, if any."""
+    by = None if by is None else session.scalar(sa.select(models.User.id).where(models.User.id == by))
     row = session.get(models.Ban, (broadcast_id, person_id), with_for_update=True)
     if row is None:
         row = models.Ban(broadcast_id=broadcast_id, person_id=person_id)

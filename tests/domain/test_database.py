@@ -130,6 +130,10 @@ async def test_a_reader_does_not_wait_for_a_writer(db: Database) -> None:
     assert await db.read(user_ids) == ["ada"]
 
 
+async def test_a_database_that_is_there_answers(db: Database) -> None:
+    await db.ping()
+
+
 async def test_times_come_back_aware_and_in_utc(db: Database) -> None:
     kathmandu = timezone(timedelta(hours=5, minutes=45))
     await db.run(lambda session: add_user(session, "ada", datetime(2030, 1, 1, 5, 45, 0, 123456, tzinfo=kathmandu)))

@@ -106,6 +106,7 @@ async def test_what_an_account_did_is_kept_even_if_it_was_deleted_before_the_wri
     def write(session: orm.Session) -> None:
         store.add_message(session, show, chat(0), user_id="gone")
         open_row(session, "s", show, user_id="gone")
+        store.add_ban(session, show, "guest-1", reason=None, until=None, by="gone", at=START)
 
     await db.run(write)
     assert len(await db.read(lambda session: store.recent_messages(session, show, 10))) == 1
