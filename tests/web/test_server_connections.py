@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -36,6 +36,7 @@ SOON_S = 1.5
 def make_app() -> QuartTrio:
     app = QuartTrio("tests")
     app.sockets_ended = trio.Event()  # type: ignore[attr-defined]  # for the tests that wait for a handler's end
+    app.ran_away = False  # type: ignore[attr-defined]  # for the one that counts
 
     @app.get("/hello")
     async def hello() -> str:
@@ -70,8 +71,9 @@ def make_app() -> QuartTrio:
     @app.websocket("/shout")
     async def shout() -> None:
         try:
-            while True:
+            for _ in range(10_000):
                 await websocket.send("x" * 65536)
+            app.ran_away = True  # type: ignore[attr-defined]  # sending to nobody, without ever yielding
         finally:
             app.sockets_ended.set()  # type: ignore[attr-defined]
 
@@ -134,6 +136,28 @@ async def test_a_refused_upload_gets_its_answer_and_not_a_reset() -> None:
             assert b" 413 " in await read_to_end(stream)
 
 
+async def test_an_application_that_ends_with_its_queue_full_does_not_keep_the_connection() -> None:
+    async def reads_nothing(
+        scope: dict[str, object],
+        receive: Callable[[], Awaitable[dict[str, object]]],
+        send: Callable[[dict[str, object]], Awaitable[None]],
+    ) -> None:
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            await trio.sleep(0.1)
+
+    async with serving(reads_nothing, limits=HttpLimits()) as server, connected(server.port) as stream:
+        head = b"POST / HTTP/1.1\r\nHost: lac.test\r\nContent-Length: 40000000\r\n\r\n"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, head + b"x" * 2_000_000)
+            with trio.fail_after(SOON_S):
+                assert b" 500 " in await read_to_end(stream)
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_stalled_http_reader_is_cut() -> None:
     async with serving(make_app(), limits=QUICK) as server, connected(server.port, receive_buffer=4096) as stream:
         await stream.send_all(GET % (b"/endless", b""))
@@ -148,6 +172,7 @@ async def test_a_stalled_websocket_reader_is_cut_and_its_handler_ends() -> None:
         await stream.send_all(upgrade(b"/shout"))
         with trio.fail_after(SOON_S):
             await app.sockets_ended.wait()  # type: ignore[attr-defined]
+        assert not app.ran_away  # type: ignore[attr-defined]
 
 
 async def test_a_stalled_reader_does_not_hold_the_exit() -> None:
