@@ -11,6 +11,7 @@ from quart_trio import QuartTrio
 from lac_web import whep, whip
 from lac_web.api import auth, broadcasts, mediasoup, system
 from lac_web.errors import register_error_handlers
+from lac_web.gateway.routes import Gateway, register_gateway
 from lac_web.openapi import register_openapi
 from lac_web.security import BODY_MAX, register_response_headers
 from lac_web.services import Services, attach_services
@@ -22,6 +23,9 @@ ExcInfo = tuple[type, BaseException, TracebackType | None] | tuple[None, None, N
 
 
 class WebApp(QuartTrio):
+    #: The open WebSockets.
+    gateway: Gateway
+
     def log_exception(self, exception_info: ExcInfo) -> None:
         """Once, by route and not by address: addresses of media sessions are keys to them."""
         rule = request.url_rule if has_request_context() else None
@@ -40,8 +44,5 @@ def create_app(services: Services) -> WebApp:
     for module in (auth, broadcasts, mediasoup, system, whip, whep):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
-
-    from lac_web.gateway.routes import register_gateway
-
-    register_gateway(app, services)
+    app.gateway = register_gateway(app, services)
     return app

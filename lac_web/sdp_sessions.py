@@ -10,13 +10,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lac_media.proto.sdp import AnswerParameters, Offer, build_answer, parse_offer_untrusted
-from lac_media.proto.sdpfrag import SdpFragment, build_sdpfrag, parse_sdpfrag_untrusted
-from lac_media.rooms.session import ConsumerInfo, Session
 from quart import Response, request
 from werkzeug.exceptions import BadRequest, PreconditionFailed, PreconditionRequired, UnsupportedMediaType
 
 from lac_media.errors import ParseError
+from lac_media.proto.sdp import AnswerParameters, Offer, build_answer, parse_offer_untrusted
+from lac_media.proto.sdpfrag import SdpFragment, build_sdpfrag, parse_sdpfrag_untrusted
+from lac_media.rooms.session import ConsumerInfo, Session
 from lac_web.errors import SDP_TYPE
 from lac_web.security import SDP_BODY_MAX, read_body
 from lac_web.services import Services

@@ -192,6 +192,8 @@ def register_response_headers(app: Quart, cors_origins: tuple[str, ...]) -> None
         if request.path.startswith(("/api/", *_ANY_ORIGIN_PREFIXES)):
             # Tokens, session descriptions and stream keys are in no cache.
             response.headers.setdefault("Cache-Control", "no-store")
+        if response.status_code in (204, 304):
+            response.headers.pop("Content-Length", None)  # RFC 9110 section 8.6 forbids it, or wants the full length
         _add_cors(response, cors_origins)
         return response
 

@@ -120,9 +120,7 @@ def _serve(file: StaticFile) -> Response:
     response.headers["Cache-Control"] = file.cache_control
     if file.gzipped is not None:
         response.vary.add("Accept-Encoding")
-    if unchanged:
-        response.headers.pop("Content-Length", None)
-    elif packed is not None:
+    if packed is not None and not unchanged:
         response.headers["Content-Encoding"] = "gzip"
     return response
 

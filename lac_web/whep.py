@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lac_media.rooms.session import Session
 from quart import Blueprint, Response
 from quart_schema import tag_blueprint
 
 from lac_media.parameters import Direction
+from lac_media.rooms.session import Session
 from lac_web import sdp_sessions
 from lac_web.api.endpoint import access
 from lac_web.errors import SDP_TYPE
@@ -22,7 +22,7 @@ async def _own_session(services: Services, broadcast_id: str, session_id: str) -
     return owned_session(services, identity, session_id, Direction.RECV, broadcast_id)
 
 
-@blueprint.post("/whep/<broadcast_id>")
+@blueprint.post("/whep/<broadcast_id>", provide_automatic_options=False)
 @access(Access.OPTIONAL, status=201, takes_text=SDP_TYPE, returns_text=SDP_TYPE)
 async def whep_listen(broadcast_id: str) -> Response:
     """Listen: SDP offer in, SDP answer out.
@@ -42,7 +42,7 @@ async def whep_listen(broadcast_id: str) -> Response:
     return sdp_sessions.created(session, answer, f"/whep/{broadcast_id}/{session.id}")
 
 
-@blueprint.patch("/whep/<broadcast_id>/<session_id>")
+@blueprint.patch("/whep/<broadcast_id>/<session_id>", provide_automatic_options=False)
 @access(Access.OPTIONAL, status=204, takes_text=sdp_sessions.TRICKLE_TYPE)
 async def whep_patch(broadcast_id: str, session_id: str) -> Response:
     """Trickle ICE candidates, or restart ICE."""
@@ -50,7 +50,7 @@ async def whep_patch(broadcast_id: str, session_id: str) -> Response:
     return await sdp_sessions.patch_session(services, await _own_session(services, broadcast_id, session_id))
 
 
-@blueprint.delete("/whep/<broadcast_id>/<session_id>")
+@blueprint.delete("/whep/<broadcast_id>/<session_id>", provide_automatic_options=False)
 @access(Access.OPTIONAL, status=200)
 async def whep_delete(broadcast_id: str, session_id: str) -> Response:
     """Stop listening."""

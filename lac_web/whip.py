@@ -5,13 +5,13 @@ The bearer is the host's access token, or the broadcast's stream key, which is w
 
 from __future__ import annotations
 
-from lac_media.rooms.session import Session
 from quart import Blueprint, Response
 from quart_schema import tag_blueprint
 
 from lac.errors import NotSignedInError
 from lac.identity import Identity
 from lac_media.parameters import Direction
+from lac_media.rooms.session import Session
 from lac_web import sdp_sessions
 from lac_web.api.endpoint import access
 from lac_web.errors import SDP_TYPE
@@ -37,7 +37,7 @@ async def _own_session(services: Services, broadcast_id: str, session_id: str) -
     return owned_session(services, identity, session_id, Direction.SEND, broadcast_id)
 
 
-@blueprint.post("/whip/<broadcast_id>")
+@blueprint.post("/whip/<broadcast_id>", provide_automatic_options=False)
 @access(Access.IDENTITY, status=201, takes_text=SDP_TYPE, returns_text=SDP_TYPE)
 async def whip_publish(broadcast_id: str) -> Response:
     """Publish: SDP offer in, SDP answer out.
@@ -57,7 +57,7 @@ async def whip_publish(broadcast_id: str) -> Response:
     return sdp_sessions.created(session, answer, f"/whip/{broadcast_id}/{session.id}")
 
 
-@blueprint.patch("/whip/<broadcast_id>/<session_id>")
+@blueprint.patch("/whip/<broadcast_id>/<session_id>", provide_automatic_options=False)
 @access(Access.IDENTITY, status=204, takes_text=sdp_sessions.TRICKLE_TYPE)
 async def whip_patch(broadcast_id: str, session_id: str) -> Response:
     """Trickle ICE candidates, or restart ICE."""
@@ -65,7 +65,7 @@ async def whip_patch(broadcast_id: str, session_id: str) -> Response:
     return await sdp_sessions.patch_session(services, await _own_session(services, broadcast_id, session_id))
 
 
-@blueprint.delete("/whip/<broadcast_id>/<session_id>")
+@blueprint.delete("/whip/<broadcast_id>/<session_id>", provide_automatic_options=False)
 @access(Access.IDENTITY, status=200)
 async def whip_delete(broadcast_id: str, session_id: str) -> Response:
     """Stop publishing."""

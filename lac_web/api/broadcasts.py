@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lac.paging import decode_cursor_untrusted
 from msgspec import UNSET, UnsetType
 from quart import Blueprint
 from quart_schema import tag_blueprint
@@ -10,6 +9,7 @@ from quart_schema import tag_blueprint
 from lac.broadcasts import policy
 from lac.broadcasts.model import Broadcast, Role
 from lac.identity import Identity
+from lac.paging import decode_cursor_untrusted
 from lac.rooms import store as room_store
 from lac_web.api.endpoint import endpoint
 from lac_web.schemas import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from lac_media.rooms.session import PROGRAM_ID
 from quart import Blueprint
 from quart_schema import tag_blueprint
 
@@ -25,6 +24,7 @@ from lac_media.parameters import (
     IceParameters,
     ProducerParameters,
 )
+from lac_media.rooms.session import PROGRAM_ID
 from lac_web.api.endpoint import endpoint
 from lac_web.schemas_media import (
     OPUS_MIME_TYPE,

@@ -1,4 +1,5 @@
-"""The application on real accounts, a real database and the real policy; media and rooms are stand-ins."""
+"""The application on everything real: database, accounts, broadcasts on air, the media engine on a socket of its own.
+Only HTTP is Quart's test client, and password hashing is cheap."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService
+from lac.broadcasts.live import open_on_air
 from lac.broadcasts.service import BroadcastService
 from lac.config import Settings
 from lac.db.engine import Database, open_database
-
+from lac_media.engine import EngineConfig, open_engine
 from lac_web.app import WebApp, create_app
 from lac_web.services import Services
-from tests.fakes.on_air import FakeEngine, FakeOnAir
 
 PASSWORD = "correct horse battery"
 
@@ -44,8 +46,6 @@ class Api:
 
     app: WebApp
     services: Services
-    engine: FakeEngine
-    on_air: FakeOnAir
     clock: TestClock
     _names: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -107,11 +107,13 @@ async def db(settings: Settings) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def api(settings: Settings, db: Database) -> Api:
+async def api(settings: Settings, db: Database) -> AsyncIterator[Api]:
     clock = TestClock()
     auth = AuthService(db, settings, hasher=PasswordHasher(memory_kib=8, time_cost=1), clock=clock)
     broadcasts = BroadcastService(db, settings)
-    engine = FakeEngine()
-    on_air = FakeOnAir(broadcasts, engine)
-    services = Services(settings, db, engine, auth, broadcasts, on_air)  # type: ignore[arg-type]  # stand-ins
-    return Api(create_app(services), services, engine, on_air, clock)
+    async with (
+        open_engine(EngineConfig()) as engine,
+        open_on_air(db, engine, broadcasts, auth, settings) as on_air,
+    ):
+        services = Services(settings, db, engine, auth, broadcasts, on_air)
+        yield Api(create_app(services), services, clock)

@@ -145,7 +145,7 @@ async def test_a_cursor_of_ones_own_making_is_refused(api: Api) -> None:
     await problem_of(await api.call("GET", "/api/broadcasts?cursor=abc"), 422, "invalid_cursor")
 
 
-async def test_patch_changes_what_is_given_and_tells_the_room(api: Api) -> None:
+async def test_patch_changes_what_is_given(api: Api) -> None:
     token = await api.token()
     broadcast = await api.broadcast(token, scheduledAt="2030-05-01T06:00:00Z")
     path = f"/api/broadcasts/{broadcast['id']}"
@@ -195,7 +195,7 @@ async def test_only_who_runs_a_show_starts_and_ends_it(api: Api, action: str) ->
 async def test_start_while_shutting_down_says_when_to_come_back(api: Api) -> None:
     token = await api.token()
     broadcast = await api.broadcast(token)
-    await api.on_air.drain()
+    await api.services.on_air.drain()
     response = await api.call("POST", f"/api/broadcasts/{broadcast['id']}/start", token)
     await problem_of(response, 503)
     assert int(response.headers["Retry-After"]) >= 1
@@ -209,7 +209,7 @@ async def test_delete(api: Api, live: bool) -> None:
     await problem_of(await api.call("DELETE", path, await api.token("bob")), 403)
     response = await api.call("DELETE", path, token)
     assert response.status_code == 204
-    assert "Content-Type" not in response.headers
+    assert await response.get_data() == b""
     await problem_of(await api.call("GET", path, token), 404)
     await problem_of(await api.call("DELETE", path, token), 404)
 

@@ -126,15 +126,13 @@ async def test_a_body_that_announces_too_much(api: Api) -> None:
     await problem_of(response, 413, "too_large")
 
 
-@pytest.mark.parametrize("size", [JSON_BODY_MAX + 1, 3 * 1024 * 1024])
-async def test_a_chunked_body_that_grows_too_large(api: Api, size: int) -> None:
+async def test_a_chunked_body_that_grows_too_large(api: Api) -> None:
     client = api.app.test_client()
     async with client.request(LOGIN, method="POST", headers=JSON) as connection:
-        for _ in range(0, size, 65536):
+        for _ in range(0, JSON_BODY_MAX + 1, 65536):
             await connection.send(b" " * 65536)
         await connection.send_complete()
-    response = await connection.as_response()
-    await problem_of(response, 413, "too_large")
+    await problem_of(await connection.as_response(), 413, "too_large")
 
 
 async def test_a_body_that_never_ends_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +140,7 @@ async def test_a_body_that_never_ends_is_given_up(api: Api, monkeypatch: pytest.
     client = api.app.test_client()
     async with client.request(LOGIN, method="POST", headers=JSON) as connection:
         await connection.send(b"{")
-        response = await connection.as_response()
-        await problem_of(response, 408, "request_timeout")
+    await problem_of(await connection.as_response(), 408, "request_timeout")
 
 
 async def test_query_parameters_are_checked_by_name(api: Api) -> None:
@@ -180,3 +177,14 @@ async def test_a_listed_origin_may_call_the_api_and_another_may_not(api: Api) ->
             assert "Origin" in response.headers["Vary"]
     response = await api.call("OPTIONS", LOGIN, headers={"Origin": "https://studio.example"})
     assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
+
+
+async def test_an_answer_without_content_has_no_headers_about_it(api: Api) -> None:
+    headers = {"Authorization": f"Bearer {await api.token()}", "Content-Type": "application/json"}
+    async with api.app.test_client().request("/api/auth/logout", method="POST", headers=headers) as connection:
+        await connection.send(b'{"refreshToken": "unknown"}')
+        await connection.send_complete()
+    await connection.as_response()
+    assert connection.status_code == 204
+    assert connection.headers is not None
+    assert not {"content-length", "content-type"} & {name.lower() for name in connection.headers.keys()}
