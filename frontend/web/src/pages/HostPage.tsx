@@ -140,7 +140,7 @@ function ConsoleHeader({ view, broadcast }: { view: RoomView; broadcast: Broadca
           </span>
         )}
       </div>
-      <h1 className="mt-2 text-2xl font-semibold tracking-tight break-words sm:text-3xl">
+      <h1 className="mt-2 text-2xl font-semibold tracking-tight wrap-anywhere sm:text-3xl">
         {broadcast.title}
       </h1>
     </div>
@@ -366,6 +366,7 @@ function MicrophoneSetup({
         onChange={(kind) => void host.chooseKind(kind)}
         disabled={sending || state.phase === "starting"}
       />
+      {sending && <p className="-mt-2 text-sm text-muted">This can be changed while off air.</p>}
     </div>
   );
 }
