@@ -449,8 +449,8 @@ function EncoderCard({ studio, broadcast }: { studio: Studio; broadcast: Broadca
       </summary>
       <div className="grid gap-4 px-4 pb-5 sm:px-5">
         <p className="text-muted">
-          In OBS, open Settings, then Stream. Choose the service WHIP, and paste these two. Start
-          the show here first, then start streaming there.
+          In OBS, open Settings, then Stream. Choose the service WHIP, and paste these two. The
+          show goes live as soon as the encoder connects.
         </p>
         <CopyField
           label="Server"
@@ -461,11 +461,6 @@ function EncoderCard({ studio, broadcast }: { studio: Studio; broadcast: Broadca
           OBS calls the key “Bearer Token”. Whoever has it can speak in your show: keep it to
           yourself.
         </p>
-        {broadcast.status === "scheduled" && (
-          <Button className="w-fit" onClick={() => studio.host.startForEncoder()}>
-            Start show without microphone
-          </Button>
-        )}
       </div>
     </details>
   );
