@@ -80,6 +80,11 @@ export interface ChatMessage {
   at: string;
 }
 
+/** A message as `GET /api/broadcasts/:id/messages` answers it. */
+export type StoredMessage = Omit<ChatMessage, "user"> & {
+  user: { id: string; displayName: string };
+};
+
 export interface ProducerInfo {
   id: string;
   userId: string;

@@ -1,10 +1,10 @@
 import type {
   Broadcast,
   BroadcastStatus,
-  ChatMessage,
   NewBroadcast,
   Page,
   SignedIn,
+  StoredMessage,
   User,
 } from "../types";
 
@@ -218,7 +218,8 @@ export function createApi(request: Request) {
       request<Broadcast>(`/api/broadcasts/${at(id)}/start`, { method: "POST" }),
     endBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
-    messages: (id: string) => request<Page<ChatMessage>>(`/api/broadcasts/${at(id)}/messages`),
+    messages: (id: string) =>
+      request<Page<StoredMessage>>(`/api/broadcasts/${at(id)}/messages`, { query: { limit: 100 } }),
   };
 }
 

@@ -74,6 +74,7 @@ export interface RoomSocketOptions {
   onState: (state: SocketState) => void;
 }
 
+const REMOVED_CODES = new Set(["removed", "banned"]);
 const JOIN_TIMEOUT_MS = 10_000;
 const ACK_TIMEOUT_MS = 10_000;
 const OPEN = 1;
@@ -283,10 +284,10 @@ export class RoomSocket {
     this.#rejectWaiting("The connection broke. Try again in a moment.");
     const verdict = verdictOf(code);
     if (verdict.action === "stop") {
-      const outcome =
-        joinError?.code === "forbidden" && verdict.outcome === "refused"
-          ? "forbidden"
-          : verdict.outcome;
+      // One code for "removed" and "never allowed in"; the answer to `join` tells them apart.
+      const forbidden =
+        verdict.outcome === "removed" && joinError && !REMOVED_CODES.has(joinError.code);
+      const outcome = forbidden ? "forbidden" : verdict.outcome;
       this.#stopWith(outcome, joinError?.message ?? reason);
     } else if (verdict.action === "reauthenticate") {
       if (this.#renewed) {

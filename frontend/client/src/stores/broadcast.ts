@@ -3,7 +3,7 @@ import { type Platform, randomOf } from "../platform";
 import { emptyRoom, type RoomState, reduceRoom } from "../room/reducer";
 import { type Api, ApiError, messageOf } from "../services/api";
 import { CommandError, type Outcome, RoomSocket, type SocketState } from "../services/socket";
-import type { Broadcast, CommandName, Commands, Person, ServerEvent } from "../types";
+import type { Broadcast, ChatMessage, CommandName, Commands, Person, ServerEvent } from "../types";
 import type { Auth } from "./auth";
 
 /** What the page as a whole shows. */
@@ -93,11 +93,17 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
 
   function receive(event: ServerEvent): void {
     store.setState((state) => reduceRoom(state, event));
+    if (event.event === "broadcastEnded") {
+      // The room is closing. Nobody is let in again, so do not ask.
+      socket.stop();
+      store.setState({ socket: { name: "idle" } });
+    }
     if (event.event === "joined") {
       clearTimeout(pollTimer);
       store.setState({ phase: "open", problem: null });
       const { you } = event.data;
-      guestToken = you.anonymous ? (you.token ?? null) : null;
+      // A guest who came back with their token gets no new one.
+      guestToken = you.anonymous ? (you.token ?? guestToken) : null;
       if (guestToken !== null)
         void attempt(() => platform.storage.set(guestKey(id), guestToken ?? ""));
     }
@@ -136,7 +142,8 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
         phase: "open",
         problem: null,
       }));
-      socket.start();
+      if (broadcast.status === "ended") await loadChat(generation);
+      else socket.start();
     } catch (error) {
       if (generation !== opened) return;
       const status = error instanceof ApiError ? error.status : 0;
@@ -152,6 +159,22 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
         }));
       }
     }
+  }
+
+  /** What was said, for those who come after the end. */
+  async function loadChat(generation: number): Promise<void> {
+    store.setState((state) => ({ ended: state.ended ?? { reason: "" } }));
+    const { items } = await api.messages(id).catch(() => ({ items: [] }));
+    if (generation !== opened) return;
+    const hostId = store.getState().broadcast?.host.id;
+    const messages = items.toReversed().map((message): ChatMessage => {
+      const role = message.user.id === hostId ? "host" : "listener";
+      return {
+        ...message,
+        user: { ...message.user, role, anonymous: false, muted: false, speaking: false },
+      };
+    });
+    store.setState((state) => (state.messages.length === 0 ? { messages } : {}));
   }
 
   function poll(): void {
@@ -209,6 +232,8 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     },
     async setName(name) {
       guestName = name;
+      // The token speaks for the name that it was issued for.
+      guestToken = null;
       void attempt(() => platform.storage.set(NAME_KEY, name));
       if (socket.state.name === "idle") return;
       socket.rejoin();
@@ -249,7 +274,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     },
     mediaAuth() {
       const { you } = store.getState();
-      if (you?.anonymous) return { bearer: you.token ?? null };
+      if (you?.anonymous) return { bearer: guestToken };
       return "session";
     },
   };

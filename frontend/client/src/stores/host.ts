@@ -56,8 +56,6 @@ export interface Host {
   chooseKind(kind: SoundKind): Promise<void>;
   /** Begin the show, or take it up again after a reload. */
   goLive(): Promise<void>;
-  /** Begin the show without a microphone, for an encoder that sends the sound. */
-  startForEncoder(): Promise<void>;
   pause(): void;
   resume(): void;
   end(): Promise<void>;
@@ -204,14 +202,6 @@ export function createHost(config: {
         if (latest && latest !== track) await opened.replaceTrack(latest);
       } catch (error) {
         if (mine === run) fail(error);
-      }
-    },
-    async startForEncoder() {
-      setState({ problem: null, code: null });
-      try {
-        config.onBroadcast(await api.startBroadcast(broadcastId));
-      } catch (error) {
-        setState({ problem: messageOf(error) });
       }
     },
     pause: () => setPaused(true),

@@ -164,7 +164,7 @@ function Message({
           {formatTime(message.at)}
         </time>
       </p>
-      <p className="break-words whitespace-pre-wrap">{message.text}</p>
+      <p className="wrap-anywhere whitespace-pre-wrap">{message.text}</p>
     </li>
   );
 }

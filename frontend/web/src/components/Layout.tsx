@@ -41,7 +41,7 @@ export function Layout() {
             className="mr-auto inline-flex min-h-11 items-center gap-2.5 text-lg font-semibold tracking-tight"
           >
             <BrandMark />
-            <span className="max-[26rem]:hidden">LiveAudioCast</span>
+            <span className={onAir ? "max-sm:hidden" : "max-[22rem]:hidden"}>LiveAudioCast</span>
           </Link>
           <nav aria-label="Main" className="flex items-center gap-1">
             {onAir && pathname !== `/host/${onAir.id}` && (
@@ -54,7 +54,13 @@ export function Layout() {
               </Link>
             )}
             <NavLink to="/host" className={nav}>
-              {user ? "My shows" : "Host a show"}
+              {user ? (
+                "My shows"
+              ) : (
+                <>
+                  Host<span className="max-sm:hidden">&nbsp;a show</span>
+                </>
+              )}
             </NavLink>
             {user ? (
               <NavLink to="/account" className={nav} aria-label={`Account of ${user.displayName}`}>

@@ -71,7 +71,6 @@ function NameForm({ room, onDone }: { room: Room; onDone: (named: boolean) => vo
       <TextField
         label="Your name"
         required
-        autoFocus
         autoComplete="nickname"
         maxLength={NAME_MAX}
         value={name}

@@ -150,7 +150,7 @@ function Member({
 }) {
   const { displayName, role, muted, speaking, anonymous } = person;
   // Only those whose sound can reach the show have something to mute.
-  const mutable = !own && (role !== "listener" || speaking || muted);
+  const mutable = role !== "listener" || speaking || muted;
   return (
     <li className="flex min-h-12 flex-wrap items-center gap-x-2 gap-y-1 border-b border-line py-1.5 last:border-0">
       <span className="flex min-w-0 flex-1 basis-40 flex-wrap items-center gap-x-2">
@@ -172,20 +172,22 @@ function Member({
           )
         )}
       </span>
-      {mutable && (
-        <Button
-          size="small"
-          look="quiet"
-          aria-label={`${muted ? "Unmute" : "Mute"} ${displayName}`}
-          onClick={onMute}
-        >
-          {muted ? "Unmute" : "Mute"}
-        </Button>
-      )}
       {!own && (
-        <Button size="small" look="quiet" aria-label={`Remove ${displayName}`} onClick={onRemove}>
-          Remove
-        </Button>
+        <span className="ml-auto flex">
+          {mutable && (
+            <Button
+              size="small"
+              look="quiet"
+              aria-label={`${muted ? "Unmute" : "Mute"} ${displayName}`}
+              onClick={onMute}
+            >
+              {muted ? "Unmute" : "Mute"}
+            </Button>
+          )}
+          <Button size="small" look="quiet" aria-label={`Remove ${displayName}`} onClick={onRemove}>
+            Remove
+          </Button>
+        </span>
       )}
     </li>
   );

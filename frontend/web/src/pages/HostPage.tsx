@@ -140,7 +140,7 @@ function ConsoleHeader({ view, broadcast }: { view: RoomView; broadcast: Broadca
           </span>
         )}
       </div>
-      <h1 className="mt-2 text-2xl font-semibold tracking-tight break-words sm:text-3xl">
+      <h1 className="mt-2 text-2xl font-semibold tracking-tight wrap-anywhere sm:text-3xl">
         {broadcast.title}
       </h1>
     </div>
@@ -366,6 +366,7 @@ function MicrophoneSetup({
         onChange={(kind) => void host.chooseKind(kind)}
         disabled={sending || state.phase === "starting"}
       />
+      {sending && <p className="-mt-2 text-sm text-muted">This can be changed while off air.</p>}
     </div>
   );
 }
@@ -448,8 +449,8 @@ function EncoderCard({ studio, broadcast }: { studio: Studio; broadcast: Broadca
       </summary>
       <div className="grid gap-4 px-4 pb-5 sm:px-5">
         <p className="text-muted">
-          In OBS, open Settings, then Stream. Choose the service WHIP, and paste these two. Start
-          the show here first, then start streaming there.
+          In OBS, open Settings, then Stream. Choose the service WHIP, and paste these two. The
+          show goes live as soon as the encoder connects.
         </p>
         <CopyField
           label="Server"
@@ -460,11 +461,6 @@ function EncoderCard({ studio, broadcast }: { studio: Studio; broadcast: Broadca
           OBS calls the key “Bearer Token”. Whoever has it can speak in your show: keep it to
           yourself.
         </p>
-        {broadcast.status === "scheduled" && (
-          <Button className="w-fit" onClick={() => studio.host.startForEncoder()}>
-            Start show without microphone
-          </Button>
-        )}
       </div>
     </details>
   );

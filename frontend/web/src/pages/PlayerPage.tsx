@@ -117,7 +117,7 @@ function Stage({
           </span>
         )}
       </div>
-      <h1 className="mt-3 text-2xl font-semibold tracking-tight break-words sm:text-3xl">
+      <h1 className="mt-3 text-2xl font-semibold tracking-tight wrap-anywhere sm:text-3xl">
         {broadcast.title}
       </h1>
       <p className="mt-1 text-muted">with {broadcast.host.displayName}</p>
@@ -190,17 +190,19 @@ function Stage({
         </>
       )}
 
-      {status !== "ended" && (
+      {status === "live" && (
         <div className="mt-6 flex flex-wrap items-center justify-center gap-x-4 gap-y-3 border-t border-line pt-5">
-          <ReactionBar room={room} disabled={status !== "live" || view.socket.name !== "joined"} />
-          {status === "live" && <RaiseHand room={room} view={view} ensureName={ensureName} />}
+          <ReactionBar room={room} disabled={view.socket.name !== "joined"} />
+          <RaiseHand room={room} view={view} ensureName={ensureName} />
         </div>
       )}
       <p role="status" className="min-h-6 pt-2 text-center text-sm text-muted">
         {socketWords(view, status)}
       </p>
       {broadcast.description && (
-        <p className="mt-3 max-w-prose break-words whitespace-pre-wrap">{broadcast.description}</p>
+        <p className="mt-3 max-w-prose wrap-anywhere whitespace-pre-wrap">
+          {broadcast.description}
+        </p>
       )}
       {status === "live" && (
         <div className="mt-5">

@@ -31,7 +31,7 @@ export function CopyField({
           autoComplete="off"
           spellCheck={false}
           onFocus={(event) => event.currentTarget.select()}
-          className="input min-w-0 flex-1 basis-48 font-mono text-sm"
+          className="input min-w-0 flex-1 basis-full sm:basis-48 font-mono text-sm"
         />
         {secret && (
           <Button

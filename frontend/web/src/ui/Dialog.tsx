@@ -17,7 +17,11 @@ export function Dialog({
   useEffect(() => {
     const element = dialog.current;
     if (!element) return;
-    if (open && !element.open) element.showModal();
+    if (open && !element.open) {
+      element.showModal();
+      // A question with a field starts in the field; others start on the first, harmless button.
+      element.querySelector("input")?.focus();
+    }
     if (!open && element.open) element.close();
   }, [open]);
   return (
