@@ -280,7 +280,7 @@ class Member:
         if self._room is not None:
             room = self._room
             self.detach()
-            room._left(self)  # noqa: SLF001  a room and its members are one unit
+            room._left(self)
 
     def detach(self) -> None:
         """For the room alone, which forgets this member at the same time."""
