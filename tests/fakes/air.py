@@ -94,15 +94,20 @@ class FakeSocket:
 
 
 class Station:
-    """Everything a test needs at hand. One broadcast, "show", scheduled, hosted by HOST."""
+    """Everything a test needs at hand: accounts, one scheduled broadcast of HOST's, and what happens with it."""
 
     def __init__(self, db: InlineDatabase) -> None:
         self.db = db
         self.engine = FakeEngine()
         self.broadcasts = BroadcastService(cast("Any", db), SETTINGS)
         self.show_id = ""
-        self._on_air: OnAir | None = None
         self.sockets: list[FakeSocket] = []
+        self._on_air: OnAir | None = None
+
+    async def populate(self) -> None:
+        for person in (HOST, COHOST, MODERATOR, SPEAKER, LISTENER, ADMIN):
+            self.db.add_user(person.id, person.display_name, is_admin=person.is_admin)
+        self.show_id = (await self.schedule()).id
 
     @property
     def on_air(self) -> OnAir:
@@ -117,17 +122,10 @@ class Station:
     def shows(self) -> int:
         return len(self.on_air._shows)
 
-    def populate(self) -> None:
-        """Accounts; without Trio."""
-        self.db.clear()
-        for person in (HOST, COHOST, MODERATOR, SPEAKER, LISTENER, ADMIN):
-            self.db.add_user(person.id, person.display_name, is_admin=person.is_admin)
-
     async def schedule(self, visibility: Visibility = Visibility.PUBLIC) -> Broadcast:
         broadcast = await self.broadcasts.create(HOST, "The show", visibility=visibility)
         for person, role in ROLES.items():
             await self.broadcasts.set_role(HOST, broadcast.id, person.id, role)
-        self.show_id = self.show_id or broadcast.id
         return broadcast
 
     @asynccontextmanager

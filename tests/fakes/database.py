@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -69,14 +71,25 @@ class InlineDatabase:
     def close_reasons(self) -> dict[str, str | None]:
         return {row.id: row.close_reason for row in self.session_rows()}
 
-    def clear(self) -> None:
+    def snapshot(self) -> bytes:
+        """Everything in it, for `restore`, which is much faster than filling it again."""
+        with self._raw() as connection:
+            return connection.serialize()
+
+    def restore(self, snapshot: bytes) -> None:
         self.away, self.delay_s = False, 0.0
+        with self._raw() as connection:
+            connection.deserialize(snapshot)
 
-        def delete_all(session: orm.Session) -> None:
-            for table in reversed(models.Base.metadata.sorted_tables):
-                session.execute(sa.delete(table))
-
-        self.now(delete_all)
+    @contextmanager
+    def _raw(self) -> Iterator[sqlite3.Connection]:
+        connection = self._engine.raw_connection()
+        try:
+            driver = connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            yield driver
+        finally:
+            connection.close()
 
     def dispose(self) -> None:
         self._engine.dispose()

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 import pytest
+import trio
 
 from tests.fakes.air import Station
 from tests.fakes.database import InlineDatabase
@@ -10,24 +11,37 @@ from tests.fakes.database import InlineDatabase
 
 @pytest.fixture(scope="session")
 def tables() -> Iterator[InlineDatabase]:
-    """The tables are made once; each test begins with them empty."""
+    """Made once; each test begins with them empty."""
     db = InlineDatabase()
     yield db
     db.dispose()
 
 
-@pytest.fixture
-def new_station(tables: InlineDatabase) -> Station:
-    """Not open: for scenarios that open it themselves."""
+@pytest.fixture(scope="session")
+def populated(tables: InlineDatabase) -> tuple[str, bytes]:
+    """The id of the broadcast, and everything in the tables when a test begins."""
     station = Station(tables)
-    station.populate()
-    return station
+    trio.run(station.populate)
+    return station.show_id, tables.snapshot()
 
 
 @pytest.fixture
-async def station(new_station: Station) -> AsyncGenerator[Station, None]:
+def new_station(tables: InlineDatabase, populated: tuple[str, bytes]) -> Callable[[], Station]:
+    """Makes a station as it is before it opens: for what opens it itself."""
+
+    def make() -> Station:
+        station = Station(tables)
+        station.show_id, snapshot = populated
+        tables.restore(snapshot)
+        return station
+
+    return make
+
+
+@pytest.fixture
+async def station(new_station: Callable[[], Station]) -> AsyncGenerator[Station, None]:
     """On air, with one scheduled broadcast. The test asks for `autojump_clock` too: pytest-trio sees only a test's own
     arguments."""
-    await new_station.schedule()
-    async with new_station.open():
-        yield new_station
+    station = new_station()
+    async with station.open():
+        yield station

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio.testing
 from trio.testing import MockClock
@@ -155,18 +157,20 @@ async def test_removal_from_a_waiting_room_outlives_it(station: Station, autojum
         await station.listen(LISTENER)
 
 
-async def test_a_ban_outlives_the_process_and_removal_does_not(new_station: Station, autojump_clock: MockClock) -> None:
-    await new_station.schedule()
-    async with new_station.open():
-        moderator = await new_station.join(MODERATOR)
-        await new_station.join(LISTENER)
-        await new_station.join(SPEAKER)
+async def test_a_ban_outlives_the_process_and_removal_does_not(
+    new_station: Callable[[], Station], autojump_clock: MockClock
+) -> None:
+    station = new_station()
+    async with station.open():
+        moderator = await station.join(MODERATOR)
+        await station.join(LISTENER)
+        await station.join(SPEAKER)
         await moderator.do(Remove(SPEAKER.id))
         await moderator.do(Remove(LISTENER.id, ban=True))
-    async with new_station.open():
-        await new_station.join(SPEAKER)
+    async with station.open():
+        await station.join(SPEAKER)
         with pytest.raises(ForbiddenError) as refused:
-            await new_station.join(LISTENER)
+            await station.join(LISTENER)
         assert refused.value.code == "removed"
 
 

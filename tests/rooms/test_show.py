@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import structlog.testing
 import trio
@@ -258,36 +260,36 @@ async def test_a_show_that_cannot_open_is_not_left_live(station: Station, autoju
 
 
 async def test_shutdown_leaves_the_show_live_and_its_rows_closed(
-    new_station: Station, autojump_clock: MockClock
+    new_station: Callable[[], Station], autojump_clock: MockClock
 ) -> None:
-    await new_station.schedule()
-    async with new_station.open():
-        await new_station.start()
-        listener, session = await new_station.join(LISTENER), (await new_station.publish()).speak()
+    station = new_station()
+    async with station.open():
+        await station.start()
+        listener, session = await station.join(LISTENER), (await station.publish()).speak()
     assert listener.code == CloseCode.SHUTTING_DOWN
     assert "hostAway" not in listener.events
-    assert await new_station.status() is BroadcastStatus.LIVE
-    assert new_station.db.close_reasons() == {session.id: "shutdown"}
-    assert not new_station.engine.rooms
+    assert await station.status() is BroadcastStatus.LIVE
+    assert station.db.close_reasons() == {session.id: "shutdown"}
+    assert not station.engine.rooms
 
 
 async def test_a_restart_takes_the_show_up_again_with_the_clock_running(
-    new_station: Station, autojump_clock: MockClock
+    new_station: Callable[[], Station], autojump_clock: MockClock
 ) -> None:
-    broadcast = await new_station.schedule()
-    started = await new_station.broadcasts.set_status(broadcast.id, BroadcastAction.START)
-    async with new_station.open():
-        listener = await new_station.join(LISTENER)
+    station = new_station()
+    started = await station.broadcasts.set_status(station.show_id, BroadcastAction.START)
+    async with station.open():
+        listener = await station.join(LISTENER)
         assert listener.data("joined")[0]["hostAway"] is True
         assert listener.data("joined")[0]["hostAwayUntil"] is not None
-        (await new_station.publish()).speak()
+        (await station.publish()).speak()
         assert listener.events[-1] == "hostBack"
         await trio.sleep(2 * GRACE_S)
-        assert (await new_station.broadcasts.get(None, broadcast.id)).started_at == started.started_at
+        assert (await station.broadcasts.get(None, station.show_id)).started_at == started.started_at
 
-    async with new_station.open():
+    async with station.open():
         await trio.sleep(GRACE_S + 1)
-        assert await new_station.status() is BroadcastStatus.ENDED
+        assert await station.status() is BroadcastStatus.ENDED
 
 
 async def test_drain_sends_everyone_elsewhere_and_lets_nobody_in(station: Station, autojump_clock: MockClock) -> None:

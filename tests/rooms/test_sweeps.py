@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import trio
 import trio.testing
@@ -12,13 +14,6 @@ from lac.errors import LacError
 from lac.rooms.messages import ChatMessage, RaiseHand, Reaction, Remove
 from tests.fakes.air import COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 from tests.sweep import Cut, sweep, sweep_within
-
-
-def fresh(station: Station) -> None:
-    """Each run of a sweep begins with empty tables."""
-    station.populate()
-    station.show_id = ""
-    station.sockets.clear()
 
 
 def check_nothing_left(station: Station) -> None:
@@ -39,12 +34,12 @@ def check_nobody_in(station: Station) -> None:
         assert len(show.room) == 0
 
 
-def test_joining_and_leaving_leaves_nobody_in_the_room(new_station: Station) -> None:
-    station = new_station
+def test_joining_and_leaving_leaves_nobody_in_the_room(new_station: Callable[[], Station]) -> None:
+    station = new_station()
 
     async def scenario(cut: Cut) -> None:
-        fresh(station)
-        await station.schedule()
+        nonlocal station
+        station = new_station()
         async with station.open():
             with cut:
                 async with trio.open_nursery() as nursery:
@@ -67,13 +62,13 @@ def test_joining_and_leaving_leaves_nobody_in_the_room(new_station: Station) -> 
     assert steps > 20
 
 
-def test_a_listener_who_goes_away_at_any_moment_leaves_no_session(new_station: Station) -> None:
+def test_a_listener_who_goes_away_at_any_moment_leaves_no_session(new_station: Callable[[], Station]) -> None:
     """A socket and a media session of one client, on a show that goes on."""
-    station = new_station
+    station = new_station()
 
     async def scenario(cut: Cut) -> None:
-        fresh(station)
-        await station.schedule()
+        nonlocal station
+        station = new_station()
         async with station.open():
             await station.start()
             (await station.publish()).speak()
@@ -102,12 +97,14 @@ def test_a_listener_who_goes_away_at_any_moment_leaves_no_session(new_station: S
     sweep_within(scenario, lambda: check_nothing_left(station))
 
 
-def test_start_and_end_leave_no_task_without_a_row_and_no_row_without_a_task(new_station: Station) -> None:
-    station = new_station
+def test_start_and_end_leave_no_task_without_a_row_and_no_row_without_a_task(
+    new_station: Callable[[], Station],
+) -> None:
+    station = new_station()
 
     async def scenario(cut: Cut) -> None:
-        fresh(station)
-        await station.schedule()
+        nonlocal station
+        station = new_station()
         async with station.open():
             waiting = await station.join(LISTENER)
             with cut:
@@ -121,12 +118,12 @@ def test_start_and_end_leave_no_task_without_a_row_and_no_row_without_a_task(new
     sweep_within(scenario, lambda: check_nothing_left(station))
 
 
-def test_removing_a_person_is_all_or_nothing(new_station: Station) -> None:
-    station = new_station
+def test_removing_a_person_is_all_or_nothing(new_station: Callable[[], Station]) -> None:
+    station = new_station()
 
     async def scenario(cut: Cut) -> None:
-        fresh(station)
-        await station.schedule()
+        nonlocal station
+        station = new_station()
         async with station.open():
             await station.start()
             moderator, target = await station.join(MODERATOR), await station.join(LISTENER)
@@ -142,8 +139,6 @@ def test_removing_a_person_is_all_or_nothing(new_station: Station) -> None:
 
 async def whole_show(station: Station, *, drain: bool = False) -> None:
     """A waiting room, a show with speaker, listeners and sockets, a takeover, an absence, and its end."""
-    fresh(station)
-    await station.schedule()
     async with station.open() as on_air, trio.open_nursery() as nursery:
         sockets = {}
         for person in (LISTENER, MODERATOR, None):
@@ -180,21 +175,28 @@ def check_row(station: Station) -> None:
 
 
 @pytest.mark.parametrize("drain", [False, True], ids=["end", "drain"])
-def test_a_whole_show_stopped_at_any_step_leaves_nothing(new_station: Station, drain: bool) -> None:
-    def check() -> None:
-        check_nothing_left(new_station)
-        check_row(new_station)
+def test_a_whole_show_stopped_at_any_step_leaves_nothing(new_station: Callable[[], Station], drain: bool) -> None:
+    station = new_station()
 
-    steps = sweep(lambda: whole_show(new_station, drain=drain), check, refusals=(LacError,))
+    async def scenario() -> None:
+        nonlocal station
+        station = new_station()
+        await whole_show(station, drain=drain)
+
+    def check() -> None:
+        check_nothing_left(station)
+        check_row(station)
+
+    steps = sweep(scenario, check, refusals=(LacError,))
     assert steps > 100
 
 
-def test_a_show_that_fails_and_is_stopped_at_any_step_leaves_nothing(new_station: Station) -> None:
-    station = new_station
+def test_a_show_that_fails_and_is_stopped_at_any_step_leaves_nothing(new_station: Callable[[], Station]) -> None:
+    station = new_station()
 
     async def scenario() -> None:
-        fresh(station)
-        await station.schedule()
+        nonlocal station
+        station = new_station()
         async with station.open():
             await station.start()
             await station.join(LISTENER)
@@ -207,12 +209,12 @@ def test_a_show_that_fails_and_is_stopped_at_any_step_leaves_nothing(new_station
     sweep(scenario, lambda: check_nothing_left(station))
 
 
-def test_a_restart_stopped_at_any_step_leaves_nothing_and_loses_no_show(new_station: Station) -> None:
-    station = new_station
+def test_a_restart_stopped_at_any_step_leaves_nothing_and_loses_no_show(new_station: Callable[[], Station]) -> None:
+    station = new_station()
 
     async def scenario(cut: Cut) -> None:
-        fresh(station)
-        await station.schedule()
+        nonlocal station
+        station = new_station()
         async with station.open():
             await station.start()
         with cut:
