@@ -242,6 +242,7 @@ class OnAir:
             show.go_live(broadcast, reopened=reopened)
             await show.ready.wait()
             if show.over:
+                await show.gone.wait()
                 raise UnavailableError("The show could not be started.", code="start_failed")
             return broadcast
 

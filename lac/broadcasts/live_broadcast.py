@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 import trio
-from trio_util import AsyncValue
+from trio_util import AsyncValue  # type: ignore[import-untyped]  # it has annotations, but no py.typed
 
 from lac.broadcasts.ledger import Ledger
 from lac.broadcasts.model import Broadcast, BroadcastAction, Role
@@ -291,7 +291,11 @@ class LiveBroadcast:
                 self._went_live(media)
                 nursery.start_soon(self._announce_listeners)
                 nursery.start_soon(self._send_stats)
-                await self._watch_clock()
+                try:
+                    await self._watch_clock()
+                finally:
+                    # The sessions close now: that is no news about the host or the speakers to anybody.
+                    self._over = True
 
     def _went_live(self, media: MediaRoom) -> None:
         self._media = media
@@ -367,8 +371,8 @@ class LiveBroadcast:
 
     def _fail(self) -> None:
         """Something of ours broke: everyone is let go, and the show is over, because nothing carries it any more."""
-        if not self._over:
-            self._over = True
+        self._over = True
+        if self._reason is None:
             self._reason = "failed"
             self.room.close(CloseCode.INTERNAL_ERROR, "the show has failed")
         self._scope.cancel("failed")

@@ -110,22 +110,24 @@ class Room:
 
     def admit(self, outlet: Outlet, person_id: str, display_name: str, role: Role, *, anonymous: bool) -> Member:
         """Take in one socket. The others are told; what this one is told first is the caller's to offer."""
-        self.tell(self.state.join(person_id, display_name, role, anonymous=anonymous))
+        notices = self.state.join(person_id, display_name, role, anonymous=anonymous)
         member = Member(self, new_id(), person_id, outlet)
+        # In before the others are told: one of them may be full, leave, and must not leave an empty room.
         self._members[member.id] = member
+        self.tell(notices, but=member)
         return member
 
-    def tell(self, notices: Iterable[Notice]) -> None:
+    def tell(self, notices: Iterable[Notice], *, but: Member | None = None) -> None:
         for audience, event in notices:
-            self.send(audience, event)
+            self.send(audience, event, but=but)
 
-    def send(self, audience: Audience, event: Event) -> None:
+    def send(self, audience: Audience, event: Event, *, but: Member | None = None) -> None:
         """Build the frame once and offer it to every socket of the audience."""
-        outlets = self._outlets(audience)
-        if outlets:
+        members = [member for member in self._audience(audience) if member is not but]
+        if members:
             frame = encode_event(event)
-            for outlet in outlets:
-                outlet.offer(frame)
+            for member in members:
+                member.outlet.offer(frame)
 
     def has_staff(self) -> bool:
         return any(self.state.role_of(member.person_id) in STAFF_ROLES for member in self._members.values())
@@ -225,16 +227,16 @@ class Room:
 
     # inside
 
-    def _outlets(self, audience: Audience) -> list[Outlet]:
+    def _audience(self, audience: Audience) -> list[Member]:
         """A copy: an outlet that is full closes itself while it is offered a frame."""
         members = self._members.values()
         match audience:
             case Group.EVERYONE:
-                return [member.outlet for member in members]
+                return list(members)
             case Group.STAFF:
-                return [m.outlet for m in members if self.state.role_of(m.person_id) in STAFF_ROLES]
+                return [member for member in members if self.state.role_of(member.person_id) in STAFF_ROLES]
             case only:
-                return [member.outlet for member in members if member.person_id == only.person_id]
+                return [member for member in members if member.person_id == only.person_id]
 
     async def _role_of(self, actor: Actor, person_id: str, *, may_be_absent: bool = False) -> Role:
         """The role of whoever is commanded about: in the room, on the stage, or (muted, or to be banned) away."""
@@ -280,7 +282,7 @@ class Member:
         if self._room is not None:
             room = self._room
             self.detach()
-            room._left(self)  # noqa: SLF001  a room and its members are one unit
+            room._left(self)
 
     def detach(self) -> None:
         """For the room alone, which forgets this member at the same time."""

@@ -156,8 +156,8 @@ class RoomState:
         ]
 
     def page_of_members(self, cursor: str | None) -> MemberPage:
-        """Everyone in order of arrival, `PAGE_SIZE` at a time. Who comes or goes while somebody is paging makes no other
-        person appear twice or not at all."""
+        """Everyone in order of arrival, `PAGE_SIZE` at a time. Who comes or goes while somebody is paging makes nobody
+        else appear twice or not at all."""
         if cursor is not None and not (cursor.isascii() and cursor.isdigit()):
             raise InvalidInputError("Use the `nextCursor` of the page before.", code="bad_cursor")
         after = int(cursor) if cursor is not None else 0
@@ -247,7 +247,7 @@ class RoomState:
     # commands
 
     def raise_hand(self, person_id: str, note: str | None, at: datetime) -> tuple[HandRaised, list[Notice]]:
-        """Queue this person's hand, or change its note: the place in the queue stays. `ConflictError` (`hands_full`)."""
+        """Queue this person's hand, or change its note: its place in the queue stays. Raises `ConflictError`."""
         raised = self._hands.get(person_id)
         if raised is None and len(self._hands) >= HANDS_MAX:
             raise ConflictError("Too many hands are up already. Try again in a while.", code="hands_full")

@@ -1,0 +1,251 @@
+"""Cancelled at every step: nothing is left, whatever was going on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from lac.broadcasts.model import BroadcastStatus
+from lac.db.models import Broadcast
+from lac.errors import LacError
+from lac.rooms.messages import ChatMessage, RaiseHand, Reaction, Remove
+from tests.fakes.air import COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
+from tests.sweep import Cut, sweep, sweep_within
+
+
+def check_nothing_left(station: Station) -> None:
+    """After the process has stopped, wherever it was."""
+    assert station.engine.rooms == {}
+    assert station.db.session_rows(only_open=True) == []
+    if station._on_air is not None:
+        assert station.shows == 0
+        assert station.on_air._removed == {} or station.on_air._draining
+    for socket in station.sockets:
+        assert socket.member is None or socket.member._room is None
+
+
+def check_nobody_in(station: Station) -> None:
+    """While the process goes on: the broadcast has a task only if somebody needs it."""
+    for show in station.on_air._shows.values():
+        assert show.state.member_count == 0
+        assert len(show.room) == 0
+
+
+def test_joining_and_leaving_leaves_nobody_in_the_room(new_station: Callable[[], Station]) -> None:
+    station = new_station()
+
+    async def scenario(cut: Cut) -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            with cut:
+                async with trio.open_nursery() as nursery:
+                    one, two = FakeSocket(), FakeSocket()
+                    await nursery.start(one.serve, station.on_air, LISTENER, station.show_id)
+                    await nursery.start(two.serve, station.on_air, None, station.show_id)
+                    await one.do(ChatMessage("hello"))
+                    await one.do(RaiseHand())
+                    await two.do(Reaction("👏"))
+                    one.close(1000, "left")
+                    await trio.sleep(1)
+                    two.close(1000, "left")
+            await trio.testing.wait_all_tasks_blocked()
+            check_nobody_in(station)
+            assert station.shows == 0  # a waiting room goes with its last socket
+            again = await station.join(LISTENER)
+            assert again.events == ["joined"]
+
+    steps = sweep_within(scenario, lambda: check_nothing_left(station), refusals=(LacError,))
+    assert steps > 20
+
+
+def test_a_listener_who_goes_away_at_any_moment_leaves_no_session(new_station: Callable[[], Station]) -> None:
+    """A socket and a media session of one client, on a show that goes on."""
+    station = new_station()
+
+    async def scenario(cut: Cut) -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            await station.start()
+            (await station.publish()).speak()
+            session = None
+            with cut:
+                async with trio.open_nursery() as nursery:
+                    socket = FakeSocket()
+                    await nursery.start(socket.serve, station.on_air, LISTENER, station.show_id)
+                    session = await station.listen(LISTENER)
+                    session.connect()
+                    await trio.sleep(2)
+                    session.close("left")
+                    socket.close(1000, "left")
+            await trio.testing.wait_all_tasks_blocked()
+            check_nobody_in(station)
+            show = station.on_air._shows[station.show_id]
+            # What the client was given, and what was opened for it and never given, times out by itself.
+            for left in list(station.media.sessions.values()):
+                if left.owner == LISTENER.id:
+                    left.close("timeout")
+            assert len(show.stage) == 1
+            assert station.on_air.listener_count(station.show_id) == 0
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(station.db.session_rows(only_open=True)) == 1
+
+    sweep_within(scenario, lambda: check_nothing_left(station))
+
+
+def test_start_and_end_leave_no_task_without_a_row_and_no_row_without_a_task(
+    new_station: Callable[[], Station],
+) -> None:
+    station = new_station()
+
+    async def scenario(cut: Cut) -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            waiting = await station.join(LISTENER)
+            with cut:
+                await station.start()
+                await station.on_air.end(COHOST, station.show_id)
+            await trio.testing.wait_all_tasks_blocked()
+            status = await station.status()
+            assert (status is BroadcastStatus.LIVE) == (station.show_id in station.engine.rooms)
+            assert (waiting.closed is not None) == (status is BroadcastStatus.ENDED)
+
+    sweep_within(scenario, lambda: check_nothing_left(station))
+
+
+def test_removing_a_person_is_all_or_nothing(new_station: Callable[[], Station]) -> None:
+    station = new_station()
+
+    async def scenario(cut: Cut) -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            await station.start()
+            moderator, target = await station.join(MODERATOR), await station.join(LISTENER)
+            session = (await station.listen(LISTENER)).connect()
+            with cut:
+                await moderator.do(Remove(LISTENER.id, ban=True))
+            await trio.testing.wait_all_tasks_blocked()
+            banned = await station.on_air._records.is_banned(station.show_id, LISTENER.id)
+            assert (target.closed is not None) == (session.closed == "removed") == banned
+
+    sweep_within(scenario, lambda: check_nothing_left(station))
+
+
+async def whole_show(station: Station, *, drain: bool = False) -> None:
+    """A waiting room, a show with speaker, listeners and sockets, a takeover, an absence, and its end."""
+    async with station.open() as on_air, trio.open_nursery() as nursery:
+        sockets = {}
+        for person in (LISTENER, MODERATOR, None):
+            socket = sockets[person] = FakeSocket()
+            station.sockets.append(socket)
+            await nursery.start(socket.serve, on_air, person, station.show_id)
+        await station.start()
+        speaker = (await station.publish(SPEAKER)).speak()
+        host = (await station.publish(HOST)).speak()
+        hearing = [(await station.listen(person)).connect() for person in (LISTENER, None)]
+        await sockets[LISTENER].do(ChatMessage("hello"))
+        await sockets[None].do(Reaction("🔥"))
+        await sockets[MODERATOR].do(Remove(LISTENER.id))
+        await trio.lowlevel.checkpoint()
+        assert speaker.closed == "replaced"
+        assert hearing[0].closed == "removed"
+        await trio.sleep(6)
+        host.close("lost")
+        await trio.sleep(10)
+        await station.publish(HOST, "whip")
+        if drain:
+            await on_air.drain()
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+        else:
+            await on_air.end(HOST, station.show_id)
+
+
+def check_row(station: Station) -> None:
+    """A show that was live when everything stopped is live still; one that ended has ended."""
+    with station.db._sessions() as session:
+        row = session.get(Broadcast, station.show_id)
+        assert row is None or (row.status is BroadcastStatus.ENDED) == (row.ended_at is not None)
+
+
+@pytest.mark.parametrize("drain", [False, True], ids=["end", "drain"])
+def test_a_whole_show_stopped_at_any_step_leaves_nothing(new_station: Callable[[], Station], drain: bool) -> None:
+    station = new_station()
+
+    async def scenario() -> None:
+        nonlocal station
+        station = new_station()
+        await whole_show(station, drain=drain)
+
+    def check() -> None:
+        check_nothing_left(station)
+        check_row(station)
+
+    steps = sweep(scenario, check, refusals=(LacError,))
+    assert steps > 100
+
+
+def test_a_show_that_fails_and_is_stopped_at_any_step_leaves_nothing(new_station: Callable[[], Station]) -> None:
+    station = new_station()
+
+    async def scenario() -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            await station.start()
+            await station.join(LISTENER)
+            (await station.publish()).speak()
+            (await station.listen()).connect()
+            station.engine.crash(station.show_id)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await station.status() is BroadcastStatus.ENDED
+
+    sweep(scenario, lambda: check_nothing_left(station))
+
+
+def test_a_restart_stopped_at_any_step_leaves_nothing_and_loses_no_show(new_station: Callable[[], Station]) -> None:
+    station = new_station()
+
+    async def scenario(cut: Cut) -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            await station.start()
+        with cut:
+            async with station.open():
+                await station.join(LISTENER)
+        assert await station.status() is BroadcastStatus.LIVE
+
+    sweep_within(scenario, lambda: check_nothing_left(station))
+
+
+def test_the_sweep_itself_finds_what_is_left_and_says_where() -> None:
+    open_things: list[str] = []
+
+    async def careless() -> None:
+        open_things.clear()
+        await trio.sleep(1)
+        open_things.append("file")
+        await trio.sleep(1)
+        open_things.clear()
+
+    def check() -> None:
+        assert open_things == []
+
+    with pytest.raises(AssertionError) as found:
+        sweep(careless, check)
+    assert any("cancelled at step" in note and "careless" in note for note in found.value.__notes__)
+
+
+def test_the_sweep_finds_tasks_that_outlive_the_scenario() -> None:
+    async def careless() -> None:
+        trio.lowlevel.spawn_system_task(trio.sleep_forever)
+
+    with pytest.raises(AssertionError, match="tasks are left"):
+        sweep(careless, lambda: None)
