@@ -139,7 +139,7 @@ class Session:
         if not isinstance(ice, IceLite):
             raise LocalProtocolError("only the server's side restarts ICE this way")
         ice.restart(fresh)
-        self.room.endpoint.add_ufrag(attachment, fresh.username_fragment)
+        self.room.endpoint.set_ufrags(attachment, ice.ufrags)
         self.ice_parameters = fresh
         return fresh
 
