@@ -299,6 +299,8 @@ class PeerCore:
                 if isinstance(packet, SenderReport) and self.reception and packet.ssrc == self.reception.ssrc:
                     self.reception.receive_sender_report(packet, now=now)
                 for block in packet.reports:
+                    if block.ssrc != self.ssrc:
+                        continue
                     self.remote_report = block
                     round_trip = round_trip_s(self._ntp(now), block.lsr, block.dlsr)
                     self.round_trip_s = round_trip if round_trip is not None else self.round_trip_s
