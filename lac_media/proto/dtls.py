@@ -22,6 +22,7 @@ from lac_media.proto.dtls_records import (
     CONTENT_HANDSHAKE,
     RECORD_HEADER_LENGTH,
     SettledAssociation,
+    is_plausible,
     settle,
     split_records_untrusted,
 )
@@ -33,7 +34,7 @@ FIRST_RETRANSMIT_S = 0.15
 MAX_RETRANSMIT_S = 1.6
 #: A peer that repeats its flight gets ours again, but not more often than this.
 MIN_RESEND_S = 0.05
-#: A damaged handshake record makes an OpenSSL connection useless; we begin again this often.
+#: A damaged handshake message makes an OpenSSL connection useless; we begin again this often.
 MAX_RESTARTS = 3
 SUPPORTED_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha-256": hashes.SHA256,
@@ -110,15 +111,19 @@ class DtlsConnection:
 
     def receive_datagram(self, data: bytes, *, now: float) -> None:
         """Feed one DTLS datagram from the proven remote address."""
+        if not data:
+            return  # pyOpenSSL raises for an empty write
         repeated = self._is_repeated(data)
         if self._settled is not None:
             if any(self._settled.is_end(record) for record in split_records_untrusted(data)):
                 self.peer_closed = True
         elif self._connection is not None:
-            self._connection.bio_write(data)
             if self.keys is None:
-                self._advance(now)
+                if all(is_plausible(record) for record in split_records_untrusted(data)):
+                    self._connection.bio_write(data)
+                    self._advance(now)
             else:
+                self._connection.bio_write(data)
                 self._read_records(self._connection)
         if repeated and not self._out:
             self._resend(now)

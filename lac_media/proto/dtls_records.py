@@ -26,6 +26,12 @@ TAG_LENGTH = 16
 #: Of our goodbye, the only record that we number ourselves: above whatever OpenSSL may have sent in epoch 1.
 GOODBYE_SEQUENCE = 1 << 16
 
+_MESSAGE_HEADER_LENGTH = 12
+#: RFC 5246 section 7.4, RFC 6347 section 4.3.2, and what extensions have added: tickets, chains' status, and so on.
+_MESSAGE_TYPES = frozenset({0, 1, 2, 3, 4, 11, 12, 13, 14, 15, 16, 20, 21, 22, 23})
+#: Far more than a chain of certificates.
+_MAX_MESSAGE = 1 << 16
+
 _HEADER = Struct("!BHHHLH")  # type, version, epoch, sequence (16 + 32 bits), length
 _ASSOCIATED = Struct("!QBHH")  # epoch and sequence, type, version, length of the plaintext (RFC 5246 section 6.2.3.3)
 
@@ -54,6 +60,29 @@ def split_records_untrusted(data: bytes) -> Iterator[Record]:
             return
         yield Record(content, version, epoch << 48 | high << 32 | low, data[position : position + length])
         position += length
+
+
+def is_plausible(record: Record) -> bool:
+    """Whether this can be a record of a handshake: one that cannot would spoil OpenSSL's connection for good.
+
+    Looks at handshake messages in the clear only; their fragments must fit the record and the message they belong to
+    (RFC 6347 section 4.2.2).
+    """
+    if record.content != CONTENT_HANDSHAKE or record.epoch != 0:
+        return True
+    data, position = record.fragment, 0
+    while position < len(data):
+        if position + _MESSAGE_HEADER_LENGTH > len(data):
+            return False
+        length = int.from_bytes(data[position + 1 : position + 4], "big")
+        offset = int.from_bytes(data[position + 6 : position + 9], "big")
+        here = int.from_bytes(data[position + 9 : position + 12], "big")
+        position += _MESSAGE_HEADER_LENGTH + here
+        if data[position - here - _MESSAGE_HEADER_LENGTH] not in _MESSAGE_TYPES or length > _MAX_MESSAGE:
+            return False
+        if offset + here > length or position > len(data):
+            return False
+    return len(data) > 0
 
 
 @dataclass(frozen=True, slots=True)
