@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lac_media.errors import UnsupportedMediaError
+
 #: An IP address as text (IPv4, or IPv6 without brackets) and a port.
 Address = tuple[str, int]
 
@@ -90,7 +92,16 @@ class ProducerParameters:
 @dataclass(frozen=True, slots=True)
 class ConsumerParameters:
     """How a listener wants the program: its payload type and header extension ids. Listeners with equal parameters
-    receive byte-identical plaintext packets."""
+    receive byte-identical plaintext packets. `UnsupportedMediaError` for what does not fit an RTP header: it would stop
+    the program for everyone."""
 
     payload_type: int = OPUS_PAYLOAD_TYPE
     audio_level_extension_id: int | None = AUDIO_LEVEL_EXTENSION_ID
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.payload_type <= 127:
+            raise UnsupportedMediaError(f"RTP payload type {self.payload_type} is not within 0 to 127")
+        if self.audio_level_extension_id is not None and not 1 <= self.audio_level_extension_id <= 14:
+            raise UnsupportedMediaError(
+                f"the audio level extension has id {self.audio_level_extension_id}; only 1 to 14 can be sent"
+            )

@@ -11,19 +11,19 @@ import ipaddress
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import cffi
 from pylibsrtp._binding import lib as _srtp_lib  # the C functions behind pylibsrtp.Session, without a copy per packet
 
 from lac_media.net.udp import DatagramSocket, UdpSocket
 from lac_media.parameters import Address
-from lac_media.proto.srtp import SrtpSession
+from lac_media.proto.srtp import MAX_PACKET, SrtpSession
 
-#: Room for one protected packet: an Ethernet payload and libsrtp's trailer.
-SLOT_BYTES = 1664
-#: The largest plaintext packet that a slot takes.
-MAX_PACKET = 1500
+#: Room for one protected packet: the largest plaintext and libsrtp's trailer.
+SLOT_BYTES = 1536
 _SOCKADDR_BYTES = 28
 
 _ffi = cffi.FFI()
@@ -62,7 +62,10 @@ class SendBatch(Protocol):
     def set_slot(self, index: int, srtp: SrtpSession, address: Address) -> None: ...
 
     def move_slot(self, source: int, target: int) -> None:
-        """Copy a slot's listener, so that a hole can be closed."""
+        """Move a slot's listener, so that a hole can be closed."""
+
+    def clear_slot(self, index: int) -> None:
+        """Forget the slot's listener: its keys must not outlive it."""
 
     def send_rtp(self, packet: bytes, count: int) -> int:
         """Protect and send `packet` to the first `count` slots."""
@@ -77,13 +80,33 @@ def make_batch(sock: DatagramSocket, slots: int) -> SendBatch:
     return LoopBatch(sock, slots)
 
 
+class _Scratch:
+    """Where packets are protected. One for all batches of a socket: each fills it and hands it over in one go, and what
+    then stands in it is of no further use. A batch of a single listener is thus a cheap thing."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Any] = []  # owns the memory that the buffers point into
+        self._buffers: list[Any] = []
+
+    def buffers(self, count: int) -> list[Any]:
+        missing = count - len(self._buffers)
+        if missing > 0:
+            chunk = _ffi.new("char[]", missing * SLOT_BYTES)
+            self._chunks.append(chunk)
+            self._buffers.extend(chunk + index * SLOT_BYTES for index in range(missing))
+        return self._buffers[:count]
+
+
+_scratches: WeakKeyDictionary[UdpSocket, _Scratch] = WeakKeyDictionary()
+
+
 class MmsgBatch:
     """`srtp_protect` per listener into one buffer, then one `sendmmsg`."""
 
     def __init__(self, sock: UdpSocket, slots: int) -> None:
         self._sock = sock
         self._fd = sock.socket.fileno()
-        self._buffers = _ffi.new("char[]", slots * SLOT_BYTES)
+        self._scratch = _scratches.setdefault(sock, _Scratch())
         self._names = _ffi.new("char[]", slots * _SOCKADDR_BYTES)
         self._iovecs = _ffi.new("struct iovec[]", slots)
         self._messages = _ffi.new("struct mmsghdr[]", slots)
@@ -91,8 +114,7 @@ class MmsgBatch:
         self._sessions: list[SrtpSession | None] = [None] * slots
         #: (libsrtp context, buffer, iovec) per slot: what the inner loop needs, without attribute look-ups.
         self._plan: list[tuple[Any, Any, Any]] = []
-        for index in range(slots):
-            buffer = self._buffers + index * SLOT_BYTES
+        for index, buffer in enumerate(self._scratch.buffers(slots)):
             self._iovecs[index].iov_base = buffer
             header = self._messages[index].msg_hdr
             header.msg_iov = self._iovecs + index
@@ -113,8 +135,11 @@ class MmsgBatch:
         session = self._sessions[source]
         if session is not None:
             self._bind(target, session)
-        self._sessions[source] = None
-        self._plan[source] = (None, *self._plan[source][1:])
+        self.clear_slot(source)
+
+    def clear_slot(self, index: int) -> None:
+        self._sessions[index] = None
+        self._plan[index] = (None, *self._plan[index][1:])
 
     def _bind(self, index: int, srtp: SrtpSession) -> None:
         self._sessions[index] = srtp  # keeps libsrtp's context alive while its raw pointer stands in the plan
@@ -167,18 +192,22 @@ class LoopBatch:
     def move_slot(self, source: int, target: int) -> None:
         self._slots[target], self._slots[source] = self._slots[source], None
 
+    def clear_slot(self, index: int) -> None:
+        self._slots[index] = None
+
     def send_rtp(self, packet: bytes, count: int) -> int:
-        taken = 0
-        for slot in self._slots[:count]:
-            if slot is not None:
-                taken += self._sock.send_nowait(slot[0].protect(packet), slot[1])
-        return count - taken
+        return self._send(SrtpSession.protect, packet, count)
 
     def send_rtcp(self, packet: bytes, count: int) -> int:
+        return self._send(SrtpSession.protect_rtcp, packet, count)
+
+    def _send(self, protect: Callable[[SrtpSession, bytes], bytes], packet: bytes, count: int) -> int:
+        if len(packet) > MAX_PACKET:
+            return count
         taken = 0
         for slot in self._slots[:count]:
             if slot is not None:
-                taken += self._sock.send_nowait(slot[0].protect_rtcp(packet), slot[1])
+                taken += self._sock.send_nowait(protect(slot[0], packet), slot[1])
         return count - taken
 
 

@@ -7,7 +7,6 @@ work on a datagram is synchronous; the loops await only between bursts.
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from lac_media.net.udp import DatagramSocket
 from lac_media.parameters import Address
 from lac_media.proto.demux import PacketKind, classify
 from lac_media.proto.peer import PeerClosed, PeerCore, PeerEvent, PeerReached
-from lac_media.proto.stun import local_ufrag, parse_stun_untrusted
+from lac_media.proto.stun import Message, local_ufrag, parse_stun_untrusted
 
 log = structlog.get_logger(__name__)
 
@@ -42,15 +41,29 @@ class EndpointCounters:
 class Attachment:
     """One peer on the endpoint. `on_event` is called synchronously with everything that the core reports."""
 
-    __slots__ = ("addresses", "core", "due_at", "on_event", "ufrags")
+    __slots__ = ("address", "attached", "core", "on_event", "timer", "ufrags")
 
     def __init__(self, core: PeerCore, ufrag: str, on_event: Callable[[PeerEvent], None]) -> None:
         self.core = core
         self.on_event = on_event
-        self.ufrags = {ufrag}
-        self.addresses: set[Address] = set()
-        #: When the timer loop will look at this peer next; infinity when it is not in the heap.
-        self.due_at = float("inf")
+        self.ufrags: tuple[str, ...] = (ufrag,)
+        self.address: Address | None = None
+        self.attached = True
+        #: Its one live entry in the heap of timers.
+        self.timer: _Timer | None = None
+
+
+class _Timer:
+    """An entry of the heap. A void one has lost its attachment: it must not keep a dead peer's keys until it is due."""
+
+    __slots__ = ("attachment", "due")
+
+    def __init__(self, due: float, attachment: Attachment) -> None:
+        self.due = due
+        self.attachment: Attachment | None = attachment
+
+    def __lt__(self, other: _Timer) -> bool:
+        return self.due < other.due
 
 
 class Endpoint:
@@ -61,13 +74,12 @@ class Endpoint:
         self.counters = EndpointCounters()
         self._by_ufrag: dict[str, Attachment] = {}
         self._by_address: dict[Address, Attachment] = {}
-        self._timers: list[tuple[float, int, Attachment]] = []
-        self._order = itertools.count()
+        self._timers: list[_Timer] = []
         self._timer_changed = trio.Event()
 
     @property
     def peer_count(self) -> int:
-        """Registered ufrags: zero when nothing is left over."""
+        """Registered ufrags and addresses: zero when nothing is left over."""
         return len(self._by_ufrag) + len(self._by_address)
 
     # Registration
@@ -79,21 +91,20 @@ class Endpoint:
         self._schedule(attachment)
         return attachment
 
-    def add_ufrag(self, attachment: Attachment, ufrag: str) -> None:
-        """The peer restarts ICE: answer to this ufrag as well."""
-        attachment.ufrags.add(ufrag)
-        self._by_ufrag[ufrag] = attachment
+    def set_ufrags(self, attachment: Attachment, ufrags: tuple[str, ...]) -> None:
+        """The peer restarts ICE: answer to these ufrags and no others."""
+        for ufrag in attachment.ufrags:
+            del self._by_ufrag[ufrag]
+        attachment.ufrags = ufrags
+        for ufrag in ufrags:
+            self._by_ufrag[ufrag] = attachment
 
     def detach(self, attachment: Attachment) -> None:
         """Forget the peer. Idempotent."""
-        for ufrag in attachment.ufrags:
-            self._by_ufrag.pop(ufrag, None)
-        for address in attachment.addresses:
-            if self._by_address.get(address) is attachment:
-                del self._by_address[address]
-        attachment.ufrags.clear()
-        attachment.addresses.clear()
-        attachment.due_at = float("-inf")  # its entry in the heap is void
+        attachment.attached = False
+        self.set_ufrags(attachment, ())
+        self._leave_address(attachment)
+        self._void_timer(attachment)
 
     def flush(self, attachment: Attachment) -> None:
         """Send what the core has to send, report its events, renew its deadline. Call after every local request."""
@@ -114,11 +125,14 @@ class Endpoint:
             self.counters.dropped_out += 1
 
     def _move(self, attachment: Attachment, address: Address) -> None:
-        for old in attachment.addresses:
-            if self._by_address.get(old) is attachment:
-                del self._by_address[old]
-        attachment.addresses = {address}
+        self._leave_address(attachment)
+        attachment.address = address
         self._by_address[address] = attachment
+
+    def _leave_address(self, attachment: Attachment) -> None:
+        old, attachment.address = attachment.address, None
+        if old is not None and self._by_address.get(old) is attachment:
+            del self._by_address[old]
 
     # The two loops
 
@@ -142,7 +156,7 @@ class Endpoint:
 
     async def _timer_loop(self) -> None:
         while True:
-            due = self._timers[0][0] if self._timers else float("inf")
+            due = self._timers[0].due if self._timers else float("inf")
             with trio.move_on_at(due):
                 await self._timer_changed.wait()
             self._timer_changed = trio.Event()
@@ -161,7 +175,7 @@ class Endpoint:
             # The ufrag decides: a peer may begin anew from the address of an older one.
             attachment = self._by_ufrag.get(local_ufrag(message) or "", attachment)
             if attachment is not None:
-                self._guarded(attachment, lambda core: core.receive_stun(message, address, now=now))
+                self._receive_stun(attachment, message, address, now)
                 return
         elif attachment is not None:
             self._guarded(attachment, lambda core: core.receive_datagram(data, address, now=now))
@@ -171,11 +185,16 @@ class Endpoint:
     def run_timers(self, *, now: float) -> None:
         """Let every peer that is due do what it has to."""
         timers = self._timers
-        while timers and timers[0][0] <= now:
-            due, _, attachment = heapq.heappop(timers)
-            if due != attachment.due_at:
-                continue  # detached, or an earlier entry took its place
-            attachment.due_at = float("inf")
+        due: list[Attachment] = []
+        while timers and timers[0].due <= now:
+            attachment = heapq.heappop(timers).attachment
+            if attachment is not None:
+                attachment.timer = None
+                due.append(attachment)
+        # Each once: a peer that is due again at once gets its turn in the next round, and the loop its checkpoint.
+        for attachment in due:
+            if not attachment.attached:
+                continue  # closed by what another one's timer brought about
             if attachment.core.timer_at() <= now:
                 self._guarded(attachment, lambda core: core.handle_timer(now=now))
             else:
@@ -183,14 +202,32 @@ class Endpoint:
 
     def _schedule(self, attachment: Attachment) -> None:
         """Deadlines mostly move back (a check renews consent); those are looked at again when the old one is due."""
-        if attachment.due_at == float("-inf"):
+        if not attachment.attached:
             return
         due = attachment.core.timer_at()
-        if due < attachment.due_at:
-            attachment.due_at = due
-            heapq.heappush(self._timers, (due, next(self._order), attachment))
-            if self._timers[0][2] is attachment:
+        if attachment.timer is None or due < attachment.timer.due:
+            self._void_timer(attachment)
+            if due == float("inf"):
+                return
+            timer = attachment.timer = _Timer(due, attachment)
+            heapq.heappush(self._timers, timer)
+            if self._timers[0] is timer:
                 self._timer_changed.set()
+
+    @staticmethod
+    def _void_timer(attachment: Attachment) -> None:
+        if attachment.timer is not None:
+            attachment.timer.attachment = None
+            attachment.timer = None
+
+    def _receive_stun(self, attachment: Attachment, message: Message, address: Address, now: float) -> None:
+        def step(core: PeerCore) -> None:
+            authentic = core.receive_stun(message, address, now=now)
+            # This peer's proven address may meanwhile have been claimed by another, with a forged source.
+            if authentic and address == core.remote_address and self._by_address.get(address) is not attachment:
+                self._move(attachment, address)
+
+        self._guarded(attachment, step)
 
     def _guarded(self, attachment: Attachment, step: Callable[[PeerCore], None]) -> None:
         """Boundary: a bug in one peer's handling ends that peer, not the process."""

@@ -2,7 +2,7 @@
 
 OpenSSL's own retransmission timer reads the wall clock and starts at one second. We keep a clock of our own instead:
 the last flight is remembered as bytes and sent again when our deadline passes or when the peer repeats its flight,
-which means that ours was lost.
+which means that ours was lost. Once the handshake is over OpenSSL's part is too: see `dtls_records`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ from OpenSSL import SSL
 
 from lac_media.errors import LocalProtocolError, RemoteProtocolError, UnsupportedMediaError
 from lac_media.parameters import DtlsRole, Fingerprint
+from lac_media.proto.dtls_records import (
+    CONTENT_CHANGE_CIPHER_SPEC,
+    CONTENT_HANDSHAKE,
+    RECORD_HEADER_LENGTH,
+    SettledAssociation,
+    is_plausible,
+    settle,
+    split_records_untrusted,
+)
 from lac_media.proto.srtp import PROFILES, SrtpKeys
 
 #: Largest datagram we send: fits the IPv6 minimum MTU with room for tunnels.
@@ -25,16 +34,13 @@ FIRST_RETRANSMIT_S = 0.15
 MAX_RETRANSMIT_S = 1.6
 #: A peer that repeats its flight gets ours again, but not more often than this.
 MIN_RESEND_S = 0.05
-#: A damaged handshake record makes an OpenSSL connection useless; we begin again this often.
+#: A damaged handshake message makes an OpenSSL connection useless; we begin again this often.
 MAX_RESTARTS = 3
 SUPPORTED_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha-256": hashes.SHA256,
     "sha-384": hashes.SHA384,
     "sha-512": hashes.SHA512,
 }
-_CONTENT_CHANGE_CIPHER_SPEC = 20
-_CONTENT_HANDSHAKE = 22
-_RECORD_HEADER = 13
 
 
 def fingerprint_of(certificate: x509.Certificate, algorithm: str) -> Fingerprint:
@@ -86,7 +92,9 @@ class DtlsConnection:
         self._context = context
         self._role = role
         self._remote_fingerprints = remote_fingerprints
-        self._connection = context.new_connection(role)
+        #: None once the handshake is over and `_settled` has taken its place.
+        self._connection: SSL.Connection | None = context.new_connection(role)
+        self._settled: SettledAssociation | None = None
         self._out: list[bytes] = []
         self._last_flight: list[bytes] = []
         self._flight_sent_at = 0.0
@@ -103,12 +111,20 @@ class DtlsConnection:
 
     def receive_datagram(self, data: bytes, *, now: float) -> None:
         """Feed one DTLS datagram from the proven remote address."""
+        if not data:
+            return  # pyOpenSSL raises for an empty write
         repeated = self._is_repeated(data)
-        self._connection.bio_write(data)
-        if self.keys is None:
-            self._advance(now)
-        else:
-            self._read_records()
+        if self._settled is not None:
+            if any(self._settled.is_end(record) for record in split_records_untrusted(data)):
+                self.peer_closed = True
+        elif self._connection is not None:
+            if self.keys is None:
+                if all(is_plausible(record) for record in split_records_untrusted(data)):
+                    self._connection.bio_write(data)
+                    self._advance(now)
+            else:
+                self._connection.bio_write(data)
+                self._read_records(self._connection)
         if repeated and not self._out:
             self._resend(now)
 
@@ -129,25 +145,37 @@ class DtlsConnection:
 
     def close(self) -> None:
         """Say goodbye: queues a close_notify alert if the handshake is complete."""
-        if self.keys is not None:
-            try:
-                self._connection.shutdown()
-            except SSL.Error:
-                return  # the connection is beyond a goodbye
-            self._collect()
+        if self._settled is not None:
+            self._out.append(self._settled.goodbye())
+        elif self.keys is not None and self._connection is not None:
+            self._shut_down(self._connection)
+
+    def _shut_down(self, connection: SSL.Connection) -> None:
+        try:
+            connection.shutdown()
+        except SSL.Error:
+            return  # the connection is beyond a goodbye
+        self._collect(connection)
 
     def _advance(self, now: float) -> None:
+        connection = self._connection
+        if connection is None:
+            return
         try:
-            self._connection.do_handshake()
+            connection.do_handshake()
         except SSL.WantReadError:
             pass
         except SSL.Error as error:
-            self._restart(error, now)
+            self._restart(connection, error, now)
             return
         else:
-            self.keys = self._verified_keys()
+            try:
+                self.keys = self._verified_keys(connection)
+            except (RemoteProtocolError, UnsupportedMediaError):
+                self._shut_down(connection)  # so that the peer need not wait for its timeout
+                raise
             self._retransmit_at = float("inf")
-        flight = self._collect()
+        flight = self._collect(connection)
         if flight:
             self._last_flight = flight
             self._flight_sent_at = now
@@ -156,11 +184,26 @@ class DtlsConnection:
                 self._retransmit_at = now + self._retransmit_s
         if self.keys is not None:
             # Our last flight and the peer's goodbye may have come in one read.
-            self._read_records()
+            self._read_records(connection)
+            self._settle(connection)
 
-    def _restart(self, error: SSL.Error, now: float) -> None:
+    def _settle(self, connection: SSL.Connection) -> None:
+        """Let OpenSSL's connection go, which is most of a listener's memory, if we can do the rest without it."""
+        self._seen_messages.clear()
+        self._settled = settle(
+            connection.get_cipher_name(),
+            master_secret=connection.master_key() or b"",
+            client_random=connection.client_random() or b"",
+            server_random=connection.server_random() or b"",
+            is_server=self._role is DtlsRole.SERVER,
+        )
+        if self._settled is not None:
+            self._connection = None
+
+    def _restart(self, connection: SSL.Connection, error: SSL.Error, now: float) -> None:
         self._restarts += 1
         if self._restarts > MAX_RESTARTS:
+            self._collect(connection)  # the alert that says why
             raise RemoteProtocolError(f"DTLS handshake failed: {error}") from error
         self._connection = self._context.new_connection(self._role)
         self._last_flight = []
@@ -169,29 +212,29 @@ class DtlsConnection:
         if self._role is DtlsRole.CLIENT:
             self._advance(now)
 
-    def _read_records(self) -> None:
+    def _read_records(self, connection: SSL.Connection) -> None:
         try:
             while True:
-                self._connection.recv(2048)  # no data channels here: application data is nobody's
+                connection.recv(2048)  # no data channels here: application data is nobody's
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:
             self.peer_closed = True
         except SSL.Error:
             self.peer_closed = True  # a fatal alert ends the association as well
-        self._collect()
+        self._collect(connection)
 
-    def _collect(self) -> list[bytes]:
+    def _collect(self, connection: SSL.Connection) -> list[bytes]:
         """Move what OpenSSL wants to send to the outbox, cut at record boundaries: the memory BIO glues datagrams."""
         collected: list[bytes] = []
         while True:
             try:
-                glued = self._connection.bio_read(65536)
+                glued = connection.bio_read(65536)
             except SSL.WantReadError:
                 break
             datagram, position = b"", 0
             while position < len(glued):
-                length = _RECORD_HEADER + int.from_bytes(glued[position + 11 : position + 13], "big")
+                length = RECORD_HEADER_LENGTH + int.from_bytes(glued[position + 11 : position + 13], "big")
                 if datagram and len(datagram) + length > MTU:
                     collected.append(datagram)
                     datagram = b""
@@ -204,14 +247,18 @@ class DtlsConnection:
 
     def _is_repeated(self, data: bytes) -> bool:
         """Whether this datagram repeats a handshake message we had: the peer did not get our answer."""
-        if len(data) < _RECORD_HEADER + 12 or data[0] not in (_CONTENT_HANDSHAKE, _CONTENT_CHANGE_CIPHER_SPEC):
+        if len(data) < RECORD_HEADER_LENGTH or data[0] not in (CONTENT_HANDSHAKE, CONTENT_CHANGE_CIPHER_SPEC):
             return False
         if self.keys is not None:
-            return True  # any handshake record after the end: our last flight was lost
+            # Any handshake record after the end: the peer lacks our last flight. Only the side whose flight is the last
+            # of all answers (RFC 6347 section 4.2.4); were the client to answer too, the two would never stop.
+            return self._role is DtlsRole.SERVER
+        if len(data) < RECORD_HEADER_LENGTH + 12:
+            return False
         if data[3:5] != b"\0\0":
             return False  # encrypted: not to be told apart from a first Finished
         # message_seq and fragment_offset (RFC 6347 section 4.2.2) name one fragment.
-        key = data[_RECORD_HEADER + 4 : _RECORD_HEADER + 9]
+        key = data[RECORD_HEADER_LENGTH + 4 : RECORD_HEADER_LENGTH + 9]
         if key in self._seen_messages:
             return True
         if len(self._seen_messages) < 64:
@@ -223,18 +270,18 @@ class DtlsConnection:
             self._out.extend(self._last_flight)
             self._flight_sent_at = now
 
-    def _verified_keys(self) -> SrtpKeys:
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+    def _verified_keys(self, connection: SSL.Connection) -> SrtpKeys:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
         if certificate is None:
             raise RemoteProtocolError("the peer sent no certificate")
         if not any(_matches(certificate, fingerprint) for fingerprint in self._remote_fingerprints):
             raise RemoteProtocolError("the peer's certificate is not the one announced in signalling")
         # With no profile in common the handshake succeeds all the same, and this is empty.
-        name = self._connection.get_selected_srtp_profile()
+        name = connection.get_selected_srtp_profile()
         if name not in PROFILES:
             raise UnsupportedMediaError("no SRTP profile in common")
         profile = PROFILES[name]
-        material = self._connection.export_keying_material(b"EXTRACTOR-dtls_srtp", profile.keying_material_length)
+        material = connection.export_keying_material(b"EXTRACTOR-dtls_srtp", profile.keying_material_length)
         return SrtpKeys.from_keying_material(profile, material, is_server=self._role is DtlsRole.SERVER)
 
 

@@ -53,6 +53,8 @@ class IceLite:
             # A lite agent is always controlled (RFC 8445 section 7.3.1.1).
             self._out.append((binding_error(message, ROLE_CONFLICT, "Role Conflict", credentials.password), address))
             return False
+        if credentials is self.local:
+            self._previous = None  # the peer has moved on to the credentials of the restart
         self._out.append((binding_success(message, address, credentials.password), address))
         self._heard_at = now
         self._follow(address, nominated="USE-CANDIDATE" in message.attributes, now=now)
@@ -79,9 +81,18 @@ class IceLite:
         self._nominations_here = int(nominated)
         self._heard_here_at = now
 
+    @property
+    def ufrags(self) -> tuple[str, ...]:
+        """Under which names checks for this peer may come now."""
+        previous = self._previous
+        ours = self.local.username_fragment
+        return (ours,) if previous is None else (ours, previous.username_fragment)
+
     def restart(self, local: IceParameters) -> None:
-        """New credentials (RFC 8445 section 9); the old ones stay good until the peer has used the new ones."""
-        self._previous, self.local = self.local, local
+        """New credentials (RFC 8445 section 9); those that the peer uses stay good until it has used the new ones."""
+        if self._previous is None:  # otherwise the peer has not used `self.local` yet
+            self._previous = self.local
+        self.local = local
         self._nominations_here = 0
 
     def handle_timer(self, *, now: float) -> None:
@@ -91,7 +102,7 @@ class IceLite:
         return self._heard_at + CONSENT_TIMEOUT_S
 
     def consent_lost(self, *, now: float) -> bool:
-        return now - self._heard_at >= CONSENT_TIMEOUT_S
+        return now >= self._heard_at + CONSENT_TIMEOUT_S  # the very sum of timer_at(): rounding must not part them
 
     def datagrams_to_send(self) -> Iterator[tuple[bytes, Address]]:
         out, self._out = self._out, []
@@ -165,7 +176,7 @@ class IceControlling:
         return min(self._check_at, self._heard_at + CONSENT_TIMEOUT_S)
 
     def consent_lost(self, *, now: float) -> bool:
-        return now - self._heard_at >= CONSENT_TIMEOUT_S
+        return now >= self._heard_at + CONSENT_TIMEOUT_S  # the very sum of timer_at(): rounding must not part them
 
     def datagrams_to_send(self) -> Iterator[tuple[bytes, Address]]:
         out, self._out = self._out, []

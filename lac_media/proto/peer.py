@@ -197,16 +197,16 @@ class PeerCore:
         else:
             self.counters.unproven += 1
 
-    def receive_stun(self, message: Message, address: Address, *, now: float) -> None:
-        """Feed one STUN message that was parsed already, to find out for whom it is."""
+    def receive_stun(self, message: Message, address: Address, *, now: float) -> bool:
+        """Feed one STUN message that was parsed already, to find out for whom it is. True if it was authentic."""
         if self.closed:
-            return
+            return False
         before = self.ice.remote_address
         authentic = self.ice.receive_check(message, address, now=now)
         self._out.extend(self.ice.datagrams_to_send())
         if not authentic:
             self.counters.bad_stun += 1
-            return
+            return False
         was_waiting = self.state is PeerState.CHECKING
         self.state = next_state(self.state, PeerInput.ADDRESS_PROVEN)
         reached = self.ice.remote_address
@@ -214,6 +214,7 @@ class PeerCore:
             self._events.append(PeerReached(reached))
         if was_waiting:
             self._guarded(self._start_dtls, now)
+        return True
 
     def _receive_dtls(self, data: bytes, now: float) -> None:
         dtls = self._dtls
@@ -298,6 +299,8 @@ class PeerCore:
                 if isinstance(packet, SenderReport) and self.reception and packet.ssrc == self.reception.ssrc:
                     self.reception.receive_sender_report(packet, now=now)
                 for block in packet.reports:
+                    if block.ssrc != self.ssrc:
+                        continue
                     self.remote_report = block
                     round_trip = round_trip_s(self._ntp(now), block.lsr, block.dlsr)
                     self.round_trip_s = round_trip if round_trip is not None else self.round_trip_s

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from pylibsrtp import Error, Policy, Session
 
+#: The largest plaintext packet, RTP or RTCP: pylibsrtp has 1,500 bytes for it and a trailer of at most 148.
+MAX_PACKET = 1352
 #: libsrtp's replay window, in packets. Retransmissions may arrive more than a second late.
 REPLAY_WINDOW = 1024
 
@@ -54,8 +56,8 @@ class SrtpKeys:
 
 
 class SrtpSession:
-    """Both ways of one peer. `protect*` raises nothing for sane packets; `unprotect*` returns None for replays,
-    forgeries and junk."""
+    """Both ways of one peer. `protect*` takes sane packets of up to `MAX_PACKET` bytes, and raises nothing for them;
+    `unprotect*` returns None for replays, forgeries and junk."""
 
     __slots__ = ("_receive", "profile", "transmit")
 

@@ -73,9 +73,10 @@ class Fanout:
             part = _Slice(group, self._make_batch(SLICE))
             group.slices.append(part)
         seat = Seat(srtp, address)
-        seat.slice, seat.index = part, len(part.seats)
+        seat.index = len(part.seats)
+        part.batch.set_slot(seat.index, srtp, address)  # first: a slot without an address would stop the whole slice
+        seat.slice = part
         part.seats.append(seat)
-        part.batch.set_slot(seat.index, srtp, address)
         self.listeners += 1
         return seat
 
@@ -92,7 +93,9 @@ class Fanout:
             return
         seat.slice = None
         last = part.seats.pop()
-        if last is not seat:
+        if last is seat:
+            part.batch.clear_slot(seat.index)
+        else:
             part.batch.move_slot(last.index, seat.index)
             part.seats[seat.index] = last
             last.index = seat.index

@@ -7,7 +7,6 @@ that runs with the clock. While nobody is heard the program carries frames of si
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,9 +22,18 @@ FRAME_S = FRAME_TICKS / OPUS_CLOCK_RATE_HZ
 SILENCE_AFTER_S = 0.5
 #: Listeners may ask for what is at most this old (RFC 4588 calls it the retransmission buffer's depth).
 RING_S = 1.0
-RING_PACKETS = 120
+#: A power of two, so that it divides the range of sequence numbers.
+RING_PACKETS = 128
+#: What still fits a packet of ours with its header and extension (`lac_media.proto.srtp.MAX_PACKET`).
+MAX_PAYLOAD = 1300
+#: An encoder whose timestamps leap further than this, either way, has restarted: a stretch of it that pauses for
+#: `SILENCE_AFTER_S` has ended anyway.
+MAX_LEAP_TICKS = 5 * OPUS_CLOCK_RATE_HZ
 #: Silence that is further behind the clock than this skips ahead instead of going out in a burst.
 MAX_CATCH_UP_TICKS = 3 * FRAME_TICKS
+#: Audio that came faster than the clock may run this far ahead of it; beyond that the program's clock is set forward,
+#: or there would be no silence, thus nothing at all, until it has caught up.
+MAX_LEAD_TICKS = OPUS_CLOCK_RATE_HZ // 2
 SILENCE_LEVEL = 127
 
 
@@ -53,7 +61,7 @@ class _Line:
         self.source = source
         self.ssrc = packet.ssrc
         self._sequences = SequenceExtender()
-        self._timestamps = TimestampExtender()
+        self._timestamps = TimestampExtender(MAX_LEAP_TICKS, MAX_LEAP_TICKS)
         self._sequence_offset = sequence - self._sequences.extend(packet.sequence)
         self._ticks_offset = ticks - self._timestamps.extend(packet.timestamp)
         #: Packets that come late and belong before the line's first one are not wanted: silence went out instead.
@@ -84,14 +92,16 @@ class Program:
         self._next_ticks = 0
         self._line: _Line | None = None
         self._live_until = now  # with a live line: when to begin with silence
-        self._ring: deque[ProgramPacket] = deque(maxlen=RING_PACKETS)
+        self._ring: list[ProgramPacket | None] = [None] * RING_PACKETS
         self.packets = 0
         self.octets = 0
         self.late_packets = 0
 
     def receive(self, source: object, packet: RtpPacket, level: int | None, *, now: float) -> ProgramPacket | None:
         """Take one packet of the live speaker (`source` tells speakers apart), with its audio level if it came with
-        one. None if the packet cannot be used: late beyond the line's start, or not Opus."""
+        one. None if the packet cannot be used: late beyond the line's start, too large, or not Opus."""
+        if len(packet.payload) > MAX_PAYLOAD:
+            return None
         try:
             duration = duration_ticks_untrusted(packet.payload)
         except ParseError:
@@ -126,8 +136,11 @@ class Program:
             if now < self._live_until:
                 return
             self._line = None
-        if self._clock_ticks(now) - self._next_ticks > MAX_CATCH_UP_TICKS:
-            self._next_ticks = self._clock_ticks(now)
+        behind = self._clock_ticks(now) - self._next_ticks
+        if behind > MAX_CATCH_UP_TICKS:
+            self._next_ticks += behind
+        elif behind < -MAX_LEAD_TICKS:
+            self._started_at += behind / OPUS_CLOCK_RATE_HZ
         while self._started_at + self._next_ticks / OPUS_CLOCK_RATE_HZ <= now:
             yield self._emit(
                 self._next_sequence,
@@ -147,10 +160,10 @@ class Program:
 
     def retransmission(self, sequence: int, *, now: float) -> ProgramPacket | None:
         """The packet with this 16-bit sequence number, if it is recent enough to be worth sending again."""
-        for packet in reversed(self._ring):
-            if packet.sequence == sequence:
-                return packet if now - packet.sent_at <= RING_S else None
-        return None
+        packet = self._ring[sequence % RING_PACKETS]
+        if packet is None or packet.sequence != sequence or now - packet.sent_at > RING_S:
+            return None
+        return packet
 
     def media_time_s(self, *, now: float) -> float:
         """Seconds of program since it began, as its listeners count them."""
@@ -158,7 +171,7 @@ class Program:
 
     def rtp_timestamp(self, *, now: float) -> int:
         """The 32-bit RTP timestamp of this moment, for sender reports (RFC 3550 section 6.4.1)."""
-        return (self._timestamp_offset + self._clock_ticks(now)) & 0xFFFF_FFFF
+        return (self._timestamp_offset + round((now - self._started_at) * OPUS_CLOCK_RATE_HZ)) & 0xFFFF_FFFF
 
     def _clock_ticks(self, now: float) -> int:
         """Where the clock is, on the grid of 20 ms frames."""
@@ -186,7 +199,7 @@ class Program:
         )
         self._next_sequence = max(self._next_sequence, sequence + 1)
         self._next_ticks = max(self._next_ticks, ticks + duration)
-        self._ring.append(packet)
+        self._ring[packet.sequence % RING_PACKETS] = packet
         self.packets += 1
         self.octets += len(payload)
         return packet

@@ -55,7 +55,7 @@ class RoomStats:
 class MediaRoom:
     """Made by `open_media_room`. `on_event` is called synchronously and must not raise.
 
-    Whoever's audio came up last has the program; who may speak is not decided here.
+    Whoever's audio came up last, and is not muted, has the program; who may speak is not decided here.
     """
 
     def __init__(
@@ -124,10 +124,18 @@ class MediaRoom:
         for session in self._sessions.values():
             if session.owner == owner:
                 self.program.interrupt(session)
+        if self._live is not None and self._live.owner == owner:
+            self._live = None  # whoever else is heard may have the program
         self._wake.set()
 
     def unmute(self, owner: str) -> None:
-        self._muted.discard(owner)
+        """Let the owner's audio in again; if it is arriving, it counts as coming up now."""
+        if owner not in self._muted:
+            return
+        self._muted.remove(owner)
+        for session in self._sessions.values():
+            if session.owner == owner and session.heard_at is not None:
+                self._live = session
 
     def is_muted(self, owner: str) -> bool:
         return owner in self._muted
@@ -189,11 +197,14 @@ class MediaRoom:
         begins = session.heard_at is None
         session.heard_at = now
         if begins and session.producer_id is not None:
-            self._live = session
             self._on_event(SpeakerStarted(session.id, session.producer_id, session.owner))
-        if self._live is None:
+            if session.closed:
+                return  # the owner did not want it
+        if session.owner in self._muted:
+            return
+        if begins or self._live is None:
             self._live = session
-        if session is not self._live or session.owner in self._muted:
+        if session is not self._live:
             return
         sent = self.program.receive(session, packet, level, now=now)
         if sent is not None:
@@ -216,11 +227,10 @@ class MediaRoom:
         if parameters is None:
             return
         now = trio.current_time()
-        for sequence in lost:
+        for sequence in dict.fromkeys(lost):
             packet = self.program.retransmission(sequence, now=now)
-            if packet is not None:
-                session.send_plain(encode_for(parameters, packet, self.program.ssrc))
-                session.retransmitted += 1
+            if packet is not None and session.may_repair(packet.sent_at, now=now):
+                session.send_repair(encode_for(parameters, packet, self.program.ssrc))
 
     # The task that sends
 
@@ -233,12 +243,13 @@ class MediaRoom:
             now = trio.current_time()
             for packet in self.program.handle_timer(now=now):
                 self._queue(packet)
-            while self._pending:
+            # Those that come meanwhile have set the new event; reports must not wait for a queue that never empties.
+            for _ in range(len(self._pending)):
                 await self.fanout.send(self._pending.popleft())
             if now >= self._report_at:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
-                await self.fanout.send_report(self._sender_report(now))
+                await self.fanout.send_report(self._sender_report())
 
     def _queue(self, packet: ProgramPacket) -> None:
         if len(self._pending) >= PENDING_PACKETS:
@@ -251,8 +262,8 @@ class MediaRoom:
             if session.heard_at is not None and now - session.heard_at >= SPEAKER_STOPPED_S:
                 self.audio_ended(session)
 
-    def _sender_report(self, now: float) -> bytes:
-        program = self.program
+    def _sender_report(self) -> bytes:
+        program, now = self.program, trio.current_time()
         report = SenderReport(
             program.ssrc,
             ntp_timestamp=ntp_from_unix(time.time()),

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 #: The one producer that listeners consume.
 PROGRAM_ID = "program"
+#: Retransmissions that one listener may have in a second: twice what the program sends. A NACK of 1,400 bytes can ask
+#: for thousands.
+REPAIRS_PER_S = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,14 @@ class Session:
         #: When its audio last came, monotonic seconds; None while it is not heard (see `MediaRoom`).
         self.heard_at: float | None = None
         self.retransmitted = 0
+        self._repairs_left = REPAIRS_PER_S
+        self._repairs_renewed_at = 0.0
         self.close_reason: str | None = None
         self._core = core
         self._attachment: Attachment | None = room.endpoint.attach(core, ice.username_fragment, self._on_event)
         self._consumer: ConsumerInfo | None = None
         self._seat: Seat | None = None
+        self._seated_at = 0.0
         self._closed = trio.Event()
 
     # What signalling asks
@@ -139,7 +145,7 @@ class Session:
         if not isinstance(ice, IceLite):
             raise LocalProtocolError("only the server's side restarts ICE this way")
         ice.restart(fresh)
-        self.room.endpoint.add_ufrag(attachment, fresh.username_fragment)
+        self.room.endpoint.set_ufrags(attachment, ice.ufrags)
         self.ice_parameters = fresh
         return fresh
 
@@ -180,10 +186,24 @@ class Session:
     async def wait_closed(self) -> None:
         await self._closed.wait()
 
-    def send_plain(self, packet: bytes) -> None:
+    def may_repair(self, sent_at: float, *, now: float) -> bool:
+        """Whether a packet that went out to everyone at `sent_at` may be sent to this peer again.
+
+        Nothing from before it took its seat: its SRTP session has never seen that part of the numbering, and around a
+        wrap would take it for the next round.
+        """
+        if self._seat is None or sent_at < self._seated_at:
+            return False
+        if now - self._repairs_renewed_at >= 1.0:
+            self._repairs_left, self._repairs_renewed_at = REPAIRS_PER_S, now
+        return self._repairs_left > 0
+
+    def send_repair(self, packet: bytes) -> None:
         """Protect and send one plaintext RTP packet outside the fan-out: a retransmission."""
         core = self._core
         if core.srtp is not None and core.remote_address is not None and self._attachment is not None:
+            self._repairs_left -= 1
+            self.retransmitted += 1
             self.room.endpoint.send(core.srtp.protect(packet), core.remote_address)
 
     @property
@@ -196,6 +216,8 @@ class Session:
         return self._attachment
 
     def _on_event(self, event: PeerEvent) -> None:
+        if self._attachment is None:
+            return  # closed by what an earlier event of the same input brought about
         match event:
             case RtpReceived(packet, level):
                 self.room.receive_audio(self, packet, level)
@@ -216,8 +238,12 @@ class Session:
 
     def _take_seat(self) -> None:
         core = self._core
-        if self._seat is None and self._consumer is not None and core.srtp is not None and core.remote_address:
+        # Closed already if the room's owner wanted so when it heard that we are connected.
+        if self._seat is not None or self._consumer is None or self._attachment is None:
+            return
+        if core.srtp is not None and core.remote_address is not None:
             self._seat = self.room.fanout.add(self._consumer.parameters, core.srtp, core.remote_address)
+            self._seated_at = trio.current_time()
 
     def _finish(self, reason: str) -> None:
         """The one way out, however the session ends. Synchronous: afterwards nothing refers to it."""

@@ -43,6 +43,8 @@ class Link:
     server_events: list[PeerEvent] = field(default_factory=list)
     client_events: list[PeerEvent] = field(default_factory=list)
     datagrams: int = 0
+    #: From the server to where the client no longer is.
+    misdirected: int = 0
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -51,8 +53,11 @@ class Link:
 
     def flush(self) -> None:
         """Put what both ends have to send on the wire and collect their events."""
-        for data, _ in self.server.datagrams_to_send():
-            self._send(data, to_server=False, source=SERVER)
+        for data, address in self.server.datagrams_to_send():
+            if address == self.client_address:
+                self._send(data, to_server=False, source=SERVER)
+            else:
+                self.misdirected += 1
         for data, _ in self.client.datagrams_to_send():
             self._send(data, to_server=True, source=self.client_address)
         self.server_events.extend(self.server.events())
@@ -91,6 +96,7 @@ class Link:
             for core in (self.server, self.client):
                 if core.timer_at() <= self.now:
                     core.handle_timer(now=self.now)
+                    assert core.timer_at() > self.now, "a timer that is due again at once would spin"
                     self.flush()
         return True
 
