@@ -17,8 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from lac_media.rooms.room import SPEAKER_STOPPED_S
 from tests.e2e.aiortc_clients import listening
 from tests.e2e.asyncio_thread import AsyncioThread
+from tests.e2e.room_socket import room_socket
 from tests.e2e.server import LacServer
 from tests.e2e.tone import RATE_HZ, tone
 
@@ -111,9 +113,14 @@ def test_ffmpeg_is_heard_and_says_goodbye(
     options = {**certificate, "authorization": show["streamKey"]}
     if dtls_role == "active":
         options["whip_flags"] = "dtls_active"
-    with listening(aio, server, show["id"]) as listener:
+    with room_socket(server.url) as socket, listening(aio, server, show["id"]) as listener:
+        socket.join(show["id"], token=host.token)
         listener.ear.wait_for_silence()
         with ffmpeg_publishing(f"{server.url}/whip/{show['id']}", 440, options):
             listener.ear.wait_for_tone(440)
+            assert socket.wait_for("activeSpeakers")["producers"]
+        stopped_at = time.monotonic()
+        assert socket.wait_for("activeSpeakers")["producers"] == []
+        assert time.monotonic() - stopped_at < SPEAKER_STOPPED_S, "its DELETE did not end the session"
         listener.ear.wait_for_silence()
         assert listener.state == "connected"
