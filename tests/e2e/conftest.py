@@ -1,0 +1,74 @@
+"""A server per test process, a browser per module, and the clients that several modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.e2e.asyncio_thread import AsyncioThread
+from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
+from tests.e2e.server import LacServer, running_server
+from tests.e2e.tone import write_tone
+
+
+class OpenPage(Protocol):
+    def __call__(self, url: str = ..., *, scripts: Iterable[Path] = ..., bypass_csp: bool = ...) -> Page: ...
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LacServer]:
+    """`lac serve` on free ports with a data directory of its own. Tests keep apart by making their own accounts and
+    shows."""
+    with running_server(tmp_path_factory.mktemp("data")) as running:
+        yield running
+
+
+@pytest.fixture
+def aio() -> Iterator[AsyncioThread]:
+    """A loop for asyncio clients. What they leave unhandled fails the test."""
+    thread = AsyncioThread()
+    try:
+        yield thread
+    finally:
+        thread.close()
+    assert not thread.errors, thread.errors
+
+
+@pytest.fixture(scope="session")
+def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every page of `chromium` publishes: MICROPHONE_HZ."""
+    return write_tone(tmp_path_factory.mktemp("microphone") / "tone.wav", MICROPHONE_HZ)
+
+
+@pytest.fixture(scope="module")
+def chromium(microphone: Path) -> Iterator[Browser]:
+    with running_chromium(microphone) as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(chromium: Browser, server: LacServer) -> Iterator[OpenPage]:
+    """Pages in contexts of their own, on a secure address of the server. An uncaught error in one fails the test."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_page(url: str = f"{server.url}/health", *, scripts: Iterable[Path] = (), bypass_csp: bool = False) -> Page:
+        context = chromium.new_context(permissions=["microphone"], bypass_csp=bypass_csp)
+        contexts.append(context)
+        for script in scripts:
+            context.add_init_script(path=script)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(url)
+        return page
+
+    try:
+        yield open_page
+    finally:
+        for context in contexts:
+            context.close()
+    assert not errors, errors
