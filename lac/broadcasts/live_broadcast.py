@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 import trio
-from trio_util import AsyncValue  # type: ignore[import-untyped]  # it has annotations, but no py.typed
+from trio_util import AsyncValue
 
 from lac.broadcasts.ledger import Ledger
 from lac.broadcasts.model import Broadcast, BroadcastAction, Role
