@@ -40,7 +40,7 @@ def create_app(services: Services) -> WebApp:
     attach_services(app, services)
     register_openapi(app)
     register_error_handlers(app)
-    register_response_headers(app, services.settings.cors_origins)
+    register_response_headers(app, services.settings)
     for module in (auth, broadcasts, mediasoup, system, whip, whep):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())

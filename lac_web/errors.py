@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Literal
 
 import msgspec
 from quart import Quart, Response, has_request_context, request
@@ -38,7 +39,7 @@ from lac_media.errors import (
 PROBLEM_TYPE = "application/problem+json"
 SDP_TYPE = "application/sdp"
 
-#: Most derived first is not needed: the class itself, then its bases, are looked up.
+#: Looked up by the error's class, then by its bases, nearest first.
 LAC_STATUS: dict[type[LacError], int] = {
     InvalidInputError: 422,
     NotSignedInError: 401,
@@ -82,16 +83,23 @@ HTTP_DETAILS: dict[int, str] = {
 }
 
 
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+class WrongField(msgspec.Struct, frozen=True):
+    """`field` is a path into the body (`tags[1]`, `rtpParameters.codecs`), or a query parameter."""
+
+    field: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """An error as RFC 9457 writes it. Compare `code`; show `detail`."""
 
+    type: Literal["about:blank"] = "about:blank"
     title: str
     status: int
+    detail: str
     code: str
-    detail: str = ""
-    #: Always "about:blank"; kept in the body for clients that look for it.
-    type: str | None = None
-    errors: list[dict[str, str]] | None = None
+    #: Where single fields are wrong (422).
+    errors: list[WrongField] | msgspec.UnsetType = msgspec.UNSET
 
 
 def problem_response(
@@ -103,12 +111,11 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     problem = Problem(
-        type="about:blank",
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
         code=code,
-        errors=[{"field": error.field, "message": error.message} for error in errors] or None,
+        errors=[WrongField(error.field, error.message) for error in errors] or msgspec.UNSET,
     )
     response = Response(msgspec.json.encode(problem), status=status, content_type=PROBLEM_TYPE)
     if headers:

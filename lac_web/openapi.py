@@ -25,6 +25,7 @@ from lac_web.security import Access
 _REF = "#/components/schemas/{name}"
 _PATH_VARIABLE = re.compile("<(?:[^:>]*:)?([^>]+)>")
 _BEARER = "bearer"
+_DOCUMENT = "lac_openapi_json"
 
 
 def _components(model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -94,9 +95,11 @@ blueprint = Blueprint("openapi", __name__)
 @blueprint.get("/api/openapi.json")
 @access(Access.ANYONE)
 async def openapi_json() -> Response:
-    extension: QuartSchema = current_app.extensions["QUART_SCHEMA"]
-    document = extension.openapi_provider.schema()
-    return Response(msgspec.json.encode(document), content_type="application/json")
+    document = current_app.extensions.get(_DOCUMENT)
+    if document is None:  # routes do not change after the start
+        extension: QuartSchema = current_app.extensions["QUART_SCHEMA"]
+        document = current_app.extensions[_DOCUMENT] = msgspec.json.encode(extension.openapi_provider.schema())
+    return Response(document, content_type="application/json")
 
 
 def register_openapi(app: Quart) -> None:

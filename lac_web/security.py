@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import trio
 from quart import Quart, Response, request
@@ -19,6 +20,7 @@ from lac_media.parameters import Direction
 from lac_web.services import Services, current_services
 
 if TYPE_CHECKING:
+    from lac.config import Settings
     from lac_media.rooms.session import Session
 
 JSON_BODY_MAX = 256 * 1024
@@ -127,10 +129,10 @@ _CSP = (
 )
 
 
-def content_security_policy(host: str) -> str:
-    """`connect-src 'self'` does not cover WebSockets in every browser: the same host is named for them."""
-    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
-    return _CSP.format(sockets=sockets)
+def content_security_policy(*hosts: str) -> str:
+    """`connect-src 'self'` does not cover WebSockets in every browser: our own hosts are named for them."""
+    named = [host for host in dict.fromkeys(hosts) if _HOST.fullmatch(host)]
+    return _CSP.format(sockets="".join(f" ws://{host} wss://{host}" for host in named))
 
 
 _FIXED_HEADERS = {
@@ -182,11 +184,13 @@ def _add_cors(response: Response, cors_origins: tuple[str, ...]) -> None:
         response.headers["Access-Control-Max-Age"] = str(_PREFLIGHT_MAX_AGE_S)
 
 
-def register_response_headers(app: Quart, cors_origins: tuple[str, ...]) -> None:
+def register_response_headers(app: Quart, settings: Settings) -> None:
     """Security headers on every answer, errors included; cross-origin headers where they belong."""
+    # Behind a proxy that rewrites Host, browsers know us by this name.
+    public_host = urlsplit(settings.public_url or "").netloc
 
     async def add_headers(response: Response) -> Response:
-        response.headers.setdefault("Content-Security-Policy", content_security_policy(request.host))
+        response.headers.setdefault("Content-Security-Policy", content_security_policy(request.host, public_host))
         for name, value in _FIXED_HEADERS.items():
             response.headers.setdefault(name, value)
         if request.path.startswith(("/api/", *_ANY_ORIGIN_PREFIXES)):
@@ -194,7 +198,7 @@ def register_response_headers(app: Quart, cors_origins: tuple[str, ...]) -> None
             response.headers.setdefault("Cache-Control", "no-store")
         if response.status_code in (204, 304):
             response.headers.pop("Content-Length", None)  # RFC 9110 section 8.6 forbids it, or wants the full length
-        _add_cors(response, cors_origins)
+        _add_cors(response, settings.cors_origins)
         return response
 
     app.after_request(add_headers)

@@ -4,6 +4,7 @@ Only HTTP is Quart's test client, and password hashing is cheap."""
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService
 from lac.broadcasts.live import open_on_air
 from lac.broadcasts.service import BroadcastService
 from lac.config import Settings
+from lac.data_dir import prepare_data_dir
 from lac.db.engine import Database, open_database
 from lac_media.engine import EngineConfig, open_engine
 from lac_web.app import WebApp, create_app
@@ -100,8 +103,23 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, migrated once for all tests: each begins with a copy."""
+    template = Settings(data_dir=tmp_path_factory.mktemp("template"), jwt_secret="a" * 32, jwt_refresh_secret="b" * 32)
+
+    async def migrate() -> None:
+        async with open_database(template):
+            pass
+
+    trio.run(migrate)
+    return template.sqlite_path
+
+
 @pytest.fixture
-async def db(settings: Settings) -> AsyncIterator[Database]:
+async def db(settings: Settings, migrated: Path) -> AsyncIterator[Database]:
+    prepare_data_dir(settings.data_dir)
+    shutil.copyfile(migrated, settings.sqlite_path)
     async with open_database(settings) as database:
         yield database
 

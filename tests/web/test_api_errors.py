@@ -23,7 +23,7 @@ from lac_media.errors import (
     SessionClosedError,
     UnsupportedMediaError,
 )
-from lac_web.security import JSON_BODY_MAX
+from lac_web.security import JSON_BODY_MAX, content_security_policy
 from tests.web.conftest import Api, problem_of
 
 LOGIN = "/api/auth/login"
@@ -105,15 +105,15 @@ async def test_wrong_method_lists_the_right_ones(api: Api) -> None:
     assert "POST" in response.headers["Allow"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
-async def test_a_body_that_is_not_json(api: Api, body: bytes) -> None:
-    await problem_of(await api.call("POST", LOGIN, data=body, headers=JSON), 400, "bad_request")
+async def test_a_body_that_is_not_json(api: Api) -> None:
+    for body in (b"", b"{", b"\xff\xfe", b"[" * 100_000):
+        await problem_of(await api.call("POST", LOGIN, data=body, headers=JSON), 400, "bad_request")
 
 
-@pytest.mark.parametrize("body", [b"[]", b'"text"', b"null", b"3"])
-async def test_json_that_is_no_object(api: Api, body: bytes) -> None:
-    problem = await problem_of(await api.call("POST", LOGIN, data=body, headers=JSON), 422)
-    assert problem["errors"][0]["field"] == "body"
+async def test_json_that_is_no_object(api: Api) -> None:
+    for body in (b"[]", b'"text"', b"null", b"3"):
+        problem = await problem_of(await api.call("POST", LOGIN, data=body, headers=JSON), 422)
+        assert problem["errors"][0]["field"] == "body"
 
 
 async def test_a_body_of_another_type(api: Api) -> None:
@@ -184,7 +184,11 @@ async def test_an_answer_without_content_has_no_headers_about_it(api: Api) -> No
     async with api.app.test_client().request("/api/auth/logout", method="POST", headers=headers) as connection:
         await connection.send(b'{"refreshToken": "unknown"}')
         await connection.send_complete()
-    await connection.as_response()
     assert connection.status_code == 204
     assert connection.headers is not None
-    assert not {"content-length", "content-type"} & {name.lower() for name in connection.headers.keys()}
+    assert not {"content-length", "content-type"} & {name.lower() for name, _ in connection.headers.items()}
+
+
+def test_behind_a_proxy_the_public_host_is_named_too() -> None:
+    assert "wss://public.example" in content_security_policy("inner:8000", "public.example")
+    assert content_security_policy("same", "same", "").count("wss://") == 1

@@ -196,24 +196,23 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "suffix", "body"), CALLS)
-async def test_a_transport_answers_to_its_owner_alone(
-    api: Api, live: str, host: str, method: str, suffix: str, body: object
-) -> None:
+async def test_a_transport_answers_to_its_owner_alone(api: Api, live: str, host: str) -> None:
     other = await api.token("other")
     guest = api.services.auth.issue_guest(live, "guest1", "Guest")
     foreign_guest = api.services.auth.issue_guest(live, "guest2", "Guest")
     for owner, strangers in ((host, (None, other, guest)), (guest, (None, host, foreign_guest))):
-        path = f"/api/mediasoup/transports/{(await transport(api, live, 'recv', owner))['id']}{suffix}"
-        for stranger in strangers:
-            await problem_of(await api.call(method, path, stranger, json=body), 404, "session_not_found")
-        assert (await api.call("GET", path.removesuffix(suffix) + "/stats", owner)).status_code == 200
+        path = f"/api/mediasoup/transports/{(await transport(api, live, 'recv', owner))['id']}"
+        for method, suffix, body in CALLS:
+            for stranger in strangers:
+                response = await api.call(method, path + suffix, stranger, json=body)
+                await problem_of(response, 404, "session_not_found")
+        assert (await api.call("GET", path + "/stats", owner)).status_code == 200
 
 
-@pytest.mark.parametrize(("method", "suffix", "body"), CALLS)
-async def test_an_unknown_transport(api: Api, method: str, suffix: str, body: object) -> None:
-    response = await api.call(method, f"/api/mediasoup/transports/nope{suffix}", json=body)
-    await problem_of(response, 404, "session_not_found")
+async def test_an_unknown_transport(api: Api) -> None:
+    for method, suffix, body in CALLS:
+        response = await api.call(method, f"/api/mediasoup/transports/nope{suffix}", json=body)
+        await problem_of(response, 404, "session_not_found")
 
 
 async def test_who_may_publish(api: Api, live: str) -> None:

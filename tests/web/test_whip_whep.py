@@ -119,31 +119,31 @@ async def test_an_encoder_that_is_the_dtls_server_is_met_as_client(api: Api, hos
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
+NEEDED = {
+    "v=": "v=0",
+    "m=": "audio",
+    "a=ice-": "ice-ufrag",
+    "a=fingerprint": "fingerprint",
+    "a=rtcp-mux": "rtcp-mux",
+    "a=setup": "setup",
+    "a=rtpmap": "Opus",
+}
+
+
 @BOTH
-@pytest.mark.parametrize(
-    ("drop", "reason"),
-    [
-        ("v=", "v=0"),
-        ("m=", "audio"),
-        ("a=ice-", "ice-ufrag"),
-        ("a=fingerprint", "fingerprint"),
-        ("a=rtcp-mux", "rtcp-mux"),
-        ("a=setup", "setup"),
-        ("a=rtpmap", "Opus"),
-    ],
-)
 async def test_an_offer_without_what_is_needed_is_refused_with_the_reason(
-    api: Api, host: str, show: dict[str, Any], way: str, drop: str, reason: str
+    api: Api, host: str, show: dict[str, Any], way: str
 ) -> None:
-    response = await post(api, f"/{way}/{show['id']}", host, offer(DIRECTIONS[way], drop=drop))
-    problem = await problem_of(response, 400, "malformed")
-    assert reason in problem["detail"]
+    for drop, reason in NEEDED.items():
+        response = await post(api, f"/{way}/{show['id']}", host, offer(DIRECTIONS[way], drop=drop))
+        problem = await problem_of(response, 400, "malformed")
+        assert reason in problem["detail"]
 
 
 @BOTH
-@pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"hello", b"v=0\r\n" + b"m=audio\r\n" * 100])
-async def test_what_is_no_sdp_at_all(api: Api, host: str, show: dict[str, Any], way: str, body: bytes) -> None:
-    await problem_of(await post(api, f"/{way}/{show['id']}", host, body), 400, "malformed")
+async def test_what_is_no_sdp_at_all(api: Api, host: str, show: dict[str, Any], way: str) -> None:
+    for body in (b"", b"\xff\xfe", b"hello", b"v=0\r\n" + b"m=audio\r\n" * 100):
+        await problem_of(await post(api, f"/{way}/{show['id']}", host, body), 400, "malformed")
 
 
 @BOTH
@@ -153,10 +153,10 @@ async def test_an_offer_in_the_wrong_direction(api: Api, host: str, show: dict[s
 
 
 @BOTH
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
-async def test_a_wrong_content_type(api: Api, host: str, show: dict[str, Any], way: str, content_type: str) -> None:
-    response = await post(api, f"/{way}/{show['id']}", host, offer(DIRECTIONS[way]), content_type)
-    await problem_of(response, 415, "unsupported_media_type")
+async def test_a_wrong_content_type(api: Api, host: str, show: dict[str, Any], way: str) -> None:
+    for content_type in ("application/json", "text/plain", ""):
+        response = await post(api, f"/{way}/{show['id']}", host, offer(DIRECTIONS[way]), content_type)
+        await problem_of(response, 415, "unsupported_media_type")
 
 
 @BOTH
@@ -300,19 +300,19 @@ async def test_the_stream_key_and_the_host_share_the_hosts_session(api: Api, hos
 
 
 @BOTH
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
-async def test_the_endpoint_takes_post_only(api: Api, way: str, method: str) -> None:
-    response = await api.call(method, f"/{way}/x")
-    assert response.status_code == 405
-    assert "POST" in response.headers["Allow"]
+async def test_the_endpoint_takes_post_only(api: Api, way: str) -> None:
+    for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE"):
+        response = await api.call(method, f"/{way}/x")
+        assert response.status_code == 405, method
+        assert "POST" in response.headers["Allow"]
 
 
 @BOTH
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST"])
-async def test_the_session_takes_patch_and_delete_only(api: Api, way: str, method: str) -> None:
-    response = await api.call(method, f"/{way}/x/y")
-    assert response.status_code == 405
-    assert {"PATCH", "DELETE"} <= {word.strip() for word in response.headers["Allow"].split(",")}
+async def test_the_session_takes_patch_and_delete_only(api: Api, way: str) -> None:
+    for method in ("GET", "HEAD", "PUT", "POST"):
+        response = await api.call(method, f"/{way}/x/y")
+        assert response.status_code == 405, method
+        assert {"PATCH", "DELETE"} <= {word.strip() for word in response.headers["Allow"].split(",")}
 
 
 @BOTH
