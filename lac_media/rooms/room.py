@@ -90,6 +90,8 @@ class MediaRoom:
         self._packets_in_before = 0
         self._lost_in_before = 0
         self._report_at = now + REPORT_INTERVAL_S
+        #: Unix time minus monotonic time, one for the room: round trips must not change when the wall clock is set.
+        self._unix_offset_s = time.time() - now
 
     # What the owner asks
 
@@ -109,7 +111,7 @@ class MediaRoom:
             self._identity.context,
             ssrc=self.program.ssrc if direction is Direction.RECV else secrets.randbelow(2**32 - 1) + 1,
             cname=self.cname,
-            unix_offset_s=time.time() - now,
+            unix_offset_s=self._unix_offset_s,
             now=now,
         )
         session = Session(self, direction, owner, core, ice)
@@ -266,7 +268,7 @@ class MediaRoom:
         program, now = self.program, trio.current_time()
         report = SenderReport(
             program.ssrc,
-            ntp_timestamp=ntp_from_unix(time.time()),
+            ntp_timestamp=ntp_from_unix(now + self._unix_offset_s),
             rtp_timestamp=program.rtp_timestamp(now=now),
             packet_count=program.packets & 0xFFFF_FFFF,
             octet_count=program.octets & 0xFFFF_FFFF,

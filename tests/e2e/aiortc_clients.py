@@ -165,9 +165,7 @@ def publishing(
 
 
 @contextmanager
-def listening(
-    aio: AsyncioThread, server: LacServer, show_id: str, token: str | None = None
-) -> Iterator[AiortcPeer]:
+def listening(aio: AsyncioThread, server: LacServer, show_id: str, token: str | None = None) -> Iterator[AiortcPeer]:
     """A WHEP listener, for as long as the block lasts."""
     peer = AiortcPeer(aio, server)
     try:

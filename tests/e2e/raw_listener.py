@@ -78,8 +78,7 @@ class RawListener:
         packets = [packet for _, packet in self.arrivals]
         assert len({packet.ssrc for packet in packets}) == 1
         steps = [
-            (later.sequence - earlier.sequence) & 0xFFFF
-            for earlier, later in zip(packets, packets[1:], strict=False)
+            (later.sequence - earlier.sequence) & 0xFFFF for earlier, later in zip(packets, packets[1:], strict=False)
         ]
         assert set(steps) == {1}, f"sequence steps {sorted(set(steps))}"
         ticks = [

@@ -96,6 +96,7 @@ def running_server(data_dir: Path, **environment: str) -> Iterator[LacServer]:
                 server.url = found[1].rstrip("/")
             if found := re.search(r"UDP port (\d+)", line):
                 server.media_port = int(found[1])
+            if "Ctrl+C" in line:
                 ready.set()
         ready.set()
 

@@ -49,9 +49,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     pem = serialization.Encoding.PEM
     cert_file, key_file = folder / "p256.crt", folder / "p256.key"
     cert_file.write_bytes(certificate.public_bytes(pem))
-    key_file.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    key_file.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return {"cert_file": str(cert_file), "key_file": str(key_file)}
 
 

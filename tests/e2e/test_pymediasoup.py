@@ -48,7 +48,9 @@ def test_closing_the_transport_over_http_ends_what_the_listener_gets(server: Lac
         listener.ear.wait_for_silence()
         listener.call("DELETE", f"/api/mediasoup/transports/{listener.transport_id}")
         listener.ear.wait_for_end()
-        assert server.http.get(f"{server.url}/api/mediasoup/transports/{listener.transport_id}/stats").status_code == 404
+        assert (
+            server.http.get(f"{server.url}/api/mediasoup/transports/{listener.transport_id}/stats").status_code == 404
+        )
 
 
 def test_removing_a_guest_ends_socket_and_media_at_once(server: LacServer, aio: AsyncioThread) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -146,11 +147,9 @@ class Client:
 
     async def closed(self) -> tuple[int, str | None]:
         """Read to the end; the close code and reason."""
-        while self.connection.closed is None:
-            try:
+        with contextlib.suppress(ConnectionClosed):  # raised when the last queued frame has been read
+            while True:
                 await self.next()
-            except ConnectionClosed:
-                break
         reason = self.connection.closed
         assert reason is not None
         return reason.code, reason.reason

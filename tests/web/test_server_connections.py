@@ -13,7 +13,7 @@ from quart import request, websocket
 from quart_trio import QuartTrio
 
 from lac_web import hypercorn_fixes
-from lac_web.server import HttpLimits
+from lac_web.server import HttpLimits, ServerConfig
 from tests.fakes.gateway import (
     close_code_in,
     connected,
@@ -389,3 +389,17 @@ def test_what_we_replace_is_what_it_was_written_for() -> None:
         TrioSingleTask: ["restart", "stop"],
     }.items():
         assert [name for name in names if not callable(getattr(owner, name, None))] == []
+
+
+async def test_strangers_cannot_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    config = ServerConfig([], HttpLimits(), 1.0)
+    for number in range(50):
+        try:
+            int("x")
+        except ValueError:
+            await config.log.exception("provoked %d", number)
+        await config.log.info("Running on nowhere")
+    written = capsys.readouterr().out
+    assert "provoked 0" in written
+    assert 1 <= written.count("http server: provoked") <= 2 * hypercorn_fixes.FrameworkLog.PER_MINUTE
+    assert "Running on" not in written

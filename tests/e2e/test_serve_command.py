@@ -1,0 +1,115 @@
+"""`lac serve` as an operator meets it: what keeps it from starting, how it stops, and what a restart finds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.aiortc_clients import listening, publishing
+from tests.e2e.asyncio_thread import AsyncioThread
+from tests.e2e.room_socket import room_socket
+from tests.e2e.server import running_server
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+
+
+def refused_start(data_dir: Path, **environment: str) -> str:
+    """Run `lac serve` where it cannot start; returns its one line."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("LAC_", "MEDIASOUP_", "DATABASE_"))}
+    env |= {"LAC_DATA_DIR": str(data_dir), "LAC_PORT": "0", "MEDIASOUP_MIN_PORT": "0"} | environment
+    result = subprocess.run(
+        [sys.executable, "-m", "lac.cli.main", "serve"],
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.returncode == 1, result.stderr
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_a_taken_http_port_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        line = refused_start(tmp_path, LAC_PORT=str(taken.getsockname()[1]))
+    assert "LAC_PORT" in line
+
+
+def test_a_taken_media_port_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        line = refused_start(tmp_path, MEDIASOUP_MIN_PORT=port)
+    assert "MEDIASOUP_MIN_PORT" in line
+    assert port in line
+
+
+def test_a_data_directory_that_cannot_be_written_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("not a directory")
+    assert "LAC_DATA_DIR" in refused_start(in_the_way)
+    # Even root cannot make a directory here.
+    assert "LAC_DATA_DIR" in refused_start(Path("/proc/lac"))
+
+
+def test_an_unknown_setting_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    line = refused_start(tmp_path, LAC_PROT="8000")
+    assert "LAC_PROT" in line
+    assert "LAC_PORT" in line
+
+
+def test_the_first_start_prints_a_link_that_makes_one_admin(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        link = next(line for line in server.output if "/setup" in line).split()[-1]
+        token = link.partition("token=")[2]
+        admin = {"token": token, "email": "ada@example.org", "password": "a long enough password", "displayName": "Ada"}
+        created = server.http.post(f"{server.url}/api/auth/setup", json=admin)
+        assert created.status_code == 201
+        assert created.json()["user"]["isAdmin"]
+        again = server.http.post(f"{server.url}/api/auth/setup", json={**admin, "email": "eve@example.org"})
+        assert again.status_code == 403
+
+
+def rows(data_dir: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(data_dir / "liveaudiocast.db")) as database:
+        return database.execute(query).fetchall()
+
+
+def test_a_signal_in_the_middle_of_a_show_leaves_nothing_open_and_the_restart_takes_it_up(
+    tmp_path: Path, aio: AsyncioThread
+) -> None:
+    with running_server(tmp_path) as server:
+        host = server.register("Ada")
+        show = server.start_show(host)
+        with (
+            publishing(aio, server, show["id"], 440, host.token),
+            listening(aio, server, show["id"]) as listener,
+            room_socket(server.url) as guest,
+        ):
+            guest.join(show["id"])
+            listener.ear.wait_for_tone(440)
+            server.process.send_signal(signal.SIGTERM)
+            guest.wait_for("reconnect")
+            assert guest.wait_closed() == 1001
+            listener.wait_closed()
+            assert server.process.wait(12) == 0
+        assert rows(tmp_path, "select id from sessions where closed_at is null") == []
+        assert {row[0] for row in rows(tmp_path, "select close_reason from sessions")} == {"shutdown"}
+        assert rows(tmp_path, "select status from broadcasts") == [("live",)]
+    with running_server(tmp_path) as server:
+        again = server.call("GET", f"/api/broadcasts/{show['id']}")
+        assert again["status"] == "live"
