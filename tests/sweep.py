@@ -8,9 +8,10 @@ that the scenario puts under `with cut:`, as when one client goes away, and the 
         sweep(scenario, check=lambda: assert_empty(registry))
 
 `refusals` are errors that the part may rightly meet once it is being cancelled: a call to what has closed already.
-Scenarios run in virtual time (`clock=lambda: None` for real pieces whose threads or sockets need the real one). Tasks
-that are ready together run in an order that `seed` decides. An error of the scenario or the check, or a task that is
-left, fails the sweep and names the step and where the scenario was.
+Tasks that are ready together run in an order that `seed` decides. Scenarios run in virtual time; give real pieces the
+real one with `clock=lambda: None`. How many steps they take then differs a little from run to run: with `runs_beyond=3`
+the sweep ends when three runs in a row came to their end before the cut.
+An error of the scenario or the check, or a task that is left, fails the sweep and names the step and where it was.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ def sweep(
     refusals: tuple[type[Exception], ...] = (),
     seed: int = 0,
     max_steps: int = 5_000,
+    runs_beyond: int = 1,
 ) -> int:
     """Run `scenario` once for each of its steps, cancelled whole there, and `check` after each run. Returns how many
     steps there were."""
@@ -131,7 +133,9 @@ def sweep(
         with cut:
             await scenario()
 
-    return sweep_within(cut_whole, check, clock=clock, refusals=refusals, seed=seed, max_steps=max_steps)
+    return sweep_within(
+        cut_whole, check, clock=clock, refusals=refusals, seed=seed, max_steps=max_steps, runs_beyond=runs_beyond
+    )
 
 
 def sweep_within(
@@ -142,8 +146,10 @@ def sweep_within(
     refusals: tuple[type[Exception], ...] = (),
     seed: int = 0,
     max_steps: int = 5_000,
+    runs_beyond: int = 1,
 ) -> int:
     """The same, where the scenario itself says what is cancelled. It is run once more without a cancel at the end."""
+    beyond = 0
     for step in count(1):
         assert step <= max_steps, f"the scenario has not come to its end in {max_steps} steps"
         cut = Cut(step, refusals)
@@ -153,8 +159,9 @@ def sweep_within(
         except Exception as error:
             error.add_note(f"sweep: cancelled at step {step} (seed {seed}), at {cut.where}")
             raise
-        if not cut.fired:
-            return step - 1
+        beyond = 0 if cut.fired else beyond + 1
+        if beyond == runs_beyond:
+            return step - beyond
     raise AssertionError("unreachable")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Protocol
 
 import structlog
 import trio
 
+from lac.clock import utc_now
 from lac.errors import UnavailableError
 from lac.tasks import cleanup_scope
 from lac_media.parameters import Direction
@@ -90,10 +91,10 @@ class Ledger:
     def session_opened(
         self, session_id: str, person_id: str, user_id: str | None, kind: str, direction: Direction
     ) -> None:
-        self._put(SessionOpened(session_id, person_id, user_id, kind, direction, datetime.now(UTC)))
+        self._put(SessionOpened(session_id, person_id, user_id, kind, direction, utc_now()))
 
     def session_ended(self, session_id: str, reason: str) -> None:
-        self._put(SessionEnded(session_id, reason, datetime.now(UTC)))
+        self._put(SessionEnded(session_id, reason, utc_now()))
 
     def reacted(self, counts: dict[str, int], media_time: float, at: datetime) -> None:
         if len(self._queue) < QUEUE_MAX:

@@ -22,7 +22,7 @@ import trio
 from lac.broadcasts import policy
 from lac.broadcasts.live_broadcast import LiveBroadcast, Means, Visitor, not_live, removed_error
 from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role
-from lac.errors import ConflictError, ForbiddenError, UnavailableError
+from lac.errors import ConflictError, ForbiddenError, TooManyRequestsError, UnavailableError
 from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
 from lac.rooms.messages import Chat
@@ -46,6 +46,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 GUEST_NAME = "Guest"
+#: Sockets that one person may have in one room: tabs and devices. Without a bound one account could fill the server.
+SOCKETS_PER_PERSON = 20
 
 
 @asynccontextmanager
@@ -136,7 +138,8 @@ class OnAir:
     async def join(self, identity: Identity | None, broadcast_id: str, name: str | None, outlet: Outlet) -> Member:
         """Take a socket into the room. Its first frame, `joined`, is offered before this returns.
 
-        Raises `NotFoundError`, `ForbiddenError` (`removed`), `ConflictError` (`already_ended`), `UnavailableError`.
+        Raises `NotFoundError`, `ForbiddenError` (`removed`), `ConflictError` (`already_ended`),
+        `TooManyRequestsError`, `UnavailableError`.
         """
         self._check_admitting()
         if identity is not None and identity.kind is IdentityKind.STREAM_KEY:
@@ -309,6 +312,12 @@ class OnAir:
 
     def _admit(self, show: LiveBroadcast, outlet: Outlet, visitor: Visitor) -> Member:
         self._check_may_enter(visitor, show.id)
+        if show.state.sockets_of(visitor.id) >= SOCKETS_PER_PERSON:
+            raise TooManyRequestsError(
+                "You have this show open too many times. Close a window and try again.",
+                retry_after_s=10,
+                code="too_many_sockets",
+            )
         return show.join(outlet, visitor)
 
     def _check_admitting(self) -> None:

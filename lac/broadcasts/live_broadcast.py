@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from operator import ne
 from typing import TYPE_CHECKING
@@ -18,7 +18,8 @@ from lac.broadcasts.ledger import Ledger
 from lac.broadcasts.model import Broadcast, BroadcastAction, Role
 from lac.broadcasts.stage import Stage
 from lac.broadcasts.view import broadcast_view
-from lac.errors import ConflictError, ForbiddenError, UnavailableError
+from lac.clock import utc_now
+from lac.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from lac.identity import Identity, IdentityKind
 from lac.rooms.messages import (
     BroadcastEnded,
@@ -157,7 +158,7 @@ class LiveBroadcast:
             return
         self._over = True
         self._reason = reason
-        self.room.send(Group.EVERYONE, BroadcastEnded(ended_at=ended_at or datetime.now(UTC), reason=reason))
+        self.room.send(Group.EVERYONE, BroadcastEnded(ended_at=ended_at or utc_now(), reason=reason))
         self.room.close(CloseCode.LEFT, reason)
         self._scope.cancel(reason)
         log.info("broadcast ended", broadcast_id=self.id, reason=reason)
@@ -304,8 +305,8 @@ class LiveBroadcast:
         self._deadline = trio.current_time() + self._means.host_grace_s
         if self._reopened:
             # Who comes back now finds the show without its host; a show that starts just has not been heard yet.
-            self._away_until = datetime.now(UTC) + timedelta(seconds=self._means.host_grace_s)
-        started_at = self.broadcast.started_at or datetime.now(UTC)
+            self._away_until = utc_now() + timedelta(seconds=self._means.host_grace_s)
+        started_at = self.broadcast.started_at or utc_now()
         self.room.send(Group.EVERYONE, BroadcastStarted(started_at=started_at))
         self.ready.set()
         log.info("broadcast on air", broadcast_id=self.id, reopened=self._reopened)
@@ -317,6 +318,9 @@ class LiveBroadcast:
                 await trio.sleep_forever()
             try:
                 self.broadcast = await self._means.broadcasts.set_status(self.id, BroadcastAction.END)
+            except NotFoundError:  # deleted past us
+                self.finish("removed", None)
+                continue
             except Exception:
                 log.exception("the end of the show could not be written down", broadcast_id=self.id)
                 if self._deadline < math.inf:
@@ -336,7 +340,7 @@ class LiveBroadcast:
                 self._tell_everyone(HostBack())
         elif not kept and self._deadline == math.inf:
             self._deadline = self._clock.deadline = trio.current_time() + self._means.host_grace_s
-            self._away_until = datetime.now(UTC) + timedelta(seconds=self._means.host_grace_s)
+            self._away_until = utc_now() + timedelta(seconds=self._means.host_grace_s)
             self._tell_everyone(HostAway(until=self._away_until))
 
     async def _announce_listeners(self) -> None:

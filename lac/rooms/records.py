@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import orm
 
 from lac.broadcasts.ledger import Fact, ReactionCounts, SessionEnded, SessionOpened
+from lac.clock import utc_now
 from lac.db.engine import Database
 from lac.rooms import store
 from lac.rooms.messages import Chat
@@ -29,13 +30,13 @@ class Records:
     async def add_ban(
         self, broadcast_id: str, person_id: str, by: str, *, reason: str | None, until: datetime | None = None
     ) -> None:
-        at = datetime.now(UTC)
+        at = utc_now()
         await self._db.run(
             lambda session: store.add_ban(session, broadcast_id, person_id, reason=reason, until=until, by=by, at=at)
         )
 
     async def is_banned(self, broadcast_id: str, person_id: str) -> bool:
-        at = datetime.now(UTC)
+        at = utc_now()
         return await self._db.read(lambda session: store.is_banned(session, broadcast_id, person_id, at))
 
     async def write_facts(self, broadcast_id: str, facts: Sequence[Fact]) -> None:
@@ -48,7 +49,7 @@ class Records:
         await self._db.run(write)
 
     async def close_open_sessions(self, broadcast_id: str | None, reason: str) -> int:
-        at = datetime.now(UTC)
+        at = utc_now()
         return await self._db.run(lambda session: store.close_open_sessions(session, broadcast_id, reason, at))
 
 

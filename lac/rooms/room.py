@@ -7,7 +7,7 @@ of the state and its notices there is no `await`, so everybody sees the changes 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -15,6 +15,7 @@ import trio
 
 from lac.broadcasts import policy
 from lac.broadcasts.model import Role
+from lac.clock import utc_now
 from lac.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from lac.ids import new_id
 from lac.rooms.messages import (
@@ -157,7 +158,7 @@ class Room:
             counts = self.state.take_reactions()
             media_time = self._owner.media_time_s()
             self.send(Group.EVERYONE, Reactions(counts=counts, media_time=media_time))
-            self._owner.record_reactions(counts, media_time, datetime.now(UTC))
+            self._owner.record_reactions(counts, media_time, utc_now())
 
     # commands
 
@@ -170,7 +171,7 @@ class Room:
                 self.state.react(known_reaction(emoji))
                 self._reacted.set()
             case RaiseHand(note=note):
-                raised, notices = self.state.raise_hand(actor.id, one_line(note or "") or None, datetime.now(UTC))
+                raised, notices = self.state.raise_hand(actor.id, one_line(note or "") or None, utc_now())
                 self.tell(notices)
                 return raised
             case LowerHand(user_id=person_id):
@@ -218,7 +219,7 @@ class Room:
                 user=author,
                 text=text,
                 media_time=self._owner.media_time_s(),
-                at=datetime.now(UTC),
+                at=utc_now(),
             )
             await self._owner.store_message(chat)
             # The author may have left meanwhile, or been removed: what is stored is part of the show and is sent.

@@ -121,6 +121,10 @@ class RoomState:
     def announces_everyone(self) -> bool:
         return not self._large
 
+    def sockets_of(self, person_id: str) -> int:
+        entry = self._entries.get(person_id)
+        return entry.sockets if entry is not None else 0
+
     def role_of(self, person_id: str) -> Role | None:
         entry = self._entries.get(person_id)
         return entry.role if entry is not None else None

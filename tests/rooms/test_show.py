@@ -128,6 +128,17 @@ async def test_a_show_whose_end_cannot_be_written_down_goes_on_and_ends_later(
     assert await station.status() is BroadcastStatus.ENDED
 
 
+async def test_a_show_whose_record_is_gone_ends_with_its_grace_period(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    listener = await station.join(LISTENER)
+    await station.broadcasts.delete(HOST, station.show_id)  # past us
+    await trio.sleep(GRACE_S + 1)
+    assert listener.data("broadcastEnded")[0]["reason"] == "removed"
+    assert station.shows == 0
+
+
 async def test_end_tells_everyone_closes_all_and_writes_the_rows(station: Station, autojump_clock: MockClock) -> None:
     await station.start()
     listener = await station.join(LISTENER)

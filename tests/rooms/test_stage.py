@@ -7,6 +7,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from lac.broadcasts.live import SOCKETS_PER_PERSON
 from lac.broadcasts.model import BroadcastStatus, Visibility
 from lac.broadcasts.stage import SESSIONS_PER_OWNER
 from lac.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError
@@ -32,7 +33,7 @@ async def test_a_reconnect_replaces_the_old_session_once_it_is_heard(
     old = (await station.publish()).speak()
     new = await station.publish()
     new.connect()
-    assert old.closed is None
+    assert not station.media.sessions.keys() ^ {old.id, new.id}
     new.speak()
     assert old.closed == "replaced"
     assert new.closed is None
@@ -228,6 +229,16 @@ async def test_a_show_made_private_on_air_lets_no_stranger_in(station: Station, 
     station.on_air.updated(changed)
     with pytest.raises(ForbiddenError):
         await station.listen()
+
+
+async def test_one_person_has_a_limit_of_sockets(station: Station, autojump_clock: MockClock) -> None:
+    sockets = [await station.join(LISTENER) for _ in range(SOCKETS_PER_PERSON)]
+    with pytest.raises(TooManyRequestsError):
+        await station.join(LISTENER)
+    await station.join(HOST)
+    assert sockets[0].member is not None
+    sockets[0].member.leave()
+    await station.join(LISTENER)
 
 
 async def test_a_guest_of_another_show_is_nobody_here(station: Station, autojump_clock: MockClock) -> None:

@@ -174,8 +174,11 @@ def check_row(station: Station) -> None:
         assert row is None or (row.status is BroadcastStatus.ENDED) == (row.ended_at is not None)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("drain", [False, True], ids=["end", "drain"])
-def test_a_whole_show_stopped_at_any_step_leaves_nothing(new_station: Callable[[], Station], drain: bool) -> None:
+def test_a_whole_show_stopped_at_any_step_leaves_nothing(
+    new_station: Callable[[], Station], drain: bool, seed: int
+) -> None:
     station = new_station()
 
     async def scenario() -> None:
@@ -187,7 +190,7 @@ def test_a_whole_show_stopped_at_any_step_leaves_nothing(new_station: Callable[[
         check_nothing_left(station)
         check_row(station)
 
-    steps = sweep(scenario, check, refusals=(LacError,))
+    steps = sweep(scenario, check, refusals=(LacError,), seed=seed)
     assert steps > 100
 
 
