@@ -16,7 +16,13 @@ const tokens = (number: number) => ({
 });
 
 /** A server with one account. Access tokens before `current` are refused; refresh tokens work once. */
-function server({ current = 1, refresh }: { current?: number; refresh?: () => Error | object } = {}) {
+function server({
+  current = 1,
+  refresh,
+}: {
+  current?: number;
+  refresh?: () => Error | object;
+} = {}) {
   let issued = current;
   return fakeFetch(async (call: Call) => {
     if (call.path === "/api/auth/login") return { body: tokens(issued) };

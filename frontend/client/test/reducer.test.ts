@@ -17,7 +17,10 @@ describe("joining", () => {
   it("keeps the stream key that a REST call brought", () => {
     const state = reduceRoom(
       { ...emptyRoom, broadcast: broadcast({ streamKey: "key", yourRole: "host" }) },
-      { event: "joined", data: joined({ role: "host", you: { ...joined().you, anonymous: false } }) },
+      {
+        event: "joined",
+        data: joined({ role: "host", you: { ...joined().you, anonymous: false } }),
+      },
     );
     expect(state.broadcast).toMatchObject({ streamKey: "key", yourRole: "host" });
   });

@@ -11,7 +11,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function setUp({ random = () => 1 } = {}) {
+function setUp({ random = () => 1 as number } = {}) {
   const sockets: FakeSocket[] = [];
   const states: SocketState[] = [];
   const events: ServerEvent[] = [];

@@ -449,8 +449,8 @@ function EncoderCard({ studio, broadcast }: { studio: Studio; broadcast: Broadca
       </summary>
       <div className="grid gap-4 px-4 pb-5 sm:px-5">
         <p className="text-muted">
-          In OBS, open Settings, then Stream. Choose the service WHIP, and paste these two. The
-          show goes live as soon as the encoder connects.
+          In OBS, open Settings, then Stream. Choose the service WHIP, and paste these two. The show
+          goes live as soon as the encoder connects.
         </p>
         <CopyField
           label="Server"

@@ -1,0 +1,28 @@
+import "@testing-library/jest-dom/vitest";
+import { cleanup } from "@testing-library/react";
+import { afterEach, vi } from "vitest";
+
+// What jsdom lacks of a browser.
+if (!HTMLDialogElement.prototype.showModal) {
+  HTMLDialogElement.prototype.showModal = function (this: HTMLDialogElement) {
+    this.open = true;
+  };
+  HTMLDialogElement.prototype.close = function (this: HTMLDialogElement) {
+    this.open = false;
+    this.dispatchEvent(new Event("close"));
+  };
+}
+window.scrollTo = () => undefined;
+HTMLMediaElement.prototype.play = () => Promise.resolve();
+Object.defineProperty(window, "isSecureContext", { value: true, configurable: true });
+vi.stubGlobal(
+  "MediaStream",
+  class {
+    constructor(readonly tracks: unknown[] = []) {}
+  },
+);
+
+afterEach(() => {
+  cleanup();
+  localStorage.clear();
+});
