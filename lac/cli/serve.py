@@ -113,13 +113,15 @@ async def run_server(
     try:
         async with open_services(settings) as services:
             shutdown = trio.Event()
-            serve = partial(serve_http, create_app(services), host=settings.host, port=settings.port)
+            app = create_app(services)
+            serve = partial(serve_http, app, host=settings.host, port=settings.port)
             async with trio.open_nursery() as nursery:
                 urls: list[str] = await nursery.start(partial(serve, shutdown=shutdown, grace_s=SHUTDOWN_S))
                 task_status.started(RunningServer(urls, services.engine.port, services, stopped))
                 await stop.wait()
                 with trio.move_on_after(DRAIN_S):
                     await services.on_air.drain()
+                app.gateway.close_all()  # those too that have not joined a room
                 shutdown.set()
     finally:
         stopped.set()
