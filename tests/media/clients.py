@@ -16,6 +16,7 @@ from lac_media.parameters import (
     Direction,
     DtlsParameters,
     DtlsRole,
+    IceCandidate,
     ProducerParameters,
 )
 from lac_media.proto.opus import SILENCE_20MS_MONO
@@ -62,12 +63,14 @@ class Client:
         elif isinstance(event, PeerClosed):
             self.closed.set()
 
-    def dial(self, role: DtlsRole = DtlsRole.CLIENT) -> None:
+    def dial(self, role: DtlsRole = DtlsRole.CLIENT, candidate: IceCandidate | None = None) -> None:
         """Signalling for both ends; `peer.run` is the caller's to start."""
         self.session.connect(DtlsParameters(role, (self.peer.fingerprint,)))
         servers = DtlsRole.SERVER if role is DtlsRole.CLIENT else DtlsRole.CLIENT
         core = self.peer.connect(
-            self.session.ice_parameters, self.engine.candidates[0], DtlsParameters(servers, self.engine.fingerprints)
+            self.session.ice_parameters,
+            candidate or self.engine.candidates[0],
+            DtlsParameters(servers, self.engine.fingerprints),
         )
         core.expect_stream(ProducerParameters(OPUS_PAYLOAD_TYPE, audio_level_extension_id=10))
 
@@ -106,6 +109,7 @@ async def add_client(
     *,
     role: DtlsRole = DtlsRole.CLIENT,
     consumer: ConsumerParameters | None = None,
+    candidate: IceCandidate | None = None,
     wait: bool = True,
 ) -> Client:
     """A publisher or listener, connected when this returns."""
@@ -115,7 +119,7 @@ async def add_client(
         session.produce(ProducerParameters(PUBLISHED, ssrc=client.peer.ssrc))
     else:
         session.consume(consumer or ConsumerParameters())
-    client.dial(role)
+    client.dial(role, candidate)
     nursery.start_soon(client.peer.run)
     if wait:
         await client.connected.wait()
