@@ -210,7 +210,7 @@ function RemoveForm({
       }}
     >
       <p className="mb-4 text-muted">
-        They stop hearing the show at once. Without a ban they can come back.
+        They stop hearing the show at once, and cannot come back while it runs.
       </p>
       <TextField
         label="Reason"
@@ -226,7 +226,7 @@ function RemoveForm({
           onChange={(event) => setBan(event.target.checked)}
           className="size-5 accent-accent"
         />
-        Keep them out of this show
+        Also ban their account from this show
       </label>
       <div className="mt-4 flex flex-wrap justify-end gap-2">
         <Button look="quiet" onClick={onCancel}>
