@@ -193,8 +193,7 @@ def check_row(station: Station) -> None:
         assert row is None or (row.status is BroadcastStatus.ENDED) == (row.ended_at is not None)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("drain", [False, True], ids=["end", "drain"])
+@pytest.mark.parametrize(("drain", "seed"), [(False, 0), (True, 1)], ids=["end", "drain"])
 def test_a_whole_show_stopped_at_any_step_leaves_nothing(
     new_station: Callable[[], Station], drain: bool, seed: int
 ) -> None:
