@@ -153,7 +153,7 @@ function Member({
   const mutable = role !== "listener" || speaking || muted;
   return (
     <li className="flex min-h-12 flex-wrap items-center gap-x-2 gap-y-1 border-b border-line py-1.5 last:border-0">
-      <span className="flex min-w-0 flex-1 basis-40 flex-wrap items-center gap-x-2">
+      <span className="flex min-w-0 flex-1 basis-32 flex-wrap items-center gap-x-2">
         <span className="truncate font-medium">{displayName}</span>
         {own && <span className="text-sm text-muted">you</span>}
         {anonymous && <span className="text-sm text-muted">guest</span>}
