@@ -55,8 +55,8 @@ class UdpSocket:
         while True:
             try:
                 data, (host, port, *_) = self.socket.recvfrom(MAX_DATAGRAM)
-            except ConnectionRefusedError:
-                continue  # an ICMP error of an earlier send; the peer's silence will tell
+            except ConnectionError:
+                continue  # an ICMP error of an earlier send (Windows: a "reset"); the peer's silence will tell
             if self.is_ipv6 and host.startswith(_MAPPED_PREFIX):
                 host = host[len(_MAPPED_PREFIX) :]
             return data, (host, port)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from lac_media.certificate import make_dtls_identity
@@ -432,3 +435,10 @@ def test_sending_needs_a_connected_peer(state: PeerState) -> None:
         core.send_rtp(audio(1), now=1001.0)
     assert core.state is state
     assert list(core.datagrams_to_send()) == []
+
+
+def test_the_diagram_in_the_documentation_is_the_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "protocol" / "peer.md"
+    drawn = re.findall(r"^    (\w+) --> (\w+): (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    table = [(s.value, t.value, i.value) for (s, i), t in TRANSITIONS.items() if i is not PeerInput.CLOSE]
+    assert sorted(drawn) == sorted(table)
