@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -74,10 +75,8 @@ class RoomSocket:
 
     def close(self) -> None:
         with self._changed:
-            try:
+            with contextlib.suppress(OSError, LocalProtocolError):  # it has been closed from the other side
                 self._socket.sendall(self._ws.send(CloseConnection(1000)))
-            except (OSError, LocalProtocolError):
-                pass  # it has been closed from the other side
         self._reader.join(PATIENCE_S)
         self._socket.close()
 
@@ -123,10 +122,8 @@ class RoomSocket:
                 self._socket.sendall(self._ws.send(event.response()))
             case CloseConnection():
                 self.close_code = event.code
-                try:
+                with contextlib.suppress(OSError, LocalProtocolError):  # both sides have said goodbye
                     self._socket.sendall(self._ws.send(event.response()))
-                except (OSError, LocalProtocolError):
-                    pass  # both sides have said goodbye
             case RejectConnection():
                 self.close_code = event.status_code
             case AcceptConnection():
