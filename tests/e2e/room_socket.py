@@ -74,9 +74,9 @@ class RoomSocket:
         return self.close_code
 
     def close(self) -> None:
-        with self._changed:
-            with contextlib.suppress(OSError, LocalProtocolError):  # it has been closed from the other side
-                self._socket.sendall(self._ws.send(CloseConnection(1000)))
+        # The errors: it has been closed from the other side.
+        with self._changed, contextlib.suppress(OSError, LocalProtocolError):
+            self._socket.sendall(self._ws.send(CloseConnection(1000)))
         self._reader.join(PATIENCE_S)
         self._socket.close()
 
