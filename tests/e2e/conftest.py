@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,9 @@ from tests.e2e.asyncio_thread import AsyncioThread
 from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
 from tests.e2e.server import LacServer, running_server
 from tests.e2e.tone import write_tone
+
+#: Name and value, for `--junitxml`.
+RecordFigure = Callable[[str, float], None]
 
 
 class OpenPage(Protocol):
@@ -72,3 +75,13 @@ def open_page(chromium: Browser, server: LacServer) -> Iterator[OpenPage]:
         for context in contexts:
             context.close()
     assert not errors, errors
+
+
+@pytest.fixture
+def record_figure(request: pytest.FixtureRequest) -> RecordFigure:
+    """Keeps a measured figure with the test's result: bounds in tests are wide, trends are read from the figures."""
+
+    def record(name: str, value: float) -> None:
+        request.node.user_properties.append((name, round(value, 4)))
+
+    return record

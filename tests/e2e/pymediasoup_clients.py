@@ -66,13 +66,13 @@ class PymediasoupClient:
         )
         self._transport = transport
 
-        @transport.on("connect")  # type: ignore[misc]
+        @transport.on("connect")
         async def connect(parameters: DtlsParameters) -> None:
             self.dtls_role = parameters.role
             body = {"dtlsParameters": parameters.model_dump(exclude_none=True)}
             await self._call("POST", f"/api/mediasoup/transports/{self.transport_id}/connect", body)
 
-        @transport.on("connectionstatechange")  # type: ignore[misc]
+        @transport.on("connectionstatechange")
         def change(state: str) -> None:
             self.states.append(state)
 
@@ -81,7 +81,7 @@ class PymediasoupClient:
     async def _publish(self, track: ToneTrack) -> None:
         _, transport = await self._open("send", [track])
 
-        @transport.on("produce")  # type: ignore[misc]
+        @transport.on("produce")
         async def produce(kind: str, parameters: RtpParameters, _: object) -> str:
             body = {"kind": kind, "rtpParameters": parameters.model_dump(exclude_none=True)}
             answer = await self._call("POST", f"/api/mediasoup/transports/{self.transport_id}/produce", body)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import trio
 
@@ -50,10 +52,8 @@ class RawListener:
     def stop(self) -> None:
         peer, trio_token = self._peer, self._trio_token
         if peer is not None and trio_token is not None:
-            try:
+            with contextlib.suppress(trio.RunFinishedError):  # the server hung up first
                 trio_token.run_sync_soon(peer.close)
-            except trio.RunFinishedError:
-                pass  # the server hung up first
         self._thread.join()
 
     def wait_for_packets(self, count: int) -> None:
@@ -77,14 +77,9 @@ class RawListener:
         """One SSRC, no sequence number missing or out of order, timestamps that run with the clock."""
         packets = [packet for _, packet in self.arrivals]
         assert len({packet.ssrc for packet in packets}) == 1
-        steps = [
-            (later.sequence - earlier.sequence) & 0xFFFF for earlier, later in zip(packets, packets[1:], strict=False)
-        ]
+        steps = [(later.sequence - earlier.sequence) & 0xFFFF for earlier, later in pairwise(packets)]
         assert set(steps) == {1}, f"sequence steps {sorted(set(steps))}"
-        ticks = [
-            (later.timestamp - earlier.timestamp) & 0xFFFF_FFFF
-            for earlier, later in zip(packets, packets[1:], strict=False)
-        ]
+        ticks = [(later.timestamp - earlier.timestamp) & 0xFFFF_FFFF for earlier, later in pairwise(packets)]
         assert all(0 < step < 2**31 for step in ticks), "a timestamp goes back"
         media_s = sum(ticks) / RATE_HZ
         clock_s = self.arrivals[-1][0] - self.arrivals[0][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -73,11 +74,9 @@ class RoomSocket:
         return self.close_code
 
     def close(self) -> None:
-        with self._changed:
-            try:
-                self._socket.sendall(self._ws.send(CloseConnection(1000)))
-            except (OSError, LocalProtocolError):
-                pass  # it has been closed from the other side
+        # The errors: it has been closed from the other side.
+        with self._changed, contextlib.suppress(OSError, LocalProtocolError):
+            self._socket.sendall(self._ws.send(CloseConnection(1000)))
         self._reader.join(PATIENCE_S)
         self._socket.close()
 
@@ -123,10 +122,8 @@ class RoomSocket:
                 self._socket.sendall(self._ws.send(event.response()))
             case CloseConnection():
                 self.close_code = event.code
-                try:
+                with contextlib.suppress(OSError, LocalProtocolError):  # both sides have said goodbye
                     self._socket.sendall(self._ws.send(event.response()))
-                except (OSError, LocalProtocolError):
-                    pass  # both sides have said goodbye
             case RejectConnection():
                 self.close_code = event.status_code
             case AcceptConnection():

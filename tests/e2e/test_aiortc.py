@@ -43,14 +43,14 @@ def test_delete_ends_either_session_once(server: LacServer, aio: AsyncioThread) 
     show_id = server.start_show(host)["id"]
     with publishing(aio, server, show_id, 440, host.token) as publisher, listening(aio, server, show_id) as listener:
         listener.ear.wait_for_tone(440)
-        publisher.http.delete()
+        assert publisher.http.delete() == 200
         publisher.wait_closed()
-        assert publisher.http.request("DELETE").status_code == 404
+        assert publisher.http.delete() == 404
         listener.ear.wait_for_silence()
-        listener.http.delete()
+        assert listener.http.delete() == 200
         listener.wait_closed()
         listener.ear.wait_for_end()
-        assert listener.http.request("DELETE").status_code == 404
+        assert listener.http.delete() == 404
 
 
 def test_the_end_of_the_show_hangs_up_on_everyone(server: LacServer, aio: AsyncioThread) -> None:
@@ -62,4 +62,4 @@ def test_the_end_of_the_show_hangs_up_on_everyone(server: LacServer, aio: Asynci
         listener.wait_closed()
         publisher.wait_closed()
         listener.ear.wait_for_end()
-        assert listener.http.request("DELETE").status_code == 404
+        assert listener.http.delete() == 404

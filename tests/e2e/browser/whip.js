@@ -79,13 +79,16 @@ class SdpSession {
     await this.pc.setRemoteDescription({ type: "answer", sdp });
   }
 
+  async localUfrag() {
+    return selectedLocalUfrag(await this.pc.getStats());
+  }
+
   async delete() {
     return (await fetch(this.location, { method: "DELETE", headers: this.headers() })).status;
   }
 
   async stats(type) {
-    const found = [...(await this.pc.getStats()).values()].filter((entry) => entry.type === type);
-    return found[0] ?? null;
+    return [...(await this.pc.getStats()).values()].find((entry) => entry.type === type) ?? null;
   }
 
   get dtlsState() {

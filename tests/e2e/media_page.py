@@ -1,0 +1,91 @@
+"""A page with one media session (`window.session`), and what can be asked of any of them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+from tests.e2e.chromium import MICROPHONE_HZ
+
+BROWSER_FOLDER = Path(__file__).parent / "browser"
+PATIENCE_S = 15.0
+POLL_MS = 30
+#: Packets on their way to the path that the browser has just left are lost.
+LOST_IN_RESTART_MAX = 10
+#: Of the samples of one second. Concealment is the browser's answer to audio that comes late: a loaded machine has bad
+#: seconds, but wrong timestamps or sequence numbers leave no good one.
+CONCEALED_MAX = 0.02
+
+
+class MediaPage:
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def open(self, way: str, endpoint: str, token: str | None = None, options: object = None) -> None:
+        """`way` is "publish" or "listen"."""
+        self.page.evaluate("(all) => openSession(...all)", [way, endpoint, token, options])
+
+    def ask(self, expression: str) -> Any:
+        return self.page.evaluate(f"async () => await session.{expression}")
+
+    def wait_until(self, condition: str) -> Any:
+        """Until the expression, or what its promise gives, is true in the page; its value.
+
+        Not `wait_for_function`, which takes a promise itself for true.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while not (value := self.page.evaluate(f"async () => await ({condition})")):
+            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {condition}; {self._situation()}"
+            self.page.wait_for_timeout(POLL_MS)
+        return value
+
+    def wait_for_tone(self, frequency_hz: float = MICROPHONE_HZ) -> None:
+        self.wait_until(f"Math.abs(hearing.frequency() - {frequency_hz}) < 6")
+
+    def wait_for_silence(self) -> None:
+        """Until silence has been *received*: no audio at all does not count."""
+        self.wait_until("hearing.frequency() === 0")
+
+    def wait_for_packets(self, count: int) -> dict[str, Any]:
+        """Until `count` more packets have been received; the inbound statistics then."""
+        wanted = self.ask("stats('inbound-rtp')")["packetsReceived"] + count
+        self.wait_until(f"session.stats('inbound-rtp').then((stats) => stats.packetsReceived >= {wanted})")
+        stats: dict[str, Any] = self.ask("stats('inbound-rtp')")
+        return stats
+
+    def wait_for_a_clean_second(self) -> dict[str, Any]:
+        """Until a second has been played with hardly a sample made up; the inbound statistics then."""
+        deadline = time.monotonic() + PATIENCE_S
+        stats = self.wait_for_packets(1)
+        while True:
+            before, stats = stats, self.wait_for_packets(50)
+            if concealed_ratio(stats, before) < CONCEALED_MAX:
+                return stats
+            assert time.monotonic() < deadline, stats
+
+    def restart_ice(self) -> None:
+        """Returns once media takes a path that the new ICE session has found."""
+        before = self.ask("localUfrag()")
+        self.ask("restartIce()")
+        self.wait_until(f"session.localUfrag().then((ufrag) => ufrag !== null && ufrag !== '{before}')")
+
+    def first_sound_ms(self) -> float:
+        """From the page's first step to the first sound in its ears."""
+        return float(self.wait_until("hearing.firstSoundAt - session.startedAt"))
+
+    def _situation(self) -> str:
+        inbound = self.page.evaluate("window.session ? session.stats('inbound-rtp') : null") or {}
+        packets = inbound.get("packetsReceived", "no")
+        return f"hears {self.page.evaluate('hearing.frequency()')} Hz, has received {packets} packets"
+
+
+def concealed_ratio(stats: dict[str, Any], since: dict[str, Any] | None = None) -> float:
+    """Of the samples played, those that were made up for missing audio."""
+
+    def total(name: str) -> int:
+        return int(stats[name] - (since or {}).get(name, 0))
+
+    return (total("concealedSamples") - total("silentConcealedSamples")) / max(1, total("totalSamplesReceived"))

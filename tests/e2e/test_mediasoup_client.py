@@ -1,0 +1,130 @@
+"""The published mediasoup-client library in Chromium, bundled and otherwise as it comes from npm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scripts.build_web import FRONTEND, find_node
+from tests.e2e.conftest import OpenPage, RecordFigure
+from tests.e2e.media_page import BROWSER_FOLDER, LOST_IN_RESTART_MAX, MediaPage, concealed_ratio
+from tests.e2e.raw_listener import recording_packets
+from tests.e2e.server import LacServer
+
+pytestmark = pytest.mark.e2e
+
+PACKAGES = FRONTEND / "node_modules"
+SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "mediasoup.js")]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library as one classic script that sets `window.mediasoupClient`."""
+    bundler, entry = PACKAGES / "rolldown" / "bin" / "cli.mjs", PACKAGES / "mediasoup-client" / "lib" / "index.js"
+    if not bundler.is_file() or not entry.is_file():
+        raise RuntimeError("The web client's packages are not installed. Install them with: make web")
+    output = tmp_path_factory.mktemp("library") / "mediasoup-client.js"
+    options = ["--platform", "browser", "--format", "iife", "--name", "mediasoupClient", "--file", str(output)]
+    subprocess.run(
+        [find_node().binary, bundler, entry, *options], cwd=FRONTEND, check=True, stdout=subprocess.DEVNULL, timeout=60
+    )
+    with output.open("a", encoding="utf-8") as script:
+        script.write("\nwindow.mediasoupClient = mediasoupClient;\n")
+    return output
+
+
+class OnAir:
+    """A show, and pages that publish to it and listen to it with the library."""
+
+    def __init__(self, server: LacServer, open_page: OpenPage, library: Path) -> None:
+        self._open_page = open_page
+        self._library = library
+        self.server = server
+        self.host = server.register("Hanna")
+        self.show_id: str = server.start_show(self.host)["id"]
+
+    def page(self, way: str, token: str | None, options: object = None) -> MediaPage:
+        page = MediaPage(self._open_page(scripts=[self._library, *SCRIPTS]))
+        page.open(way, f"/api/mediasoup/{self.show_id}", token, options)
+        return page
+
+    def publisher(self, codec_options: object = None) -> MediaPage:
+        return self.page("publish", self.host.token, codec_options)
+
+    def listener(self) -> MediaPage:
+        return self.page("listen", None)
+
+
+@pytest.fixture
+def on_air(server: LacServer, open_page: OpenPage, library: Path) -> OnAir:
+    return OnAir(server, open_page, library)
+
+
+@pytest.mark.parametrize(
+    "codec_options",
+    [{}, {"opusNack": True, "opusFec": True, "opusStereo": True}],
+    ids=["defaults", "music"],
+)
+def test_the_library_publishes_and_listens(on_air: OnAir, codec_options: object, record_figure: RecordFigure) -> None:
+    on_air.publisher(codec_options)
+    listener = on_air.listener()
+    listener.wait_for_tone()
+    stats = listener.wait_for_a_clean_second()
+    assert stats["packetsLost"] == 0
+    assert listener.ask("states") == ["connecting", "connected"]
+    record_figure("first_sound_ms", listener.first_sound_ms())
+    record_figure("concealed_ratio", concealed_ratio(stats))
+
+
+def test_the_library_in_this_test_is_the_one_that_the_web_client_uses(on_air: OnAir) -> None:
+    wanted = json.loads((FRONTEND / "client" / "package.json").read_text())["dependencies"]["mediasoup-client"]
+    assert on_air.listener().page.evaluate("mediasoupClient.version") == wanted
+
+
+def test_the_library_restarts_ice_on_both_sides(on_air: OnAir) -> None:
+    publisher, listener = on_air.publisher(), on_air.listener()
+    listener.wait_for_tone()
+    for page in (listener, publisher):
+        page.restart_ice()
+        assert listener.wait_for_packets(25)["packetsLost"] <= LOST_IN_RESTART_MAX
+        assert page.ask("transport.connectionState") == "connected"
+    listener.wait_for_tone()
+
+
+def test_discontinuous_transmission_leaves_no_gap_in_the_program(on_air: OnAir) -> None:
+    """With DTX a silent publisher sends a packet every 400 ms, and timestamps jump where sequence numbers do not."""
+    publisher = on_air.publisher({"opusDtx": True})
+    listener = on_air.listener()
+    with recording_packets(on_air.server, on_air.show_id) as raw:
+        listener.wait_for_tone()
+        publisher.ask("media.pause()")
+        listener.wait_for_silence()
+        raw.wait_for_packets(4)
+        publisher.ask("media.resume()")
+        listener.wait_for_tone()
+    raw.check_one_unbroken_stream()
+    assert listener.ask("stats('inbound-rtp')")["packetsLost"] == 0
+
+
+def test_a_closed_transport_leaves_silence_until_the_next_one(on_air: OnAir) -> None:
+    listener = on_air.listener()
+    listener.wait_for_silence()
+    for _ in range(2):
+        publisher = on_air.publisher()
+        listener.wait_for_tone()
+        publisher.ask("transport.close()")
+        listener.wait_for_silence()
+    assert listener.ask("states") == ["connecting", "connected"]
+    assert listener.wait_for_packets(10)["packetsLost"] == 0
+
+
+def test_the_end_of_the_show_ends_the_librarys_transports(on_air: OnAir) -> None:
+    publisher, listener = on_air.publisher(), on_air.listener()
+    listener.wait_for_tone()
+    on_air.server.call("POST", f"/api/broadcasts/{on_air.show_id}/end", token=on_air.host.token)
+    for page in (publisher, listener):
+        # The browser calls the connection lost only when ICE has timed out; DTLS has said goodbye long before.
+        page.wait_until("session.stats('transport').then(({ dtlsState }) => dtlsState === 'closed')")
