@@ -349,13 +349,13 @@ class OnAir:
         return await self._broadcasts.role_of(identity, broadcast)
 
     def _room_visitor(self, identity: Identity | None, role: Role, broadcast_id: str, name: str | None) -> Visitor:
-        if identity is None:
-            guest_id = f"guest-{new_id()}"
-            display_name = clean_name(name, GUEST_NAME)
+        if identity is None or identity.is_guest:
+            # A guest who comes back under another name is the same person: whoever removes them removes their media.
+            guest_id = f"guest-{new_id()}" if identity is None else identity.id
+            display_name = clean_name(name, GUEST_NAME if identity is None else identity.display_name)
             token = self._auth.issue_guest(broadcast_id, guest_id, display_name)
             return Visitor(guest_id, display_name, role, anonymous=True, user_id=None, token=token)
-        user_id = None if identity.is_guest else identity.id
-        return Visitor(identity.id, identity.display_name, role, anonymous=identity.is_guest, user_id=user_id)
+        return Visitor(identity.id, identity.display_name, role, anonymous=False, user_id=identity.id)
 
 
 class _Job(Generic[T]):

@@ -193,10 +193,15 @@ class RoomState:
         entry = self._entries.get(person_id)
         if entry is not None:
             entry.sockets += 1
-            return self.change_role(person_id, role)
+            notices = self.change_role(person_id, role)
+            if entry.display_name != display_name:
+                entry.display_name = display_name
+                if self._announces(role):
+                    notices.append((Group.EVERYONE, UserJoined(user=self.person(person_id))))
+            return notices
         self._entries[person_id] = _Entry(self._next_number, display_name, role, anonymous)
         self._next_number += 1
-        notices: list[Notice] = []
+        notices = []
         if not self._large and len(self._entries) > LARGE_ROOM:
             self._large = True
             notices.append(self._size_notice())

@@ -33,7 +33,7 @@ class InlineDatabase:
         self.delay_s = 0.0
 
     async def run(self, fn: Callable[[orm.Session], T]) -> T:
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.checkpoint()  # where the real one waits for a thread
         with trio.CancelScope(shield=True):
             await trio.sleep(self.delay_s)
             if self.away:

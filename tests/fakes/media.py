@@ -66,6 +66,8 @@ class FakeMediaRoom:
         self.opened_at = trio.current_time()
         #: Set it to hold `open_session` back.
         self.gate: trio.Event | None = None
+        #: The same, once the session exists.
+        self.late_gate: trio.Event | None = None
 
     @property
     def sessions(self) -> Mapping[str, FakeSession]:
@@ -79,6 +81,8 @@ class FakeMediaRoom:
             raise SessionClosedError("the room is closing")
         session = FakeSession(self, direction, owner)
         self.open_sessions[session.id] = session
+        if self.late_gate is not None:
+            await self.late_gate.wait()
         return session
 
     def mute(self, owner: str) -> None:

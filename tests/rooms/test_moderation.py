@@ -240,3 +240,21 @@ async def test_a_full_outlet_that_leaves_while_it_is_offered_a_frame_harms_nobod
     other = await station.join(SPEAKER)
     assert full.code == CloseCode.TOO_SLOW
     assert other.data("joined")[0]["memberCount"] == 1
+
+
+async def test_a_guest_who_takes_a_name_is_still_the_owner_of_their_media(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    moderator, socket = await station.join(MODERATOR), await station.join()
+    guest_id = socket.data("joined")[0]["you"]["id"]
+    guest = Identity(IdentityKind.GUEST, guest_id, "Guest", broadcast_id=station.show_id)
+    session = (await station.listen(guest)).connect()
+    renamed = await station.join(guest, "Seagull")
+    you = renamed.data("joined")[0]["you"]
+    assert (you["id"], you["displayName"]) == (guest_id, "Seagull")
+    assert you["token"] is not None
+    assert moderator.data("userJoined")[-1]["user"]["displayName"] == "Seagull"
+    await moderator.do(Remove(guest_id))
+    assert session.closed == "removed"
+    assert renamed.code == socket.code == 4403

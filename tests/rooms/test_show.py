@@ -205,6 +205,24 @@ async def test_starts_and_ends_at_the_same_time_agree_with_the_database(
     assert station.shows == 0
 
 
+@pytest.mark.parametrize("start_at", [0.0, 0.5, 1.5, 2.5, 3.5, 4.5])
+async def test_people_who_come_while_the_show_starts_are_all_in_the_same_room(
+    station: Station, autojump_clock: MockClock, start_at: float
+) -> None:
+    station.db.delay_s = 1.0
+    async with trio.open_nursery() as nursery:
+        for person in (LISTENER, SPEAKER, None):
+            nursery.start_soon(station.join, person)
+            await trio.sleep(0.3)
+        await trio.sleep(start_at)
+        nursery.start_soon(station.start)
+        nursery.start_soon(station.join, MODERATOR)
+    assert station.shows == 1
+    assert station.on_air._shows[station.show_id].state.member_count == 4
+    for socket in station.sockets:
+        assert socket.data("broadcastStarted") or socket.data("joined")[0]["broadcast"]["status"] == "live"
+
+
 async def test_removal_ends_the_show_and_deletes_it(station: Station, autojump_clock: MockClock) -> None:
     await station.start()
     listener = await station.join(LISTENER)

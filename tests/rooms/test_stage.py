@@ -208,6 +208,31 @@ async def test_a_session_that_opens_while_the_show_ends_is_refused(station: Stat
     assert station.db.session_rows() == []
 
 
+@pytest.mark.parametrize("end", [True, False], ids=["the show", "the session"])
+async def test_a_session_that_is_over_before_it_is_given_out_leaves_nothing(
+    station: Station, autojump_clock: MockClock, end: bool
+) -> None:
+    await station.start()
+    show = station.on_air._shows[station.show_id]
+    station.media.late_gate = gate = trio.Event()
+
+    async def close() -> None:
+        await trio.sleep(1)
+        if end:
+            await station.on_air.end(HOST, station.show_id)
+        else:
+            [session] = station.media.sessions.values()
+            session.close("timeout")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(close)
+        nursery.start_soon(_set_later, gate)
+        with pytest.raises(ConflictError):
+            await station.listen()
+    assert len(show.stage) == 0
+    assert station.db.session_rows() == []
+
+
 async def _set_later(gate: trio.Event) -> None:
     await trio.sleep(2)
     gate.set()

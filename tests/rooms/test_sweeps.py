@@ -118,6 +118,25 @@ def test_start_and_end_leave_no_task_without_a_row_and_no_row_without_a_task(
     sweep_within(scenario, lambda: check_nothing_left(station))
 
 
+def test_deleting_a_live_show_is_done_or_not_begun(new_station: Callable[[], Station]) -> None:
+    station = new_station()
+
+    async def scenario(cut: Cut) -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            await station.start()
+            await station.listen()
+            with cut:
+                await station.on_air.remove(HOST, station.show_id)
+            await trio.testing.wait_all_tasks_blocked()
+            with station.db._sessions() as session:
+                row = session.get(Broadcast, station.show_id)
+            assert (row is None) == (station.show_id not in station.engine.rooms)
+
+    sweep_within(scenario, lambda: check_nothing_left(station))
+
+
 def test_removing_a_person_is_all_or_nothing(new_station: Callable[[], Station]) -> None:
     station = new_station()
 
@@ -174,8 +193,7 @@ def check_row(station: Station) -> None:
         assert row is None or (row.status is BroadcastStatus.ENDED) == (row.ended_at is not None)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("drain", [False, True], ids=["end", "drain"])
+@pytest.mark.parametrize(("drain", "seed"), [(False, 0), (True, 1)], ids=["end", "drain"])
 def test_a_whole_show_stopped_at_any_step_leaves_nothing(
     new_station: Callable[[], Station], drain: bool, seed: int
 ) -> None:

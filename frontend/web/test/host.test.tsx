@@ -123,7 +123,7 @@ describe("people", () => {
     await userEvent.click(screen.getByRole("button", { name: "Remove Gull" }));
     const dialog = screen.getByRole("dialog", { name: "Remove Gull?" });
     await userEvent.type(within(dialog).getByLabelText(/Reason/), "Spam");
-    await userEvent.click(within(dialog).getByRole("checkbox", { name: /Keep them out/ }));
+    await userEvent.click(within(dialog).getByRole("checkbox", { name: /Also ban/ }));
     await userEvent.click(within(dialog).getByRole("button", { name: "Remove" }));
     expect(socket().last("remove")?.data).toEqual({ userId: "g", reason: "Spam", ban: true });
   });

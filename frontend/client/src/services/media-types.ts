@@ -37,6 +37,13 @@ export interface LinkStats {
   remote: string | null;
 }
 
+export interface CloseOptions {
+  /** The page goes away: the goodbye has to outlive it. */
+  leavingPage?: boolean;
+  /** The server closed everything itself (the show ended, the person was removed): no goodbye. */
+  serverKnows?: boolean;
+}
+
 export interface MediaLink {
   readonly state: LinkState;
   /** The received track, or the one being sent. Null before the first connection. */
@@ -48,5 +55,5 @@ export interface MediaLink {
   replaceTrack(track: MediaStreamTrack): Promise<void>;
   /** The network is back: do not wait out the backoff. */
   retryNow(): void;
-  close(options?: { leavingPage?: boolean }): void;
+  close(options?: CloseOptions): void;
 }

@@ -1,7 +1,7 @@
 import { Device, type types } from "mediasoup-client";
 import { backoffMs } from "../backoff";
 import { ApiError, messageOf, type Request, type RequestOptions } from "./api";
-import type { LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+import type { CloseOptions, LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
 
 export type { LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
 
@@ -111,10 +111,10 @@ class Link implements MediaLink {
     void this.#build();
   }
 
-  close({ leavingPage = false } = {}): void {
+  close({ leavingPage = false, serverKnows = false }: CloseOptions = {}): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#tearDown({ keepalive: leavingPage });
+    this.#tearDown({ keepalive: leavingPage }, !serverKnows);
     if (this.#state.name !== "failed") this.#setState({ name: "closed" });
   }
 
@@ -315,14 +315,14 @@ class Link implements MediaLink {
     return this.#last !== null;
   }
 
-  #tearDown(options: Pick<RequestOptions, "keepalive">): void {
+  #tearDown(options: Pick<RequestOptions, "keepalive">, goodbye = true): void {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#helpTimer);
     clearInterval(this.#watchTimer);
     const peer = this.#peer;
     this.#peer = null;
     if (!peer) return;
-    this.#forget(peer.transport.id, options);
+    if (goodbye) this.#forget(peer.transport.id, options);
     peer.transport.close();
   }
 

@@ -102,8 +102,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       clearTimeout(pollTimer);
       store.setState({ phase: "open", problem: null });
       const { you } = event.data;
-      // A guest who came back with their token gets no new one.
-      guestToken = you.anonymous ? (you.token ?? guestToken) : null;
+      guestToken = you.anonymous ? (you.token ?? null) : null;
       if (guestToken !== null)
         void attempt(() => platform.storage.set(guestKey(id), guestToken ?? ""));
     }
@@ -232,8 +231,6 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     },
     async setName(name) {
       guestName = name;
-      // The token speaks for the name that it was issued for.
-      guestToken = null;
       void attempt(() => platform.storage.set(NAME_KEY, name));
       if (socket.state.name === "idle") return;
       socket.rejoin();

@@ -1,6 +1,6 @@
 import { createStore, type StoreApi } from "zustand/vanilla";
 import { type Api, ApiError, messageOf } from "../services/api";
-import type { LinkStats, MediaLink, SoundKind } from "../services/media-types";
+import type { CloseOptions, LinkStats, MediaLink, SoundKind } from "../services/media-types";
 import type { Broadcast } from "../types";
 import type { LinkHandlers } from "./player";
 
@@ -60,7 +60,7 @@ export interface Host {
   resume(): void;
   end(): Promise<void>;
   /** Off air without ending the show: the page is being left, or the show ended by itself. */
-  leave(options?: { leavingPage?: boolean }): void;
+  leave(options?: CloseOptions): void;
   retryNow(): void;
   stats(): Promise<LinkStats | null>;
   rawStats(): Promise<Record<string, unknown>[]>;
@@ -131,7 +131,7 @@ export function createHost(config: {
     }
   }
 
-  function closeLink(options?: { leavingPage?: boolean }): void {
+  function closeLink(options?: CloseOptions): void {
     run += 1;
     link?.close(options);
     link = null;
@@ -211,7 +211,7 @@ export function createHost(config: {
       setState({ phase: "ending", problem: null });
       try {
         const broadcast = await api.endBroadcast(broadcastId);
-        closeLink();
+        closeLink({ serverKnows: true });
         setState({ phase: "off_air", paused: false });
         config.onBroadcast(broadcast);
       } catch (error) {

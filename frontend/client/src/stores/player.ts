@@ -1,6 +1,6 @@
 import { createStore, type StoreApi } from "zustand/vanilla";
 import { messageOf } from "../services/api";
-import type { LinkState, LinkStats, MediaLink } from "../services/media-types";
+import type { CloseOptions, LinkState, LinkStats, MediaLink } from "../services/media-types";
 
 export type PlayerPhase = "stopped" | "connecting" | "playing" | "reconnecting" | "failed";
 
@@ -23,7 +23,7 @@ export type OpenListen = (handlers: LinkHandlers) => Promise<MediaLink>;
 export interface Player {
   store: StoreApi<PlayerState>;
   start(): void;
-  stop(options?: { leavingPage?: boolean }): void;
+  stop(options?: CloseOptions): void;
   retryNow(): void;
   stats(): Promise<LinkStats | null>;
   rawStats(): Promise<Record<string, unknown>[]>;

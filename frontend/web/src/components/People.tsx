@@ -153,7 +153,7 @@ function Member({
   const mutable = role !== "listener" || speaking || muted;
   return (
     <li className="flex min-h-12 flex-wrap items-center gap-x-2 gap-y-1 border-b border-line py-1.5 last:border-0">
-      <span className="flex min-w-0 flex-1 basis-40 flex-wrap items-center gap-x-2">
+      <span className="flex min-w-0 flex-1 basis-32 flex-wrap items-center gap-x-2">
         <span className="truncate font-medium">{displayName}</span>
         {own && <span className="text-sm text-muted">you</span>}
         {anonymous && <span className="text-sm text-muted">guest</span>}
@@ -210,7 +210,7 @@ function RemoveForm({
       }}
     >
       <p className="mb-4 text-muted">
-        They stop hearing the show at once. Without a ban they can come back.
+        They stop hearing the show at once, and cannot come back while it runs.
       </p>
       <TextField
         label="Reason"
@@ -226,7 +226,7 @@ function RemoveForm({
           onChange={(event) => setBan(event.target.checked)}
           className="size-5 accent-accent"
         />
-        Keep them out of this show
+        Also ban their account from this show
       </label>
       <div className="mt-4 flex flex-wrap justify-end gap-2">
         <Button look="quiet" onClick={onCancel}>

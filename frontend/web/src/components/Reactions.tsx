@@ -32,7 +32,7 @@ export function ReactionBar({ room, disabled }: { room: Room; disabled: boolean 
           disabled={disabled}
           aria-label={`React with ${name}`}
           onClick={() => react(emoji)}
-          className="size-11 rounded-full text-2xl leading-none transition-transform hover:bg-sunken active:scale-90 disabled:cursor-not-allowed disabled:opacity-40"
+          className="emoji size-11 rounded-full text-2xl leading-none transition-transform hover:bg-sunken active:scale-90 disabled:cursor-not-allowed disabled:opacity-40"
         >
           {emoji}
         </button>
@@ -88,7 +88,7 @@ export function FloatingReactions({ room }: { room: Room }) {
       {floaters.map(({ key, emoji, leftPercent, driftRem, delayMs }) => (
         <span
           key={key}
-          className="floater"
+          className="emoji floater"
           style={{
             left: `${leftPercent}%`,
             animationDelay: `${delayMs}ms`,

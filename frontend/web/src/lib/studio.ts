@@ -73,7 +73,7 @@ export function createStudios(
     room.store.subscribe((state, before) => {
       const over = state.broadcast?.status === "ended" && before.broadcast?.status !== "ended";
       const out = state.phase !== before.phase && state.phase === "removed";
-      if (over || out) host.leave();
+      if (over || out) host.leave({ serverKnows: true });
     });
     window.addEventListener("pagehide", () => host.leave({ leavingPage: true }));
 

@@ -83,7 +83,7 @@ function Stage({
 
   const { status } = broadcast;
   useEffect(() => {
-    if (status === "ended") player.stop();
+    if (status === "ended") player.stop({ serverKnows: true });
     if (status === "live" && armed) {
       setArmed(false);
       player.start();
@@ -242,9 +242,9 @@ function usePlayer(room: Room): Player {
     return () => {
       window.removeEventListener("pagehide", leave);
       withdraw();
-      player.stop();
+      player.stop({ serverKnows: room.store.getState().phase === "removed" });
     };
-  }, [player]);
+  }, [player, room]);
   useWakeUp(() => player.retryNow());
   return player;
 }
