@@ -33,7 +33,7 @@ def refused_start(data_dir: Path, **environment: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert result.returncode == 1, result.stderr
