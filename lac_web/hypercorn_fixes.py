@@ -9,6 +9,7 @@ no longer there. `apply()` puts them in place for the whole process; calling it 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import time
@@ -25,7 +26,7 @@ from hypercorn.protocol.events import Body, Data, Request, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import FrameTooLargeError, Handshake, WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, Handshake, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from wsproto.connection import Connection as WsprotoConnection
@@ -48,6 +49,9 @@ log = structlog.get_logger(__name__)
 DISCONNECT_NOTICE_S = 5.0
 #: A peer that sent nothing (not even the pong that browsers send by themselves) for this many ping intervals is gone.
 SILENT_PING_INTERVALS = 2.5
+
+#: Where a handler finds its `GuardedWSStream`: a key of the ASGI scope's `state`.
+STREAM_KEY = "lac.stream"
 
 #: (module, name, our replacement). hypercorn looks each name up when it makes the object, so setting it is enough.
 REPLACED: list[tuple[Any, str, type]] = []
@@ -80,6 +84,7 @@ class BoundedTCPServer(TCPServer):
         super().__init__(*args)
         self._read_scope = trio.CancelScope()
         self._saying_goodbye = False
+        self._unsent = b""
 
     async def run(self) -> None:
         self.config.connections.add(self)
@@ -97,6 +102,37 @@ class BoundedTCPServer(TCPServer):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
 
+    def push_nowait(self, data: bytes) -> bool:
+        """Write whole frames past hypercorn, if nothing else is being written. Never blocks, never raises.
+
+        What the kernel does not take now goes out before anything else: with the next write, or by `flush`. False, and
+        nothing is written, while an earlier write is under way or unfinished, or the connection is ending.
+        """
+        if self._unsent or self._saying_goodbye or self.send_lock.locked():
+            return False
+        sock = getattr(self.stream, "socket", None)
+        if not isinstance(sock, trio.socket.SocketType) or sock.fileno() < 0:
+            return False
+        try:
+            # Trio's socket has no synchronous send; the descriptor underneath is non-blocking already.
+            sent = os.write(sock.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return False  # the reader will find out, and say so to everyone
+        self._unsent = data[sent:]
+        return True
+
+    @property
+    def unsent(self) -> bool:
+        """A pushed frame is half written: somebody has to `flush`."""
+        return bool(self._unsent)
+
+    async def flush(self) -> None:
+        """Write the rest of a pushed frame, with the deadline of every write."""
+        if not await self._write(b""):
+            await self.protocol.handle(Closed())
+
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
             if not await self._write(event.data):
@@ -111,6 +147,7 @@ class BoundedTCPServer(TCPServer):
 
     async def _write(self, data: bytes) -> bool:
         async with self.send_lock:
+            data, self._unsent = self._unsent + data, b""  # frames never interleave
             allowed_s = self.config.write_timeout_s + len(data) / self.config.slowest_bytes_per_s
             with trio.move_on_after(allowed_s, shield=True) as deadline:
                 try:
@@ -199,10 +236,36 @@ class GuardedWSStream(WSStream):
         self._heard_at = trio.current_time()
         self._pinging = trio.CancelScope()
 
+    @property
+    def tcp(self) -> BoundedTCPServer | None:
+        """The connection underneath, as our own class has it; None behind another transport."""
+        protocol = getattr(self.send, "__self__", None)
+        server = getattr(getattr(protocol, "send", None), "__self__", None)
+        return server if isinstance(server, BoundedTCPServer) else None
+
+    @property
+    def unsent(self) -> bool:
+        tcp = self.tcp
+        return tcp is not None and tcp.unsent
+
+    async def flush(self) -> None:
+        tcp = self.tcp
+        if tcp is not None:
+            await tcp.flush()
+
+    def push_nowait(self, frame: bytes) -> bool:
+        """Write a whole server frame directly (`BoundedTCPServer.push_nowait`). False unless the WebSocket is open."""
+        tcp = self.tcp
+        if tcp is None or self.closed or self.state is not ASGIWebsocketState.CONNECTED:
+            return False
+        return self.connection.state is ConnectionState.OPEN and tcp.push_nowait(frame)
+
     async def handle(self, event: StreamEvent) -> None:
         if self.closed:
             return
         if isinstance(event, Request):
+            # Handlers reach their stream through the ASGI scope, which carries the request's state along.
+            event.state[STREAM_KEY] = self
             await super().handle(event)
             if self._is_closed():  # refused: not a valid handshake
                 await self.send(StreamClosed(stream_id=self.stream_id))

@@ -36,6 +36,7 @@ class IceLite:
     def __init__(self, local: IceParameters, *, now: float) -> None:
         self.local = local
         self._previous: IceParameters | None = None
+        self._local_is_used = False
         self.remote_address: Address | None = None
         self._nominations_here = 0
         self._heard_here_at = now
@@ -53,8 +54,7 @@ class IceLite:
             # A lite agent is always controlled (RFC 8445 section 7.3.1.1).
             self._out.append((binding_error(message, ROLE_CONFLICT, "Role Conflict", credentials.password), address))
             return False
-        if credentials is self.local:
-            self._previous = None  # the peer has moved on to the credentials of the restart
+        self._local_is_used |= credentials is self.local
         self._out.append((binding_success(message, address, credentials.password), address))
         self._heard_at = now
         self._follow(address, nominated="USE-CANDIDATE" in message.attributes, now=now)
@@ -89,10 +89,12 @@ class IceLite:
         return (ours,) if previous is None else (ours, previous.username_fragment)
 
     def restart(self, local: IceParameters) -> None:
-        """New credentials (RFC 8445 section 9); those that the peer uses stay good until it has used the new ones."""
-        if self._previous is None:  # otherwise the peer has not used `self.local` yet
+        """New credentials (RFC 8445 section 9). Those that the peer used last stay good until the next restart:
+        Chromium has been seen to go on with them on the pair it likes best, after it had used the new ones too."""
+        if self._local_is_used or self._previous is None:
             self._previous = self.local
         self.local = local
+        self._local_is_used = False
         self._nominations_here = 0
 
     def handle_timer(self, *, now: float) -> None:

@@ -21,6 +21,18 @@ class Socket(Protocol):
     async def close(self, code: int, reason: str = "") -> None: ...
 
 
+class FramePipe(Protocol):
+    """The short way to the wire: whole frames, written at once or not at all (`lac_web.hypercorn_fixes`)."""
+
+    @property
+    def unsent(self) -> bool:
+        """The rest of a pushed frame waits for `flush`."""
+
+    def push_nowait(self, frame: bytes) -> bool: ...
+
+    async def flush(self) -> None: ...
+
+
 class RoomOutlet(Protocol):
     """`Outlet`, as a room sees a connection."""
 

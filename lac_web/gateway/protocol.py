@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -148,3 +149,17 @@ def _salvage_ack(raw: bytes) -> int | None:
         return None
     ack = value.get("ack") if isinstance(value, dict) else None
     return ack if type(ack) is int and 0 <= ack <= ACK_MAX else None
+
+
+@lru_cache(maxsize=64)
+def encode_text_frame(payload: bytes) -> bytes:
+    """An unmasked, final, uncompressed text frame, as servers send it (RFC 6455 section 5.2).
+
+    Cached: the frames of a room are offered to its sockets one after the other.
+    """
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload

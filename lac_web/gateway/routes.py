@@ -11,7 +11,8 @@ from quart_trio import QuartTrio
 
 from lac.rooms.messages import CloseCode
 from lac_web.gateway.connection import Connection, GatewayLimits
-from lac_web.gateway.ports import GatewayServices, Socket
+from lac_web.gateway.ports import FramePipe, GatewayServices, Socket
+from lac_web.hypercorn_fixes import STREAM_KEY
 
 
 class Gateway:
@@ -23,8 +24,8 @@ class Gateway:
         self.connections: set[Connection] = set()
         self.draining = False
 
-    async def serve(self, socket: Socket) -> None:
-        connection = Connection(socket, self._services, self._limits)
+    async def serve(self, socket: Socket, pipe: FramePipe | None = None) -> None:
+        connection = Connection(socket, self._services, self._limits, pipe)
         self.connections.add(connection)
         try:
             await connection.run()
@@ -53,7 +54,7 @@ def register_gateway(app: QuartTrio, services: GatewayServices, limits: GatewayL
             return _problem(
                 403, "foreign_origin", "Pages of this origin may not connect. Add the origin to LAC_CORS_ORIGINS."
             )
-        await gateway.serve(websocket)
+        await gateway.serve(websocket, websocket.scope.get("state", {}).get(STREAM_KEY))
         return None
 
     return gateway

@@ -228,7 +228,7 @@ def test_an_outage_shorter_than_consent_is_survived() -> None:
     assert both_connected(link)
 
 
-def test_ice_restart_takes_old_credentials_until_the_new_ones_are_used() -> None:
+def test_ice_restart_takes_old_credentials_until_the_next_restart() -> None:
     link = connected_link()
     fresh = ice_parameters("fresh")
     assert isinstance(link.server.ice, IceLite)
@@ -253,9 +253,12 @@ def test_ice_restart_takes_old_credentials_until_the_new_ones_are_used() -> None
         tie_breaker=1,
         use_candidate=True,
     )
-    bad = link.server.counters.bad_stun
     link.inject(check, CLIENT)
-    assert link.server.remote_address == ("203.0.113.10", 7000)
+    assert link.server.remote_address == CLIENT
+    link.server.ice.restart(ice_parameters("newest"))
+    bad = link.server.counters.bad_stun
+    link.inject(check, ("192.0.2.66", 666))
+    assert link.server.remote_address == CLIENT
     assert link.server.counters.bad_stun == bad + 1
 
 
