@@ -11,7 +11,21 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from lac.broadcasts.model import BroadcastStatus, Role, Visibility
 
-ID = sa.String(64)
+
+class Identifier(sa.TypeDecorator[str]):
+    """An opaque id. One that no database can hold, as a stranger may ask for, is one that nothing has: PostgreSQL and
+    its driver would call NUL and lone surrogates an error."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        if value is None or (value.isprintable() and "\0" not in value):
+            return value
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+ID = Identifier(64)
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
