@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -23,6 +23,8 @@ class Identity:
     display_name: str
     is_admin: bool = False
     broadcast_id: str | None = None
+    #: Which of the account's sign-ins this is. The same person, whichever it is.
+    sign_in_id: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_guest(self) -> bool:

@@ -69,6 +69,7 @@ class OwnUser(Answer, frozen=True):
     email: str
     display_name: str
     is_admin: bool
+    email_verified: bool
     created_at: datetime
 
 

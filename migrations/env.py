@@ -5,12 +5,16 @@ from typing import Literal
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
-from lac.db.models import Base, UtcDateTime
+from lac.db.models import Base, Identifier, UtcDateTime
 
 
 def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
     """A revision spells out its types: it must not change when the models do."""
-    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
+    if kind == "type" and isinstance(item, UtcDateTime):
+        return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, Identifier):
+        return f"sa.String(length={item.impl.length})"
+    return False
 
 
 context.configure(

@@ -36,15 +36,15 @@ def normalise_email(value: str) -> str:
     return email
 
 
-def check_password(value: str) -> str:
+def check_password(value: str, *, field: str = "password") -> str:
     """The password as it is hashed: NFKC, so that it does not depend on the keyboard that typed it."""
     password = unicodedata.normalize("NFKC", value)
     if len(password) < PASSWORD_MIN:
-        raise invalid("password", f"is shorter than {PASSWORD_MIN} characters")
+        raise invalid(field, f"is shorter than {PASSWORD_MIN} characters")
     if len(password) > PASSWORD_MAX:
-        raise invalid("password", f"is longer than {PASSWORD_MAX} characters")
+        raise invalid(field, f"is longer than {PASSWORD_MAX} characters")
     if any(unicodedata.category(char) == "Cs" for char in password):
-        raise invalid("password", "contains characters that do not exist")
+        raise invalid(field, "contains characters that do not exist")
     return password
 
 

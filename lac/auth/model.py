@@ -13,6 +13,7 @@ class User:
     display_name: str
     is_admin: bool
     created_at: datetime
+    email_verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,14 @@
-"""Accounts and who is asking: what the API and the command line call."""
+"""Sign-ins and who is asking: what the API and the command line call. What people do with the account that they have
+is `AuthService.account`, see `lac.auth.account`.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import orm
 
+from lac.audit import AccountAct, add_audit
 from lac.auth import store
+from lac.auth.account import AccountService
 from lac.auth.credentials import PASSWORD_MAX, check_display_name, check_password, normalise_email
 from lac.auth.model import SignedIn, User
 from lac.auth.passwords import PasswordHasher
@@ -18,28 +22,39 @@ from lac.auth.tokens import (
     encode_guest,
     hash_opaque_token,
     new_opaque_token,
+    successor_of,
 )
 from lac.clock import Clock, utc_now
 from lac.config import Settings
 from lac.db.engine import Database
 from lac.errors import FieldError, ForbiddenError, InvalidInputError, NotFoundError, NotSignedInError
 from lac.identity import Identity, IdentityKind
+from lac.mail import Mailer
+from lac.urls import base_url_of
 
 __all__ = ["AuthService", "SignedIn", "User"]
 
 
 class AuthService:
     def __init__(
-        self, db: Database, settings: Settings, *, hasher: PasswordHasher | None = None, clock: Clock = utc_now
+        self,
+        db: Database,
+        settings: Settings,
+        *,
+        hasher: PasswordHasher | None = None,
+        mailer: Mailer | None = None,
+        clock: Clock = utc_now,
     ) -> None:
+        """Without a `mailer` mails go to the console."""
         self._db = db
         self._settings = settings
         self._hasher = hasher or PasswordHasher()
         self._clock = clock
+        self.account = AccountService(db, settings, self._hasher, mailer=mailer, clock=clock)
 
     async def register(self, email: str, password: str, display_name: str) -> SignedIn:
-        """A new account, signed in. Raises `ForbiddenError` (registration_closed), `InvalidInputError`, `ConflictError`
-        (email_taken).
+        """A new account, signed in; a link to confirm its address is on the way. Raises `ForbiddenError`
+        (registration_closed), `InvalidInputError`, `ConflictError` (email_taken).
         """
         if not self._settings.open_registration:
             raise ForbiddenError(
@@ -59,7 +74,9 @@ class AuthService:
             )
             return self._sign_in(session, user)
 
-        return await self._db.run(add)
+        signed_in = await self._db.run(add)
+        await self.account.welcome(signed_in.user)
+        return signed_in
 
     async def login(self, email: str, password: str) -> SignedIn:
         """Raises `NotSignedInError` (invalid_credentials), without telling which of the two is wrong."""
@@ -85,43 +102,59 @@ class AuthService:
         return await self._db.run(sign_in)
 
     async def refresh(self, refresh_token: str) -> SignedIn:
-        """Swap a refresh token for new tokens, once. Raises `NotSignedInError` (token_invalid, token_expired, or
-        refresh_reused: then every token since that sign-in is void, because two parties hold the same one).
+        """Swap a refresh token for new tokens, once; for ten seconds a client that did not get the answer may ask
+        again. Raises `NotSignedInError` (token_invalid, token_expired, or refresh_reused: then every token since that
+        sign-in is void, because two parties hold the same one).
         """
-        successor = new_opaque_token()
+        successor = successor_of(refresh_token, key=self._settings.jwt_refresh_secret)
         old_hash, new_hash = self._hash(refresh_token), self._hash(successor)
-        outcome, user = await self._db.run(
+        rotation = await self._db.run(
             lambda session: store.rotate_refresh_token(session, old_hash, new_hash, at=self._clock())
         )
-        if outcome is store.RefreshOutcome.REUSED:
+        if rotation.outcome is store.RefreshOutcome.REUSED:
             raise NotSignedInError("This refresh token was used before. Sign in again.", code="refresh_reused")
-        if outcome is store.RefreshOutcome.EXPIRED:
+        if rotation.outcome is store.RefreshOutcome.EXPIRED:
             raise NotSignedInError("Your sign-in has expired. Sign in again.", code="token_expired")
-        if user is None:
+        if rotation.user is None or rotation.sign_in_id is None:
             raise NotSignedInError("This refresh token is not valid. Sign in again.", code="token_invalid")
-        return self._signed_in(user, successor)
+        return self._signed_in(rotation.user, rotation.sign_in_id, successor)
 
     async def logout(self, refresh_token: str) -> None:
         """End the sign-in that this token belongs to. An unknown token is no error: there is nothing to end."""
         token_hash = self._hash(refresh_token)
 
         def revoke(session: orm.Session) -> None:
-            family_id = store.find_family(session, token_hash)
-            if family_id is not None:
-                store.revoke_family(session, family_id, self._clock())
+            sign_in_id = store.find_sign_in(session, token_hash)
+            if sign_in_id is not None:
+                store.revoke_sign_in(session, sign_in_id, self._clock())
+
+        await self._db.run(revoke)
+
+    async def logout_everywhere(self, identity: Identity) -> None:
+        """End every sign-in of the account, this one included. Access tokens end with them."""
+        if identity.kind is not IdentityKind.USER:
+            raise ForbiddenError("Only an account can sign out. Sign in first.", code="account_needed")
+
+        def revoke(session: orm.Session) -> None:
+            now = self._clock()
+            store.revoke_all(session, identity.id, now)
+            add_audit(session, AccountAct.SIGNED_OUT_EVERYWHERE, at=now, actor_id=identity.id, target_id=identity.id)
 
         await self._db.run(revoke)
 
     async def identify(self, bearer: str) -> Identity:
-        """Who presents this access or guest token. Raises `NotSignedInError` (token_expired, token_invalid)."""
+        """Who presents this access or guest token. Raises `NotSignedInError` (token_expired, or token_invalid: also
+        when the account is gone or this sign-in has ended)."""
         claims = decode_token_untrusted(bearer, key=self._settings.jwt_secret, now=self._clock())
         if isinstance(claims, GuestClaims):
             return Identity(IdentityKind.GUEST, claims.guest_id, claims.display_name, broadcast_id=claims.broadcast_id)
-        user_id = claims.user_id
-        user = await self._db.read(lambda session: store.find_user(session, user_id))
+        user_id, sign_in_id = claims.user_id, claims.sign_in_id
+        user = await self._db.read(lambda session: store.find_signed_in(session, user_id, sign_in_id))
         if user is None:
-            raise NotSignedInError("This account does not exist any more.", code="token_invalid")
-        return Identity(IdentityKind.USER, user.id, user.display_name, is_admin=user.is_admin)
+            raise NotSignedInError("This sign-in has ended. Sign in again.", code="token_invalid")
+        return Identity(
+            IdentityKind.USER, user.id, user.display_name, is_admin=user.is_admin, sign_in_id=claims.sign_in_id
+        )
 
     async def get_user(self, user_id: str) -> User:
         user = await self._db.read(lambda session: store.find_user(session, user_id))
@@ -160,8 +193,7 @@ class AuthService:
 
         if not await self._db.run(issue):
             return None
-        base = self._settings.public_url or base_url or _local_url(self._settings)
-        return f"{base.rstrip('/')}/setup?token={token}"
+        return f"{base_url_of(self._settings, base_url)}/setup?token={token}"
 
     async def create_admin_with_setup_token(self, token: str, email: str, password: str, display_name: str) -> SignedIn:
         """The first admin, signed in. Raises `ForbiddenError` (setup_token_invalid) and what `register` raises; the
@@ -218,7 +250,9 @@ class AuthService:
             if credentials is None:
                 raise NotFoundError(f"There is no account with the address {email}.")
             store.replace_password_hash(session, credentials.user.id, old=None, new=password_hash)
-            store.revoke_all(session, credentials.user.id, self._clock())
+            now = self._clock()
+            store.revoke_all(session, credentials.user.id, now)
+            add_audit(session, AccountAct.PASSWORD_RESET, at=now, actor_id=None, target_id=credentials.user.id)
             return credentials.user
 
         return await self._db.run(reset)
@@ -233,11 +267,13 @@ class AuthService:
     def _sign_in(self, session: orm.Session, user: User) -> SignedIn:
         """Begin a family of refresh tokens."""
         refresh_token = new_opaque_token()
-        store.add_refresh_token(session, user.id, self._hash(refresh_token), family_id=None, at=self._clock())
-        return self._signed_in(user, refresh_token)
+        token_hash = self._hash(refresh_token)
+        sign_in_id = store.add_refresh_token(session, user.id, token_hash, sign_in_id=None, at=self._clock())
+        return self._signed_in(user, sign_in_id, refresh_token)
 
-    def _signed_in(self, user: User, refresh_token: str) -> SignedIn:
-        access_token = encode_access(AccessClaims(user.id), key=self._settings.jwt_secret, now=self._clock())
+    def _signed_in(self, user: User, sign_in_id: str, refresh_token: str) -> SignedIn:
+        claims = AccessClaims(user.id, sign_in_id)
+        access_token = encode_access(claims, key=self._settings.jwt_secret, now=self._clock())
         return SignedIn(user, access_token, refresh_token, int(ACCESS_LIFETIME.total_seconds()))
 
     def _hash(self, token: str) -> str:
@@ -257,13 +293,6 @@ def _check_account(email: str, password: str, display_name: str) -> tuple[str, s
         raise InvalidInputError("; ".join(f"{error.field} {error.message}" for error in errors) + ".", *errors)
     email, password, display_name = checked
     return email, password, display_name
-
-
-def _local_url(settings: Settings) -> str:
-    host = settings.host
-    if host in ("0.0.0.0", "::"):  # noqa: S104  nothing is bound here
-        host = "localhost"
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def _invalid_credentials() -> NotSignedInError:

@@ -1,4 +1,4 @@
-"""Queries on accounts and their tokens: a session in, plain values out."""
+"""Queries on accounts and their sign-ins: a session in, plain values out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from enum import Enum, auto
 import sqlalchemy as sa
 from sqlalchemy import orm
 
+from lac.audit import AccountAct, add_audit
 from lac.auth.model import User
-from lac.auth.tokens import REFRESH_LIFETIME
+from lac.auth.tokens import REFRESH_LIFETIME, REFRESH_RETRY_WINDOW
 from lac.db import models
 from lac.errors import ConflictError
 from lac.ids import new_id
@@ -21,6 +22,15 @@ class RefreshOutcome(Enum):
     UNKNOWN = auto()
     EXPIRED = auto()
     REUSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What became of a refresh token. `user` and `sign_in_id` are there when it was ROTATED."""
+
+    outcome: RefreshOutcome
+    user: User | None = None
+    sign_in_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +65,25 @@ def find_user(session: orm.Session, user_id: str) -> User | None:
     return None if row is None else to_user(row)
 
 
+def find_signed_in(session: orm.Session, user_id: str, sign_in_id: str) -> User | None:
+    """The account, while that sign-in of it has not ended."""
+    token = models.RefreshToken
+    still_open = sa.exists().where(
+        token.family_id == sign_in_id, token.user_id == models.User.id, token.revoked_at.is_(None)
+    )
+    row = session.scalar(sa.select(models.User).where(models.User.id == user_id, still_open))
+    return None if row is None else to_user(row)
+
+
 def find_credentials(session: orm.Session, email: str) -> Credentials | None:
-    row = session.scalar(sa.select(models.User).where(models.User.email == email))
+    return _credentials(session.scalar(sa.select(models.User).where(models.User.email == email)))
+
+
+def find_credentials_of(session: orm.Session, user_id: str) -> Credentials | None:
+    return _credentials(session.get(models.User, user_id))
+
+
+def _credentials(row: models.User | None) -> Credentials | None:
     return None if row is None else Credentials(to_user(row), row.password_hash)
 
 
@@ -82,61 +109,75 @@ def has_admin(session: orm.Session) -> bool:
 
 
 def add_refresh_token(
-    session: orm.Session, user_id: str, token_hash: str, *, family_id: str | None, at: datetime
-) -> None:
-    """Without `family_id` a new family begins. Forgets the person's tokens that have expired."""
+    session: orm.Session, user_id: str, token_hash: str, *, sign_in_id: str | None, at: datetime
+) -> str:
+    """Without `sign_in_id` a new family begins; returns its id. Forgets the person's tokens that have expired."""
     stale = sa.delete(models.RefreshToken).where(
         models.RefreshToken.user_id == user_id, models.RefreshToken.expires_at <= at
     )
     session.execute(stale)
+    sign_in_id = sign_in_id or new_id()
     session.add(
         models.RefreshToken(
             id=new_id(),
             user_id=user_id,
-            family_id=family_id or new_id(),
+            family_id=sign_in_id,
             token_hash=token_hash,
             created_at=at,
             expires_at=at + REFRESH_LIFETIME,
         )
     )
+    return sign_in_id
 
 
-def rotate_refresh_token(
-    session: orm.Session, old_hash: str, new_hash: str, *, at: datetime
-) -> tuple[RefreshOutcome, User | None]:
-    """Use up one refresh token and add its successor. Using one twice revokes everything descended from its sign-in.
+def rotate_refresh_token(session: orm.Session, old_hash: str, new_hash: str, *, at: datetime) -> Rotation:
+    """Use up one refresh token and add its successor. Presented again within the window, while nobody has used the
+    successor, it is a client that did not hear the answer. Any other second use revokes the whole family: two parties
+    hold the same token.
 
     Returns what happened instead of raising: the revocation has to be committed.
     """
     by_hash = sa.select(models.RefreshToken).where(models.RefreshToken.token_hash == old_hash)
     token = session.scalar(by_hash)
     if token is None:
-        return RefreshOutcome.UNKNOWN, None
+        return Rotation(RefreshOutcome.UNKNOWN)
     # One refresh per person at a time, so that no successor appears while its family is being revoked.
     user = session.get(models.User, token.user_id, with_for_update=True)
     token = session.scalar(by_hash.execution_options(populate_existing=True))
     if user is None or token is None or token.revoked_at is not None:
-        return RefreshOutcome.UNKNOWN, None
+        return Rotation(RefreshOutcome.UNKNOWN)
+    rotated = Rotation(RefreshOutcome.ROTATED, to_user(user), token.family_id)
     if token.used_at is not None:
-        revoke_family(session, token.family_id, at)
-        return RefreshOutcome.REUSED, None
+        if at - token.used_at <= REFRESH_RETRY_WINDOW and _is_unused(session, new_hash):
+            return rotated
+        revoke_sign_in(session, token.family_id, at)
+        add_audit(session, AccountAct.REFRESH_REUSED, at=at, actor_id=None, target_id=user.id)
+        return Rotation(RefreshOutcome.REUSED)
     if token.expires_at <= at:
-        return RefreshOutcome.EXPIRED, None
+        return Rotation(RefreshOutcome.EXPIRED)
     token.used_at = at
-    add_refresh_token(session, user.id, new_hash, family_id=token.family_id, at=at)
-    return RefreshOutcome.ROTATED, to_user(user)
+    add_refresh_token(session, user.id, new_hash, sign_in_id=token.family_id, at=at)
+    return rotated
 
 
-def find_family(session: orm.Session, token_hash: str) -> str | None:
+def _is_unused(session: orm.Session, token_hash: str) -> bool:
+    token = models.RefreshToken
+    query = sa.exists().where(token.token_hash == token_hash, token.used_at.is_(None), token.revoked_at.is_(None))
+    return bool(session.scalar(sa.select(query)))
+
+
+def find_sign_in(session: orm.Session, token_hash: str) -> str | None:
     return session.scalar(sa.select(models.RefreshToken.family_id).where(models.RefreshToken.token_hash == token_hash))
 
 
-def revoke_family(session: orm.Session, family_id: str, at: datetime) -> None:
-    _revoke(session, models.RefreshToken.family_id == family_id, at)
+def revoke_sign_in(session: orm.Session, sign_in_id: str, at: datetime) -> None:
+    _revoke(session, models.RefreshToken.family_id == sign_in_id, at)
 
 
-def revoke_all(session: orm.Session, user_id: str, at: datetime) -> None:
-    _revoke(session, models.RefreshToken.user_id == user_id, at)
+def revoke_all(session: orm.Session, user_id: str, at: datetime, *, but: str | None = None) -> None:
+    """End every sign-in of the account, `but` this one."""
+    condition = models.RefreshToken.user_id == user_id
+    _revoke(session, condition if but is None else condition & (models.RefreshToken.family_id != but), at)
 
 
 def replace_setup_token(session: orm.Session, token_hash: str, *, at: datetime, expires_at: datetime) -> None:
@@ -166,7 +207,12 @@ def use_setup_token(session: orm.Session, token_hash: str, at: datetime) -> bool
 
 def to_user(row: models.User) -> User:
     return User(
-        id=row.id, email=row.email, display_name=row.display_name, is_admin=row.is_admin, created_at=row.created_at
+        id=row.id,
+        email=row.email,
+        display_name=row.display_name,
+        is_admin=row.is_admin,
+        created_at=row.created_at,
+        email_verified=row.email_verified_at is not None,
     )
 
 

@@ -1,13 +1,16 @@
 """The tokens that clients carry. Pure: keys and the time come in as arguments.
 
-Access and guest tokens are JWTs (RFC 7519) signed with HS256; `typ` keeps one from being used as the other. Refresh and
-setup tokens are random; the database keeps only their HMAC, so that a copy of it opens nothing.
+Access and guest tokens are JWTs (RFC 7519) signed with HS256; `typ` keeps one from being used as the other. Tokens for
+setup, for a link in an e-mail and of a new sign-in are random; the database keeps only their HMAC, so that a copy of it
+opens nothing. The refresh tokens after the first follow from the one before and our key, see `successor_of`.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import ipaddress
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +22,11 @@ from lac.errors import NotSignedInError
 ACCESS_LIFETIME = timedelta(minutes=15)
 GUEST_LIFETIME = timedelta(hours=12)
 REFRESH_LIFETIME = timedelta(days=30)
+#: For so long a used refresh token may be presented again, by a client that did not get the answer.
+REFRESH_RETRY_WINDOW = timedelta(seconds=10)
 SETUP_LIFETIME = timedelta(hours=24)
+VERIFY_LIFETIME = timedelta(days=3)
+RESET_LIFETIME = timedelta(hours=1)
 TOKEN_MAX = 4096
 
 _ALGORITHM = "HS256"
@@ -28,6 +35,8 @@ _ALGORITHM = "HS256"
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
     user_id: str
+    #: The family of refresh tokens that it came with: the token is worth nothing once that is revoked.
+    sign_in_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class GuestClaims:
 
 
 def encode_access(claims: AccessClaims, *, key: str, now: datetime) -> str:
-    return _encode({"typ": "access", "sub": claims.user_id}, ACCESS_LIFETIME, key, now)
+    return _encode({"typ": "access", "sub": claims.user_id, "sid": claims.sign_in_id}, ACCESS_LIFETIME, key, now)
 
 
 def encode_guest(claims: GuestClaims, *, key: str, now: datetime) -> str:
@@ -71,8 +80,10 @@ def decode_token_untrusted(token: str, *, key: str, now: datetime) -> AccessClai
     if now.timestamp() >= expires_at:
         raise NotSignedInError("Your sign-in has expired. Refresh it or sign in again.", code="token_expired")
     match payload:
-        case {"typ": "access", "sub": str(user_id)}:
-            return AccessClaims(user_id)
+        case {"typ": "access", "sub": str(user_id), "sid": str(sign_in_id)}:
+            return AccessClaims(user_id, sign_in_id)
+        case {"typ": "access", "sub": str()}:  # of the version before: clients refresh an expired one by themselves
+            raise NotSignedInError("Your sign-in has to be refreshed.", code="token_expired")
         case {"typ": "guest", "sub": str(guest_id), "broadcast": str(broadcast_id), "name": str(name)}:
             return GuestClaims(guest_id, broadcast_id, name)
         case _:
@@ -83,9 +94,30 @@ def new_opaque_token() -> str:
     return secrets.token_urlsafe(32)
 
 
+def successor_of(refresh_token: str, *, key: str) -> str:
+    """The refresh token that replaces this one. Whoever retries because the answer was lost gets the same again, so
+    that a family is a chain and never a tree: a second user of any link of it is always found out."""
+    digest = keyed_digest("refresh-successor", refresh_token, key=key)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
 def hash_opaque_token(token: str, *, key: str) -> str:
     """64 hex digits: what the database keeps of a refresh or setup token."""
     return keyed_digest("opaque-token", token, key=key).hex()
+
+
+def hash_address(address: str, *, key: str) -> str:
+    """64 hex digits for the network that a client comes from: an IPv4 address, or the /64 of an IPv6 one, within which
+    a client chooses freely."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return keyed_digest("address", address, key=key).hex()
+    if isinstance(ip, ipaddress.IPv6Address):
+        mapped = ip.ipv4_mapped
+        network = str(mapped) if mapped else str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)).network_address)
+        return keyed_digest("address", network, key=key).hex()
+    return keyed_digest("address", str(ip), key=key).hex()
 
 
 def keyed_digest(purpose: str, *parts: str, key: str) -> bytes:

@@ -61,7 +61,7 @@ class BroadcastService:
         now = self._clock()
 
         def add(session: orm.Session) -> Broadcast:
-            host_name = store.user_name(session, identity.id)
+            host_name = store.user_name(session, identity.id, keep=True)
             if host_name is None:
                 raise NotSignedInError("This account does not exist any more.", code="token_invalid")
             broadcast = Broadcast(
@@ -176,7 +176,7 @@ class BroadcastService:
             policy.require(_account_role(identity, own_role), policy.Act.GRANT)
             if user_id == broadcast.host_id:
                 raise ConflictError("The host needs no other role.", code="is_host")
-            if store.user_name(session, user_id) is None:
+            if store.user_name(session, user_id, keep=True) is None:
                 raise NotFoundError("There is no such user.")
             store.set_role(session, broadcast_id, user_id, role, by=identity.id, at=self._clock())
 

@@ -82,8 +82,10 @@ def live_ids(session: orm.Session) -> list[str]:
     return list(session.scalars(sa.select(models.Broadcast.id).where(models.Broadcast.status == BroadcastStatus.LIVE)))
 
 
-def user_name(session: orm.Session, user_id: str) -> str | None:
-    return session.scalar(sa.select(models.User.display_name).where(models.User.id == user_id))
+def user_name(session: orm.Session, user_id: str, *, keep: bool = False) -> str | None:
+    """None when there is no such account. With `keep` it is not deleted before the transaction ends."""
+    query = sa.select(models.User.display_name).where(models.User.id == user_id)
+    return session.scalar(query.with_for_update(key_share=True, read=True) if keep else query)
 
 
 def granted_role(session: orm.Session, broadcast_id: str, user_id: str) -> Role | None:

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import trio
@@ -18,6 +18,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from lac.config import Settings
 from lac.data_dir import prepare_data_dir
 from lac.db import migrate
+from lac.db.limits import BoundedConnection, limit_time, took_too_long
 from lac.errors import ConfigError, UnavailableError
 
 T = TypeVar("T")
@@ -26,10 +27,16 @@ log = logging.getLogger(__name__)
 #: Worker threads, which is also the size of each pool. SQLite gains nothing from more than four.
 SQLITE_THREADS = 4
 POSTGRES_THREADS = 8
-#: How long one call may hold its thread. Waiting threads are never abandoned, so the database ends them itself.
-BUSY_TIMEOUT_S = 10
-STATEMENT_TIMEOUT_S = 10
+#: How long one call may wait for a thread: behind more than this, the database is overloaded or hangs.
+QUEUE_TIMEOUT_S = 5.0
+#: How long a statement (on SQLite: a transaction) may take, and how long SQLite waits for the one other writer.
+STATEMENT_TIMEOUT_S = 10.0
+BUSY_TIMEOUT_S = 10.0
+#: How much later than the server we give a connection up that has not even said that it gave up.
+ANSWER_GRACE_S = 2.0
 CONNECT_TIMEOUT_S = 5
+#: A transaction in which nothing has happened for so long belongs to a process that is gone.
+IDLE_TRANSACTION_TIMEOUT_S = 60
 
 
 class Database:
@@ -67,12 +74,20 @@ class Database:
                 return fn(session)
 
         try:
-            return await trio.to_thread.run_sync(in_transaction, limiter=self._limiter)
+            # Bounds the wait for a thread only: once the thread runs, its call is neither cancelled nor forgotten.
+            with trio.move_on_after(QUEUE_TIMEOUT_S):
+                return await trio.to_thread.run_sync(in_transaction, limiter=self._limiter)
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             if not _is_passing(error):
                 raise
             log.warning("database call failed: %s", _first_line(error))
+            if took_too_long(_cause(error)):
+                raise UnavailableError(
+                    "The database took too long to answer. Try again in a moment.", code="database_timeout"
+                ) from error
             raise UnavailableError("The database cannot be reached just now.", code="database_unavailable") from error
+        log.warning("database call given up: all %d threads were busy", self.threads)
+        raise UnavailableError("The database is very busy. Try again in a moment.", code="database_busy")
 
 
 @asynccontextmanager
@@ -99,17 +114,39 @@ def create_engines(settings: Settings) -> tuple[sa.Engine, sa.Engine]:
         url = make_url(settings.database_url)
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, begin="BEGIN IMMEDIATE"), _sqlite_engine(url, begin="BEGIN", read_only=True)
-    writer = sa.create_engine(
+    writer = _postgres_engine(url)
+    # One consistent state for all queries of a transaction. Reading only, it never fails for that.
+    return writer, writer.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
+
+
+def _postgres_engine(url: sa.URL) -> sa.Engine:
+    options = {
+        "statement_timeout": round(STATEMENT_TIMEOUT_S * 1000),
+        "idle_in_transaction_session_timeout": IDLE_TRANSACTION_TIMEOUT_S * 1000,
+        "timezone": "UTC",
+    }
+    engine = sa.create_engine(
         url,
         pool_size=POSTGRES_THREADS,
         max_overflow=0,
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c timezone=UTC",
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         },
     )
-    return writer, writer.execution_options(postgresql_readonly=True)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(_dialect: sa.Dialect, _record: ConnectionPoolEntry, args: Any, parameters: Any) -> BoundedConnection:
+        connection = BoundedConnection.connect(*args, **parameters)
+        connection.answer_timeout_s = STATEMENT_TIMEOUT_S + ANSWER_GRACE_S  # also for what is outside transactions
+        return connection
+
+    @sa.event.listens_for(engine, "begin")
+    def begin_transaction(connection: sa.Connection) -> None:
+        limit_time(connection, STATEMENT_TIMEOUT_S + ANSWER_GRACE_S)
+
+    return engine
 
 
 def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.Engine:
@@ -121,7 +158,7 @@ def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.En
         for pragma in (
             "journal_mode=WAL",
             "synchronous=NORMAL",
-            f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
+            f"busy_timeout={round(BUSY_TIMEOUT_S * 1000)}",
             "foreign_keys=ON",
             f"query_only={int(read_only)}",
         ):
@@ -133,6 +170,7 @@ def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.En
     def begin_transaction(connection: sa.Connection) -> None:
         # IMMEDIATE: a transaction that reads and then writes would otherwise lose updates or fail as "locked".
         connection.exec_driver_sql(begin)
+        limit_time(connection, STATEMENT_TIMEOUT_S)
 
     return engine
 
@@ -182,9 +220,10 @@ def describe(url: sa.URL) -> str:
 
 def _is_passing(error: sa.exc.SQLAlchemyError) -> bool:
     """True for a database that is away, full or overloaded; False for a mistake of ours that only looks like it."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else None
+    cause = _cause(error)
     if isinstance(cause, sqlite3.Error):
         return cause.sqlite_errorcode & 0xFF in (
+            sqlite3.SQLITE_INTERRUPT,
             sqlite3.SQLITE_BUSY,
             sqlite3.SQLITE_LOCKED,
             sqlite3.SQLITE_IOERR,
@@ -194,6 +233,10 @@ def _is_passing(error: sa.exc.SQLAlchemyError) -> bool:
     return True
 
 
+def _cause(error: sa.exc.SQLAlchemyError) -> BaseException | None:
+    """The driver's own error."""
+    return error.orig if isinstance(error, sa.exc.DBAPIError) else None
+
+
 def _first_line(error: sa.exc.SQLAlchemyError) -> str:
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
-    return str(cause).strip().partition("\n")[0]
+    return str(_cause(error) or error).strip().partition("\n")[0]

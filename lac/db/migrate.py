@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import migrations
+from lac.db.limits import lift_time_limit
 from lac.errors import ConfigError
 
 #: Any fixed number: two processes that migrate one PostgreSQL database take turns on it.
@@ -42,8 +43,8 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> None:
             connection.connection.driver_connection.execute("PRAGMA foreign_keys=OFF")  # type: ignore[union-attr]  # it is open
         try:
             with connection.begin():
+                lift_time_limit(connection)
                 if engine.dialect.name == "postgresql":
-                    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
                 current = _current_revision(connection)
                 _refuse_newer(connection, current)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ForeignKey, Index, orm
@@ -11,7 +12,21 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from lac.broadcasts.model import BroadcastStatus, Role, Visibility
 
-ID = sa.String(64)
+
+class Identifier(sa.TypeDecorator[str]):
+    """An opaque id. One that no database can hold, as a stranger may ask for, is one that nothing has: PostgreSQL and
+    its driver would call NUL and lone surrogates an error."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        if value is None or (value.isprintable() and "\0" not in value):
+            return value
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+ID = Identifier(64)
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
@@ -52,6 +67,11 @@ class RecordingStatus(StrEnum):
     FAILED = "failed"
 
 
+class TokenPurpose(StrEnum):
+    VERIFY_EMAIL = "verify_email"
+    RESET_PASSWORD = "reset_password"  # noqa: S105  a purpose
+
+
 class Base(orm.DeclarativeBase):
     metadata = sa.MetaData(
         naming_convention={
@@ -78,6 +98,8 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(sa.String(255))
     display_name: Mapped[str] = mapped_column(sa.String(64))
     is_admin: Mapped[bool]
+    #: None: nobody has shown yet that they read this address.
+    email_verified_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -95,6 +117,20 @@ class RefreshToken(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
     used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class AccountToken(Base):
+    """A link sent by e-mail, good for one use. Used and expired ones stay for a while: they count towards the limit."""
+
+    __tablename__ = "account_tokens"
+    __table_args__ = (Index(None, "user_id", "purpose"),)
+
+    token_hash: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    purpose: Mapped[TokenPurpose] = mapped_column(_enum(TokenPurpose, "purpose"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
 
 
 class SetupToken(Base):
@@ -156,10 +192,13 @@ class Ban(Base):
     """Keeps one person, with or without an account, out of one broadcast."""
 
     __tablename__ = "bans"
+    __table_args__ = (Index(None, "broadcast_id", "address_hash"),)
 
     broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"), primary_key=True)
     #: A user's id or a guest's: no foreign key, guests have no row.
     person_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    #: Of a guest, who would come back under another id: see `lac.auth.tokens.hash_address`.
+    address_hash: Mapped[str | None] = mapped_column(sa.String(64))
     reason: Mapped[str | None] = mapped_column(sa.String(300))
     #: None: for good.
     until: Mapped[datetime | None]
@@ -246,3 +285,36 @@ class ChatMessage(Base):
     media_time: Mapped[float]
     at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """Who did what to whom. Append-only: triggers refuse every change, and nothing here points at rows that may go."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        Index(None, "broadcast_id", "at", "id"),
+        Index(None, "actor_id", "at"),
+        Index(None, "target_id", "at"),
+    )
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    at: Mapped[datetime]
+    #: None: the server itself, or somebody unknown.
+    actor_id: Mapped[str | None] = mapped_column(ID)
+    action: Mapped[str] = mapped_column(sa.String(64))
+    broadcast_id: Mapped[str | None] = mapped_column(ID)
+    target_id: Mapped[str | None] = mapped_column(ID)
+    detail: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+
+
+class IdempotencyKey(Base):
+    """What was answered to a request that its client may send again."""
+
+    __tablename__ = "idempotency_keys"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    request_hash: Mapped[str] = mapped_column(sa.String(64))
+    response_status: Mapped[int]
+    response_body: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(index=True)

@@ -120,14 +120,19 @@ def add_ban(
     until: datetime | None,
     by: str | None,
     at: datetime,
+    address_hash: str | None = None,
 ) -> None:
-    """Keep the person out until then, or (None) for good. Replaces an earlier ban. `by` is an account, if any."""
+    """Keep the person out until then, or (None) for good. Replaces an earlier ban. `by` is an account, if any.
+
+    `address_hash` (`lac.auth.tokens.hash_address`) is for guests, who come back under another id.
+    """
     by = None if by is None else session.scalar(sa.select(models.User.id).where(models.User.id == by))
     row = session.get(models.Ban, (broadcast_id, person_id), with_for_update=True)
     if row is None:
         row = models.Ban(broadcast_id=broadcast_id, person_id=person_id)
         session.add(row)
     row.reason, row.until, row.created_by, row.created_at = reason, until, by, at
+    row.address_hash = address_hash
 
 
 def remove_ban(session: orm.Session, broadcast_id: str, person_id: str) -> None:
@@ -136,9 +141,16 @@ def remove_ban(session: orm.Session, broadcast_id: str, person_id: str) -> None:
     )
 
 
-def is_banned(session: orm.Session, broadcast_id: str, person_id: str, at: datetime) -> bool:
-    row = session.get(models.Ban, (broadcast_id, person_id))
-    return row is not None and (row.until is None or at < row.until)
+def is_banned(
+    session: orm.Session, broadcast_id: str, person_id: str, at: datetime, *, address_hash: str | None = None
+) -> bool:
+    """Whether this person is kept out or, with `address_hash`, any guest from where this one comes."""
+    row = models.Ban
+    whom = row.person_id == person_id
+    if address_hash is not None:
+        whom |= row.address_hash == address_hash
+    holds = sa.exists().where(row.broadcast_id == broadcast_id, whom, row.until.is_(None) | (row.until > at))
+    return bool(session.scalar(sa.select(holds)))
 
 
 def _close(session: orm.Session, which: sa.ColumnElement[bool], reason: str, at: datetime) -> int:

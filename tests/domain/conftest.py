@@ -1,21 +1,21 @@
-"""A migrated database for each test, without migrating for each test."""
+"""A migrated database for each test, on SQLite and on PostgreSQL, without migrating for each test."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import trio
 
 from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService
 from lac.broadcasts.service import BroadcastService
 from lac.config import Settings, load_settings
-from lac.db.engine import Database, open_database
+from lac.db.engine import Database, migrate_database, open_database
 from lac.identity import Identity, IdentityKind
+from tests.postgres import EmptiedDatabase, PostgresServer, postgres_server
 
 START = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 SECRETS = {"JWT_SECRET": "access-" + "a" * 40, "JWT_REFRESH_SECRET": "refresh-" + "b" * 40}
@@ -34,36 +34,47 @@ class TurnableClock:
         self.now += timedelta(**kwargs)
 
 
+#: Each domain test runs on both. The order keeps the tests that need no server first.
+BACKENDS = ("sqlite", "postgresql")
+
+
 @pytest.fixture(scope="session")
 def migrated_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty SQLite database with today's schema, made once."""
     settings = load_settings(SECRETS, data_dir=tmp_path_factory.mktemp("template"))
-
-    async def migrate() -> None:
-        async with open_database(settings):
-            pass
-
-    trio.run(migrate)
+    migrate_database(settings)
     return settings.sqlite_path
 
 
-#: Each takes the settings of a test to those of a fresh, migrated database. PostgreSQL is one more entry.
-BACKENDS: dict[str, Callable[[Path, Path], Settings]] = {}
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Started by the first test that asks for it."""
+    with postgres_server() as server:
+        yield server
 
 
-def _sqlite(template: Path, data_dir: Path) -> Settings:
+@pytest.fixture(scope="session")
+def postgres_database(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmptiedDatabase]:
+    """A PostgreSQL database with today's schema, made once and emptied before each test."""
+    url = postgres.create("domain")
+    migrate_database(load_settings({**SECRETS, "DATABASE_URL": url}, data_dir=tmp_path_factory.mktemp("postgres")))
+    database = EmptiedDatabase(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=BACKENDS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """The settings of a fresh, migrated database."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    if request.param == "postgresql":
+        database: EmptiedDatabase = request.getfixturevalue("postgres_database")
+        database.empty()
+        return load_settings({**SECRETS, "DATABASE_URL": database.url}, data_dir=data_dir)
     settings = load_settings(SECRETS, data_dir=data_dir)
-    data_dir.mkdir(exist_ok=True)
-    shutil.copy(template, settings.sqlite_path)
+    shutil.copy(request.getfixturevalue("migrated_template"), settings.sqlite_path)
     return settings
-
-
-BACKENDS["sqlite"] = _sqlite
-
-
-@pytest.fixture(params=sorted(BACKENDS))
-def settings(request: pytest.FixtureRequest, migrated_template: Path, tmp_path: Path) -> Settings:
-    return BACKENDS[request.param](migrated_template, tmp_path / "data")
 
 
 @pytest.fixture

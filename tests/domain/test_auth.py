@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 import trio
 
+from lac.audit import entries_about
 from lac.auth import passwords
 from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService, SignedIn
@@ -220,11 +221,11 @@ def forged(payload: dict[str, object], *, key: str, algorithm: str | None = "HS2
 
 KEY = "k" * 40
 LATER = int(START.timestamp()) + 60
-GOOD: dict[str, object] = {"typ": "access", "sub": "ada", "exp": LATER}
+GOOD: dict[str, object] = {"typ": "access", "sub": "ada", "sid": "s1", "exp": LATER}
 
 
 def test_a_well_formed_token_is_accepted() -> None:
-    assert decode_token_untrusted(forged(GOOD, key=KEY), key=KEY, now=START) == AccessClaims("ada")
+    assert decode_token_untrusted(forged(GOOD, key=KEY), key=KEY, now=START) == AccessClaims("ada", "s1")
 
 
 @pytest.mark.parametrize(
@@ -256,8 +257,8 @@ def test_a_token_that_is_not_quite_ours_is_refused(token: str) -> None:
 
 
 def test_a_token_reads_no_clock_but_the_one_it_is_given() -> None:
-    token = encode_access(AccessClaims("ada"), key=KEY, now=START)
-    assert decode_token_untrusted(token, key=KEY, now=START) == AccessClaims("ada")
+    token = encode_access(AccessClaims("ada", "s1"), key=KEY, now=START)
+    assert decode_token_untrusted(token, key=KEY, now=START) == AccessClaims("ada", "s1")
 
 
 # --- refresh tokens ---------------------------------------------------------------------------------------------------
@@ -279,23 +280,67 @@ async def test_a_refresh_token_used_twice_ends_that_sign_in_and_no_other(auth: A
     await auth.refresh(elsewhere.refresh_token)
 
 
-async def test_of_two_refreshes_at_the_same_time_one_succeeds_and_the_family_is_void(
-    auth: AuthService, ada: SignedIn
+async def test_a_client_that_did_not_hear_the_answer_may_ask_again_for_ten_seconds(
+    auth: AuthService, ada: SignedIn, clock: TurnableClock
 ) -> None:
-    results: list[SignedIn | str] = []
+    lost = await auth.refresh(ada.refresh_token)
+    clock.advance(seconds=10)
+    again = await auth.refresh(ada.refresh_token)
+    # The one that was lost, so that a family stays a chain: two clients on two branches would never be found out.
+    assert again.refresh_token == lost.refresh_token
+    assert await auth.identify(again.access_token) == await auth.identify(lost.access_token)
+    clock.advance(minutes=15)
+    await auth.refresh(again.refresh_token)
+
+
+async def test_a_token_presented_again_after_that_ends_the_sign_in_and_every_token_of_it(
+    auth: AuthService, ada: SignedIn, clock: TurnableClock
+) -> None:
+    successor = await auth.refresh(ada.refresh_token)
+    clock.advance(seconds=10, microseconds=1)
+    assert await code_of(auth.refresh(ada.refresh_token)) == "refresh_reused"
+    assert await code_of(auth.refresh(successor.refresh_token)) == "token_invalid"
+    assert await code_of(auth.identify(successor.access_token)) == "token_invalid"
+    assert await code_of(auth.refresh(ada.refresh_token)) == "token_invalid"
+
+
+async def test_a_thief_who_is_quick_is_found_out_by_the_next_refresh(
+    auth: AuthService, ada: SignedIn, clock: TurnableClock
+) -> None:
+    owner, thief = await auth.refresh(ada.refresh_token), await auth.refresh(ada.refresh_token)
+    clock.advance(minutes=14)
+    stolen = await auth.refresh(thief.refresh_token)
+    clock.advance(minutes=1)
+    assert await code_of(auth.refresh(owner.refresh_token)) == "refresh_reused"
+    assert await code_of(auth.identify(stolen.access_token)) == "token_invalid"
+
+
+async def test_refreshes_at_the_same_time_agree_on_one_successor(auth: AuthService, ada: SignedIn) -> None:
+    results: list[str] = []
 
     async def refresh() -> None:
-        try:
-            results.append(await auth.refresh(ada.refresh_token))
-        except NotSignedInError as error:
-            results.append(error.code)
+        results.append((await auth.refresh(ada.refresh_token)).refresh_token)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(refresh)
-        nursery.start_soon(refresh)
-    (winner,) = [result for result in results if isinstance(result, SignedIn)]
-    assert "refresh_reused" in results
-    assert await code_of(auth.refresh(winner.refresh_token)) == "token_invalid"
+        for _ in range(4):
+            nursery.start_soon(refresh)
+    (successor,) = set(results)
+    await auth.refresh(successor)
+
+
+async def test_signing_out_ends_the_second_chance_too(auth: AuthService, ada: SignedIn) -> None:
+    await auth.logout((await auth.refresh(ada.refresh_token)).refresh_token)
+    assert await code_of(auth.refresh(ada.refresh_token)) == "token_invalid"
+
+
+async def test_a_token_used_twice_is_on_record(
+    db: Database, auth: AuthService, ada: SignedIn, clock: TurnableClock
+) -> None:
+    await auth.refresh(ada.refresh_token)
+    clock.advance(minutes=1)
+    assert await code_of(auth.refresh(ada.refresh_token)) == "refresh_reused"
+    (entry,) = await db.read(lambda session: entries_about(session, ada.user.id))
+    assert (entry.action, entry.actor_id, entry.target_id) == ("account.refresh_reused", None, ada.user.id)
 
 
 async def test_a_refresh_token_expires(auth: AuthService, ada: SignedIn, clock: TurnableClock) -> None:
@@ -313,6 +358,34 @@ async def test_signing_out_ends_the_sign_in(auth: AuthService, ada: SignedIn) ->
     await auth.logout(again.refresh_token)
     await auth.logout("unknown")
     assert await code_of(auth.refresh(again.refresh_token)) == "token_invalid"
+    for token in (ada.access_token, again.access_token):
+        assert await code_of(auth.identify(token)) == "token_invalid"
+
+
+async def test_signing_out_everywhere_ends_every_token_at_once(auth: AuthService, ada: SignedIn) -> None:
+    elsewhere = await auth.login(EMAIL, PASSWORD)
+    bob = await auth.register("bob@example.org", PASSWORD, "Bob")
+    await auth.logout_everywhere(await auth.identify(ada.access_token))
+    for ended in (ada, elsewhere):
+        assert await code_of(auth.identify(ended.access_token)) == "token_invalid"
+        assert await code_of(auth.refresh(ended.refresh_token)) == "token_invalid"
+    await auth.identify(bob.access_token)
+    await auth.login(EMAIL, PASSWORD)
+
+
+async def test_a_token_of_the_version_before_asks_for_a_refresh(auth: AuthService, settings: Settings) -> None:
+    old = forged({"typ": "access", "sub": "ada", "exp": LATER}, key=settings.jwt_secret)
+    assert await code_of(auth.identify(old)) == "token_expired"
+
+
+async def test_one_persons_sign_in_opens_nobody_elses_account(
+    auth: AuthService, ada: SignedIn, settings: Settings, clock: TurnableClock
+) -> None:
+    bob = await auth.register("bob@example.org", PASSWORD, "Bob")
+    sign_in_id = (await auth.identify(bob.access_token)).sign_in_id
+    assert sign_in_id is not None
+    mixed = encode_access(AccessClaims(ada.user.id, sign_in_id), key=settings.jwt_secret, now=clock())
+    assert await code_of(auth.identify(mixed)) == "token_invalid"
 
 
 async def test_the_database_holds_no_token_that_could_be_presented(

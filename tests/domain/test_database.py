@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import AsyncGenerator, Coroutine
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,8 +16,10 @@ import trio.testing
 from sqlalchemy import orm
 
 from lac.config import Settings, load_settings
+from lac.db import engine as db_engine
 from lac.db import models
 from lac.db.engine import Database, open_database
+from lac.db.limits import lift_time_limit
 from lac.errors import ConfigError, UnavailableError
 from tests.domain.conftest import SECRETS, START
 
@@ -172,10 +176,119 @@ async def test_impossible_rows_are_refused(db: Database, row: dict[str, str]) ->
         await db.run(lambda session: session.add(models.Follow(**row, created_at=START)))
 
 
-async def test_a_database_that_stays_locked_is_unavailable_and_not_a_crash(db: Database, settings: Settings) -> None:
-    if settings.database_url is not None:
-        pytest.skip("SQLite's lock")
+#: Never ends by itself, on either database.
+ENDLESS = sa.text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
 
+
+async def unavailable(call: Coroutine[Any, Any, object]) -> str:
+    """The code of the `UnavailableError` that `call` ends with."""
+    with pytest.raises(UnavailableError) as caught:
+        await call
+    assert caught.value.detail
+    return caught.value.code
+
+
+@pytest.fixture
+async def impatient(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Database, None]:
+    """A database with a tenth of a second for each statement."""
+    monkeypatch.setattr(db_engine, "STATEMENT_TIMEOUT_S", 0.1)
+    async with open_database(settings) as database:
+        yield database
+
+
+async def test_a_query_that_hangs_ends_with_a_clear_error_and_leaves_nothing(impatient: Database) -> None:
+    def hang(session: orm.Session) -> None:
+        add_user(session, "half")
+        session.flush()
+        session.execute(ENDLESS)
+
+    with trio.fail_after(30):
+        assert await unavailable(impatient.run(hang)) == "database_timeout"
+        assert await unavailable(impatient.read(lambda session: session.execute(ENDLESS))) == "database_timeout"
+    await impatient.run(lambda session: add_user(session, "next"))
+    assert await impatient.read(user_ids) == ["next"]
+
+
+async def test_threads_that_hang_free_themselves(impatient: Database) -> None:
+    codes: list[str] = []
+
+    async def hang() -> None:
+        codes.append(await unavailable(impatient.read(lambda session: session.execute(ENDLESS))))
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for _ in range(2 * impatient.threads):
+                nursery.start_soon(hang)
+        assert set(codes) <= {"database_timeout", "database_busy"}
+        await impatient.ping()
+
+
+async def test_a_call_does_not_wait_for_ever_behind_busy_threads(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db_engine, "QUEUE_TIMEOUT_S", 0.1)
+    release = threading.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(db.threads):
+            nursery.start_soon(db.read, lambda _session: release.wait(30) and None)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await unavailable(db.run(lambda session: add_user(session, "never"))) == "database_busy"
+        release.set()
+    assert await db.read(user_ids) == []
+
+
+async def test_a_call_whose_thread_runs_is_not_given_up(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db_engine, "QUEUE_TIMEOUT_S", 0.05)
+
+    def slow(session: orm.Session) -> str:
+        add_user(session, "ada")
+        time.sleep(0.2)
+        return "committed"
+
+    assert await db.run(slow) == "committed"
+    assert await db.read(user_ids) == ["ada"]
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+async def test_a_server_that_does_not_even_say_that_it_gave_up_is_given_up(
+    impatient: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db_engine, "ANSWER_GRACE_S", 0.1)
+
+    def hang(session: orm.Session) -> None:
+        session.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        session.execute(sa.text("SELECT pg_sleep(30)"))
+
+    with trio.fail_after(20):
+        assert await unavailable(impatient.run(hang)) == "database_timeout"
+    await impatient.ping()
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+async def test_a_row_that_stays_locked_is_unavailable_and_not_a_crash(impatient: Database, settings: Settings) -> None:
+    assert settings.database_url is not None
+    await impatient.run(lambda session: add_user(session, "ada"))
+    other = sa.create_engine(settings.database_url)
+    with other.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM users FOR UPDATE"))
+        change = sa.update(models.User).values(display_name="never")
+        assert await unavailable(impatient.run(lambda session: session.execute(change))) == "database_timeout"
+    other.dispose()
+
+
+async def test_migrating_may_take_its_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db_engine, "STATEMENT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(db_engine, "ANSWER_GRACE_S", 0.05)
+    counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000) SELECT count(*) FROM n"
+    writer, _ = db_engine.create_engines(settings)
+    started = time.monotonic()
+    with writer.begin() as connection:
+        lift_time_limit(connection)
+        assert connection.scalar(sa.text(counting)) == 500_000
+    writer.dispose()
+    assert time.monotonic() - started > 0.05
+
+
+@pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
+async def test_a_database_that_stays_locked_is_unavailable_and_not_a_crash(db: Database, settings: Settings) -> None:
     def impatient(session: orm.Session) -> None:
         add_user(session, "ada")
 
@@ -186,11 +299,33 @@ async def test_a_database_that_stays_locked_is_unavailable_and_not_a_crash(db: D
     other = sa.create_engine(f"sqlite:///{settings.sqlite_path}")
     with other.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        with pytest.raises(UnavailableError) as caught:
-            await db.run(impatient)
+        assert await unavailable(db.run(impatient)) == "database_unavailable"
         connection.rollback()
     other.dispose()
-    assert caught.value.code == "database_unavailable"
+
+
+@pytest.mark.parametrize("asked", ["ada\0", "\0", "\ud800", "ada\ud800", "a" * 100_000])
+async def test_an_id_that_no_database_can_hold_is_nobodys(db: Database, asked: str) -> None:
+    await db.run(lambda session: add_user(session, "ada"))
+    assert await db.read(lambda session: session.get(models.User, asked)) is None
+
+
+async def test_a_reader_sees_one_state_all_along(db: Database) -> None:
+    looked, written = threading.Event(), threading.Event()
+    seen: list[list[str]] = []
+
+    def look_twice(session: orm.Session) -> None:
+        seen.append(user_ids(session))
+        looked.set()
+        written.wait(10)
+        seen.append(user_ids(session))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(db.read, look_twice)
+        await trio.to_thread.run_sync(looked.wait)
+        await db.run(lambda session: add_user(session, "ada"))
+        written.set()
+    assert seen == [[], []]
 
 
 async def refusal(settings: Settings) -> str:

@@ -191,6 +191,29 @@ async def test_a_later_ban_replaces_an_earlier_one_and_can_be_lifted(db: Databas
     assert not await db.read(lambda session: store.is_banned(session, show, "guest-1", forever))
 
 
+async def test_a_banned_guest_is_known_by_where_they_come_from(db: Database, show: str, other_show: str) -> None:
+    until = START + timedelta(hours=1)
+
+    def ban(session: orm.Session) -> None:
+        store.add_ban(session, show, "guest-1", reason=None, until=until, by=None, at=START, address_hash="here")
+        store.add_ban(session, show, "guest-2", reason=None, until=None, by=None, at=START)
+
+    async def is_banned(broadcast_id: str, person_id: str, address_hash: str | None, *, hours: float = 0) -> bool:
+        at = START + timedelta(hours=hours)
+        return await db.read(
+            lambda session: store.is_banned(session, broadcast_id, person_id, at, address_hash=address_hash)
+        )
+
+    await db.run(ban)
+    assert await is_banned(show, "guest-1", None)
+    assert await is_banned(show, "guest-9", "here")
+    assert not await is_banned(show, "guest-9", "there")
+    assert not await is_banned(show, "guest-9", None)
+    assert not await is_banned(show, "guest-9", "here", hours=1)
+    assert not await is_banned(other_show, "guest-9", "here")
+    assert await is_banned(show, "guest-2", "there", hours=10_000)
+
+
 async def test_all_of_it_goes_with_the_broadcast(
     db: Database, broadcasts: BroadcastService, show: str, host: Identity
 ) -> None:
