@@ -19,11 +19,13 @@ from sqlalchemy.exc import ArgumentError
 
 from lac.data_dir import load_or_create_secrets
 from lac.errors import ConfigError
+from lac.limits import RateLimits
 
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MIN_SECRET_BYTES = 32
+MIN_METRICS_TOKEN = 16
 
 LAC_VARIABLES = frozenset(
     {
@@ -37,6 +39,8 @@ LAC_VARIABLES = frozenset(
         "LAC_HLS_OFFLOAD_LISTENERS",
         "LAC_HOST_GRACE_S",
         "LAC_OPEN_REGISTRATION",
+        "LAC_LIMITS_FACTOR",
+        "LAC_METRICS_TOKEN",
     }
 )
 #: What each of them sets, this version does not have. They are accepted, so that a complete `.env` works, and
@@ -49,8 +53,9 @@ LATER_VARIABLES = (
     "APNS_KEY_ID",
     "SMTP_HOST",
     "LAC_HLS_OFFLOAD_LISTENERS",
-    "LAC_TRUSTED_PROXIES",
 )
+#: A proxy on this machine; whoever else can connect from here needs no disguise.
+LOOPBACK_NETWORKS: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +76,14 @@ class Settings:
     #: Origins of other sites whose pages may call the API; ("*",) is any.
     cors_origins: tuple[str, ...] = ()
     #: The proxies whose X-Forwarded-* headers may be believed.
-    trusted_proxies: tuple[Network, ...] = ()
+    trusted_proxies: tuple[Network, ...] = LOOPBACK_NETWORKS
     workers: int = 1
     hls_offload_listeners: int = 100
     host_grace_s: float = 60.0
     open_registration: bool = True
+    rate_limits: RateLimits = field(default_factory=RateLimits)
+    #: What /metrics asks for. None: it answers this machine only.
+    metrics_token: str | None = field(default=None, repr=False)
     #: Variables that are set and do nothing in this version.
     without_effect: tuple[str, ...] = ()
 
@@ -119,11 +127,13 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         media_announced_ips=announced or _own_addresses(listen_ip),
         media_port=media_port,
         cors_origins=read("cors_origins", "LAC_CORS_ORIGINS", _origins, ()),
-        trusted_proxies=read("trusted_proxies", "LAC_TRUSTED_PROXIES", _networks, ()),
+        trusted_proxies=read("trusted_proxies", "LAC_TRUSTED_PROXIES", _proxies, LOOPBACK_NETWORKS),
         workers=workers,
         hls_offload_listeners=read("hls_offload_listeners", "LAC_HLS_OFFLOAD_LISTENERS", _positive, 100),
         host_grace_s=read("host_grace_s", "LAC_HOST_GRACE_S", _seconds, 60.0),
         open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", _boolean, default=True),
+        rate_limits=RateLimits().scaled(read("", "LAC_LIMITS_FACTOR", _factor, 1.0)),
+        metrics_token=read("metrics_token", "LAC_METRICS_TOKEN", _metrics_token, None),
         without_effect=tuple(name for name in LATER_VARIABLES if name in env),
     )
 
@@ -277,6 +287,10 @@ def _ip_list(raw: str) -> tuple[str, ...]:
     return addresses
 
 
+def _proxies(raw: str) -> tuple[Network, ...]:
+    return () if raw.lower() == "none" else _networks(raw)
+
+
 def _networks(raw: str) -> tuple[Network, ...]:
     networks: list[Network] = []
     for part in _split(raw):
@@ -324,6 +338,22 @@ def _seconds(raw: str) -> float:
     if not 0 <= value <= 86_400:
         raise ValueError(f"{raw!r} is not a number of seconds (0 to 86400)")
     return value
+
+
+def _factor(raw: str) -> float:
+    try:
+        value = float(raw)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 10_000:
+        raise ValueError(f"{raw!r} is not a number from 0.01 to 10000")
+    return value
+
+
+def _metrics_token(raw: str) -> str:
+    if len(raw) < MIN_METRICS_TOKEN or not raw.isascii():
+        raise ValueError(f"shorter than {MIN_METRICS_TOKEN} characters, or not ASCII")
+    return raw
 
 
 def _boolean(raw: str) -> bool:

@@ -13,6 +13,7 @@ from lac_web.api import auth, broadcasts, mediasoup, system
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
 from lac_web.openapi import register_openapi
+from lac_web.rate_limits import register_rate_limits
 from lac_web.security import BODY_MAX, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
@@ -40,6 +41,7 @@ def create_app(services: Services) -> WebApp:
     attach_services(app, services)
     register_openapi(app)
     register_error_handlers(app)
+    register_rate_limits(app, services.settings)
     register_response_headers(app, services.settings)
     for module in (auth, broadcasts, mediasoup, system, whip, whep):
         app.register_blueprint(module.blueprint)

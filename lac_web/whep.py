@@ -10,6 +10,7 @@ from lac_media.rooms.session import Session
 from lac_web import sdp_sessions
 from lac_web.api.endpoint import access
 from lac_web.errors import SDP_TYPE
+from lac_web.rate_limits import account_limit
 from lac_web.security import Access, identify, owned_session
 from lac_web.services import Services, current_services
 
@@ -34,7 +35,8 @@ async def whep_listen(broadcast_id: str) -> Response:
     offer = await sdp_sessions.receive_offer()
     parameters = offer.consumer_parameters()
     remote = offer.dtls_parameters()
-    session = await services.on_air.open_media_session(identity, broadcast_id, Direction.RECV, "whep")
+    with account_limit(identity):
+        session = await services.on_air.open_media_session(identity, broadcast_id, Direction.RECV, "whep")
     with sdp_sessions.closed_on_error(session):
         consumer = session.consume(parameters)
         session.connect(remote)

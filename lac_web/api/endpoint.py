@@ -21,6 +21,7 @@ from quart import Response, request
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from lac.errors import FieldError, InvalidInputError
+from lac_web.rate_limits import account_limit
 from lac_web.security import ACCESS_ATTRIBUTE, JSON_BODY_MAX, Access, identify, read_body
 
 SPEC_ATTRIBUTE = "lac_endpoint"
@@ -78,7 +79,8 @@ def endpoint(
                 kwargs["query"] = parse_query(query)
             if takes is not None:
                 kwargs["data"] = await parse_json(takes)
-            result = await handler(**kwargs)
+            with account_limit(kwargs.get("identity"), kwargs.get("data")):
+                result = await handler(**kwargs)
             headers: Mapping[str, str] = {}
             if isinstance(result, tuple):
                 result, headers = result

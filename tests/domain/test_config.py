@@ -92,6 +92,8 @@ def test_secrets_do_not_show_in_the_settings() -> None:
         ({"LAC_WORKERS": "4"}, "LAC_WORKERS=4: this version runs as one process"),
         ({"LAC_PUBLIC_URL": "audio.example.org"}, "LAC_PUBLIC_URL: 'audio.example.org' is not an address"),
         ({"LAC_CORS_ORIGINS": "https://a.org/path"}, "LAC_CORS_ORIGINS: 'https://a.org/path' is not an origin"),
+        ({"LAC_LIMITS_FACTOR": "0"}, "LAC_LIMITS_FACTOR: '0' is not a number from 0.01"),
+        ({"LAC_METRICS_TOKEN": "short"}, "LAC_METRICS_TOKEN: shorter than 16 characters"),
         ({"LAC_TRUSTED_PROXIES": "proxy"}, "LAC_TRUSTED_PROXIES: 'proxy' is not an address or a network"),
         ({"LAC_HOST": "audio.internal"}, "LAC_HOST=audio.internal is a name"),
         ({"MEDIASOUP_LISTEN_IP": "eth0"}, "MEDIASOUP_LISTEN_IP: 'eth0' is not an IP address"),
@@ -178,3 +180,21 @@ def test_lists_are_split_and_checked() -> None:
 def test_settings_of_components_that_this_version_lacks_are_reported() -> None:
     settings = load({"REDIS_HOST": "redis", "AWS_REGION": "eu-west-1", "S3_BUCKET_NAME": "shows"})
     assert settings.without_effect == ("REDIS_HOST", "S3_BUCKET_NAME")
+
+
+def test_a_proxy_on_this_machine_is_trusted_unless_told_otherwise() -> None:
+    assert load().trusted_proxies == config.LOOPBACK_NETWORKS
+    assert load({"LAC_TRUSTED_PROXIES": "none"}).trusted_proxies == ()
+
+
+def test_limits_are_multiplied_for_a_large_house() -> None:
+    usual, large = load().rate_limits, load({"LAC_LIMITS_FACTOR": "2.5"}).rate_limits
+    assert large.media_by_address.burst == 2.5 * usual.media_by_address.burst
+    assert large.media_by_address.per_s == 2.5 * usual.media_by_address.per_s
+    assert load({"LAC_LIMITS_FACTOR": "0.01"}).rate_limits.setup_by_address.burst == 1
+
+
+def test_the_metrics_token_does_not_show() -> None:
+    settings = load({"LAC_METRICS_TOKEN": "sixteen characters"})
+    assert settings.metrics_token == "sixteen characters"
+    assert "sixteen" not in repr(settings)

@@ -77,6 +77,7 @@ def running_server(data_dir: Path, **environment: str) -> Iterator[LacServer]:
     """Start `lac serve` on free ports; stop it at the end and fail if it did not leave in order."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("LAC_", "MEDIASOUP_", "DATABASE_"))}
     env |= {"LAC_DATA_DIR": str(data_dir), "LAC_PORT": "0", "MEDIASOUP_MIN_PORT": "0", "PYTHONUNBUFFERED": "1"}
+    env["LAC_LIMITS_FACTOR"] = "50"  # whole suites come from one address
     env |= environment
     process = subprocess.Popen(
         [sys.executable, "-m", "lac.cli.main", "serve"],
