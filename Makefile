@@ -39,6 +39,8 @@ format: $(STAMPS)/dev  ## format Python and TypeScript
 
 bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.fanout
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.room
 
 lock: $(STAMPS)/dev  ## renew requirements/*.txt from pyproject.toml
 	scripts/lock.sh $(BIN)/python
