@@ -10,6 +10,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 MICROPHONE_HZ = 440
+#: A name of this machine that, unlike localhost, browsers do not trust over plain HTTP.
+REMOTE_NAME = "radio.example"
 #: `--no-sandbox`: tests run as root in containers. Playwright adds the flags that keep background pages awake.
 FLAGS = [
     "--no-sandbox",
@@ -21,6 +23,7 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
+    f"--host-resolver-rules=MAP {REMOTE_NAME} 127.0.0.1",
 ]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+ROOT = Path(__file__).parents[2]
 #: A few seconds, usually; on two cores that ran two browsers besides it has taken more than forty.
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
@@ -39,6 +40,7 @@ class LacServer:
     process: subprocess.Popen[str]
     output: list[str] = field(default_factory=list)
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=20))
+    _admin: Account | None = None
 
     def call(self, method: str, path: str, *, token: str | None = None, **kwargs: Any) -> Any:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -52,6 +54,15 @@ class LacServer:
         email, password = f"{name.lower()}-{os.urandom(4).hex()}@example.org", "a long enough password"
         body = self.call("POST", "/api/auth/register", json={"email": email, "password": password, "displayName": name})
         return Account(body["user"]["id"], body["accessToken"], email, password)
+
+    def admin(self) -> Account:
+        """Made with the link that the first start prints, which works once."""
+        if self._admin is None:
+            (token,) = (found[1] for line in self.output if (found := re.search(r"/setup\?token=(\S+)", line)))
+            account = {"email": "admin@example.org", "password": "a long enough password", "displayName": "Admin"}
+            body = self.call("POST", "/api/auth/setup", json={"token": token, **account})
+            self._admin = Account(body["user"]["id"], body["accessToken"], account["email"], account["password"])
+        return self._admin
 
     def create_show(self, host: Account, title: str = "A show", **fields: Any) -> dict[str, Any]:
         show: dict[str, Any] = self.call("POST", "/api/broadcasts", token=host.token, json={"title": title, **fields})
@@ -82,7 +93,7 @@ def running_server(data_dir: Path, **environment: str) -> Iterator[LacServer]:
     process = subprocess.Popen(
         [sys.executable, "-m", "lac.cli.main", "serve"],
         env=env,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

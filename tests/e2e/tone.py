@@ -17,10 +17,10 @@ def tone(frequency_hz: float, seconds: float, *, level: float = 0.4, start_s: fl
     return (level * np.sin(2 * np.pi * frequency_hz * at)).astype(np.float32)
 
 
-def write_tone(path: Path, frequency_hz: float, seconds: float = 10.0) -> Path:
+def write_tone(path: Path, frequency_hz: float, seconds: float = 10.0, *, level: float = 0.4) -> Path:
     """A 16-bit mono WAV whose end joins its beginning, for players that repeat it."""
     whole_periods = round(frequency_hz * seconds) / frequency_hz
-    samples = (tone(frequency_hz, whole_periods) * 32767).astype("<i2")
+    samples = (tone(frequency_hz, whole_periods, level=level) * 32767).astype("<i2")
     with wave.open(str(path), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)

@@ -1,20 +1,26 @@
 // What a page hears: the strongest frequency of a received track. 0 is silence, null is no audio at all yet.
 window.hearing = {
+  track: null,
   context: null,
   analyser: null,
   firstSoundAt: null,
 
+  // A received track is only decoded while a media element plays it (crbug.com/121673).
   attach(track) {
-    const stream = new MediaStream([track]);
-    // A received track is only decoded while a media element plays it (crbug.com/121673).
     this.element = new Audio();
-    this.element.srcObject = stream;
+    this.element.srcObject = new MediaStream([track]);
     this.element.play();
+    this.tap(track);
+  },
+
+  // Measures what somebody else plays.
+  tap(track) {
+    this.track = track;
     this.context = new AudioContext({ sampleRate: 48000 });
     this.analyser = this.context.createAnalyser();
     this.analyser.fftSize = 16384;
     this.analyser.smoothingTimeConstant = 0;
-    this.context.createMediaStreamSource(stream).connect(this.analyser);
+    this.context.createMediaStreamSource(new MediaStream([track])).connect(this.analyser);
     const fresh = new Float32Array(1024);
     const timer = setInterval(() => {
       this.analyser.getFloatTimeDomainData(fresh);

@@ -64,7 +64,8 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
       {people.length === 0 ? (
         <p className="text-muted">Nobody is here yet. Share the link to bring people in.</p>
       ) : (
-        <ul aria-label="People in this show" className="max-h-96 overflow-y-auto">
+        // Ends within a row, so that it is seen to go on.
+        <ul aria-label="People in this show" className="max-h-[26.5rem] overflow-y-auto">
           {people.map((person) => (
             <Member
               key={person.id}

@@ -294,6 +294,8 @@ const KINDS: readonly Choice<SoundKind>[] = [
   { value: "music", label: "Music", hint: "Sends the sound in stereo, exactly as it comes in." },
 ];
 
+const labelOf = (kind: SoundKind) => KINDS.find(({ value }) => value === kind)?.label.toLowerCase();
+
 function MicrophoneSetup({
   host,
   state,
@@ -359,14 +361,20 @@ function MicrophoneSetup({
           </div>
         )
       )}
-      <Choices
-        legend="What you send"
-        choices={KINDS}
-        value={state.kind}
-        onChange={(kind) => void host.chooseKind(kind)}
-        disabled={sending || state.phase === "starting"}
-      />
-      {sending && <p className="-mt-2 text-sm text-muted">This can be changed while off air.</p>}
+      {sending ? (
+        <p className="text-sm text-muted">
+          Sent as <span className="font-medium text-ink">{labelOf(state.kind)}</span>. This can be
+          changed while off air.
+        </p>
+      ) : (
+        <Choices
+          legend="What you send"
+          choices={KINDS}
+          value={state.kind}
+          onChange={(kind) => void host.chooseKind(kind)}
+          disabled={state.phase === "starting"}
+        />
+      )}
     </div>
   );
 }
