@@ -194,7 +194,7 @@ class AccountService:
 
 
 def _letter(user: User, purpose: TokenPurpose, token: str, base_url: str) -> Mail:
-    # Behind the #, so that the token is in no log of a server or proxy. And no word that a stranger could choose: people
+    # Behind the #, so that the token is in no log of a server or proxy. And no word that a stranger could choose: one
     # can register with somebody else's address.
     if purpose is TokenPurpose.VERIFY_EMAIL:
         return Mail(

@@ -15,6 +15,7 @@ from lac.broadcasts.service import BroadcastService
 from lac.config import Settings, load_settings
 from lac.db.engine import Database, migrate_database, open_database
 from lac.identity import Identity, IdentityKind
+from tests.fakes.mail import Mailbox
 from tests.postgres import EmptiedDatabase, PostgresServer, postgres_server
 
 START = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -95,8 +96,15 @@ def hasher() -> PasswordHasher:
 
 
 @pytest.fixture
-def auth(db: Database, settings: Settings, hasher: PasswordHasher, clock: TurnableClock) -> AuthService:
-    return AuthService(db, settings, hasher=hasher, clock=clock)
+def mailbox() -> Mailbox:
+    return Mailbox()
+
+
+@pytest.fixture
+def auth(
+    db: Database, settings: Settings, hasher: PasswordHasher, mailbox: Mailbox, clock: TurnableClock
+) -> AuthService:
+    return AuthService(db, settings, hasher=hasher, mailer=mailbox, clock=clock)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from lac.db.engine import Database, open_database
 from lac_media.engine import EngineConfig, open_engine
 from lac_web.app import WebApp, create_app
 from lac_web.services import Services
+from tests.fakes.mail import Mailbox
 
 PASSWORD = "correct horse battery"
 
@@ -50,6 +51,7 @@ class Api:
     app: WebApp
     services: Services
     clock: TestClock
+    mailbox: Mailbox
     _names: Any = field(default_factory=lambda: itertools.count(1))
 
     async def call(self, method: str, path: str, token: str | None = None, **kwargs: Any) -> Any:
@@ -126,12 +128,12 @@ async def db(settings: Settings, migrated: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def api(settings: Settings, db: Database) -> AsyncIterator[Api]:
-    clock = TestClock()
-    auth = AuthService(db, settings, hasher=PasswordHasher(memory_kib=8, time_cost=1), clock=clock)
+    clock, mailbox = TestClock(), Mailbox()
+    auth = AuthService(db, settings, hasher=PasswordHasher(memory_kib=8, time_cost=1), mailer=mailbox, clock=clock)
     broadcasts = BroadcastService(db, settings)
     async with (
         open_engine(EngineConfig()) as engine,
         open_on_air(db, engine, broadcasts, auth, settings) as on_air,
     ):
         services = Services(settings, db, engine, auth, broadcasts, on_air)
-        yield Api(create_app(services), services, clock)
+        yield Api(create_app(services), services, clock, mailbox)
