@@ -161,11 +161,10 @@ def account_limit(identity: Identity | None, data: object = None) -> AbstractCon
     return rate_limiter().account_limit(account) if isinstance(account, str) else nullcontext()
 
 
-def register_rate_limits(app: Quart, settings: Settings) -> RateLimiter:
-    limiter = app.extensions[_EXTENSION] = RateLimiter(settings)
+def register_rate_limits(app: Quart, limiter: RateLimiter) -> None:
+    app.extensions[_EXTENSION] = limiter
 
     async def check_address() -> None:
         limiter.charge_address()
 
     app.before_request(check_address)
-    return limiter
