@@ -32,7 +32,10 @@ class RateLimits:
     register_by_address: Limit = Limit(60, 0.1)
     register_by_account: Limit = Limit(10, 1 / 30)
     refresh_by_address: Limit = Limit(300, 5.0)
-    setup_by_address: Limit = Limit(10, 0.1)
+    #: Single-use links: first administrator, password, e-mail address. Nobody guesses one; nobody shall try.
+    link_by_address: Limit = Limit(20, 0.1)
+    #: Whoever makes us send mail to others. Each account has its own limit besides.
+    mail_by_address: Limit = Limit(20, 1 / 30)
     #: A room full of listeners behind one address all press "listen" when the show begins.
     media_by_address: Limit = Limit(500, 20.0)
     media_by_account: Limit = Limit(60, 1.0)

@@ -17,6 +17,7 @@ from lac_media.parameters import Fingerprint, IceCandidate
 from lac_media.rooms.events import RoomEvent
 from lac_media.rooms.room import MediaRoom, open_media_room
 from lac_media.rooms.session import Session
+from lac_media.totals import MediaTotals
 
 #: RFC 8445 section 5.1.2.2: the recommended type preference of host candidates.
 _HOST_PREFERENCE = 126
@@ -40,6 +41,8 @@ class Engine:
         self.candidates = candidates
         self._identity = identity
         self._rooms: dict[str, MediaRoom] = {}
+        #: Of rooms that have closed.
+        self._before = MediaTotals()
 
     @property
     def port(self) -> int:
@@ -59,12 +62,17 @@ class Engine:
 
     @asynccontextmanager
     async def _open_room(self, room_id: str, on_event: Callable[[RoomEvent], None]) -> AsyncGenerator[MediaRoom, None]:
-        async with open_media_room(room_id, self.endpoint, self._identity, on_event) as room:
-            self._rooms[room_id] = room
-            try:
-                yield room
-            finally:
-                del self._rooms[room_id]
+        room: MediaRoom | None = None
+        try:
+            async with open_media_room(room_id, self.endpoint, self._identity, on_event) as room:
+                self._rooms[room_id] = room
+                try:
+                    yield room
+                finally:
+                    del self._rooms[room_id]
+        finally:
+            if room is not None:  # its sessions have ended by now
+                self._before.add_past(room.totals())
 
     def session(self, session_id: str) -> Session | None:
         """Any room's session, by its id."""
@@ -73,6 +81,22 @@ class Engine:
             if session is not None:
                 return session
         return None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the media socket is open on its port."""
+        try:
+            return self.port > 0
+        except OSError:
+            return False
+
+    def totals(self) -> MediaTotals:
+        """Since the engine was opened, rooms that have closed included."""
+        totals = MediaTotals()
+        totals.add_past(self._before)
+        for room in self._rooms.values():
+            totals.add(room.totals())
+        return totals
 
     @property
     def session_count(self) -> int:

@@ -12,8 +12,9 @@ from lac_web import whep, whip
 from lac_web.api import auth, broadcasts, mediasoup, system
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
+from lac_web.metrics import Metrics, register_metrics
 from lac_web.openapi import register_openapi
-from lac_web.rate_limits import register_rate_limits
+from lac_web.rate_limits import RateLimiter, register_rate_limits
 from lac_web.security import BODY_MAX, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
@@ -26,6 +27,9 @@ ExcInfo = tuple[type, BaseException, TracebackType | None] | tuple[None, None, N
 class WebApp(QuartTrio):
     #: The open WebSockets.
     gateway: Gateway
+    metrics: Metrics
+    #: Set by whoever stops the server: /ready says so from then on.
+    draining = False
 
     def log_exception(self, exception_info: ExcInfo) -> None:
         """Once, by route and not by address: addresses of media sessions are keys to them."""
@@ -41,10 +45,13 @@ def create_app(services: Services) -> WebApp:
     attach_services(app, services)
     register_openapi(app)
     register_error_handlers(app)
-    register_rate_limits(app, services.settings)
+    limiter = RateLimiter(services.settings)
+    app.metrics = Metrics(services, limiter)
+    register_metrics(app, app.metrics)
+    register_rate_limits(app, limiter)
     register_response_headers(app, services.settings)
     for module in (auth, broadcasts, mediasoup, system, whip, whep):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
-    app.gateway = register_gateway(app, services)
+    app.gateway = app.metrics.gateway = register_gateway(app, services)
     return app

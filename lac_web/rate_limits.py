@@ -16,7 +16,7 @@ import trio
 from quart import Quart, current_app, request
 
 from lac.config import Settings
-from lac.errors import NotSignedInError, TooManyRequestsError
+from lac.errors import ForbiddenError, NotSignedInError, TooManyRequestsError
 from lac.identity import Identity
 from lac.limits import Limit
 from lac_web.client_address import address_group, address_of
@@ -82,14 +82,21 @@ class Rule:
     failures_only: bool = False
 
 
+_PASSWORD = Rule("sign_in_by_address", "sign_in_by_account", "sign_in_by_both", failures_only=True)
+_LINK = Rule("link_by_address")
 _MEDIA = Rule("media_by_address", "media_by_account")
 
 #: By Quart's name of the route.
 RULES: dict[str, Rule] = {
     "auth.register": Rule("register_by_address", "register_by_account"),
-    "auth.login": Rule("sign_in_by_address", "sign_in_by_account", "sign_in_by_both", failures_only=True),
+    "auth.login": _PASSWORD,
+    "auth.change_password": _PASSWORD,
+    "auth.delete_me": _PASSWORD,
     "auth.refresh": Rule("refresh_by_address"),
-    "auth.setup_admin": Rule("setup_by_address"),
+    "auth.setup_admin": _LINK,
+    "auth.request_password_reset": Rule("mail_by_address"),
+    "auth.confirm_password_reset": _LINK,
+    "auth.verify_email": _LINK,
     "mediasoup.open_transport": _MEDIA,
     "whip.whip_publish": _MEDIA,
     "whep.whep_listen": _MEDIA,
@@ -131,7 +138,7 @@ class RateLimiter:
                 self.charge(limit, key)
                 charged.append((limit, key))
             yield
-        except NotSignedInError:  # a wrong guess
+        except (NotSignedInError, ForbiddenError):  # a wrong guess
             keep = True
             raise
         finally:
@@ -161,11 +168,10 @@ def account_limit(identity: Identity | None, data: object = None) -> AbstractCon
     return rate_limiter().account_limit(account) if isinstance(account, str) else nullcontext()
 
 
-def register_rate_limits(app: Quart, settings: Settings) -> RateLimiter:
-    limiter = app.extensions[_EXTENSION] = RateLimiter(settings)
+def register_rate_limits(app: Quart, limiter: RateLimiter) -> None:
+    app.extensions[_EXTENSION] = limiter
 
     async def check_address() -> None:
         limiter.charge_address()
 
     app.before_request(check_address)
-    return limiter

@@ -162,3 +162,11 @@ class MessagePage(Answer, frozen=True):
 
 class Health(Answer, frozen=True):
     status: str
+
+
+class Ready(Health, frozen=True):
+    """Each part that has to be there, "ok"; otherwise the answer is an error whose code says which is not."""
+
+    database: str
+    migrations: str
+    media: str

@@ -115,14 +115,18 @@ async def run_server(
             shutdown = trio.Event()
             app = create_app(services)
             serve = partial(serve_http, app, host=settings.host, port=settings.port)
-            async with trio.open_nursery() as nursery:
-                urls: list[str] = await nursery.start(partial(serve, shutdown=shutdown, grace_s=SHUTDOWN_S))
-                task_status.started(RunningServer(urls, services.engine.port, services, stopped))
-                await stop.wait()
-                with trio.move_on_after(DRAIN_S):
-                    await services.on_air.drain()
-                app.gateway.close_all()  # those too that have not joined a room
-                shutdown.set()
+            async with trio.open_nursery() as beside:
+                beside.start_soon(app.metrics.watch_loop_lag)
+                async with trio.open_nursery() as nursery:
+                    urls: list[str] = await nursery.start(partial(serve, shutdown=shutdown, grace_s=SHUTDOWN_S))
+                    task_status.started(RunningServer(urls, services.engine.port, services, stopped))
+                    await stop.wait()
+                    app.draining = True
+                    with trio.move_on_after(DRAIN_S):
+                        await services.on_air.drain()
+                    app.gateway.close_all()  # those too that have not joined a room
+                    shutdown.set()
+                beside.cancel_scope.cancel("HTTP has ended")
     finally:
         stopped.set()
 

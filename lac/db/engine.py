@@ -68,6 +68,11 @@ class Database:
         """Return if the database answers; raise `UnavailableError` if it does not."""
         await self.read(lambda session: session.execute(sa.select(1)).scalar_one())
 
+    def load(self) -> tuple[int, int]:
+        """(calls that run now, calls that wait for a thread)."""
+        statistics = self._limiter.statistics()
+        return statistics.borrowed_tokens, statistics.tasks_waiting
+
     async def _in_thread(self, sessions: orm.sessionmaker[orm.Session], fn: Callable[[orm.Session], T]) -> T:
         def in_transaction() -> T:
             with sessions.begin() as session:

@@ -26,6 +26,7 @@ from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, S
 from lac_media.rooms.fanout import Fanout, encode_for
 from lac_media.rooms.program import Program, ProgramPacket
 from lac_media.rooms.session import Session, new_ice_parameters
+from lac_media.totals import MediaTotals
 
 log = structlog.get_logger(__name__)
 
@@ -87,8 +88,8 @@ class MediaRoom:
         self._pending: deque[ProgramPacket] = deque()
         self._wake = trio.Event()
         self._closed = False
-        self._packets_in_before = 0
-        self._lost_in_before = 0
+        #: Of sessions that have closed.
+        self._before = MediaTotals()
         self._report_at = now + REPORT_INTERVAL_S
         #: Unix time minus monotonic time, one for the room: round trips must not change when the wall clock is set.
         self._unix_offset_s = time.time() - now
@@ -160,7 +161,7 @@ class MediaRoom:
 
     def stats(self) -> RoomStats:
         losses, round_trips = [], []
-        packets_in, lost_in = self._packets_in_before, self._lost_in_before
+        packets_in, lost_in = self._before.packets_in, self._before.packets_lost_in
         for session in self._sessions.values():
             stats = session.stats()
             packets_in += stats.packets_in
@@ -180,6 +181,21 @@ class MediaRoom:
             round_trip_s=sorted(round_trips)[len(round_trips) // 2] if round_trips else None,
         )
 
+    def totals(self) -> MediaTotals:
+        """Since the room was opened, sessions that have closed included."""
+        totals = MediaTotals(
+            rooms=1,
+            sessions=len(self._sessions),
+            listeners=self.fanout.listeners,
+            packets_out=self.fanout.packets_out,
+            dropped_out=self.fanout.dropped,
+            queue_dropped=self.pending_dropped,
+        )
+        totals.add_past(self._before)
+        for session in self._sessions.values():
+            totals.add_past(_totals_of(session))
+        return totals
+
     # What sessions report
 
     def session_connected(self, session: Session) -> None:
@@ -187,9 +203,8 @@ class MediaRoom:
 
     def session_closed(self, session: Session, reason: str) -> None:
         del self._sessions[session.id]
-        stats = session.stats()
-        self._packets_in_before += stats.packets_in
-        self._lost_in_before += stats.packets_lost_in
+        self._before.add_past(_totals_of(session))
+        self._before.closed[reason, session.was_connected] += 1
         self.audio_ended(session)
         self._on_event(SessionClosed(session.id, session.direction, session.owner, reason, session.was_connected))
 
@@ -280,6 +295,16 @@ class MediaRoom:
         self._closed = True
         for session in list(self._sessions.values()):
             session.close("ended")
+
+
+def _totals_of(session: Session) -> MediaTotals:
+    stats = session.stats()
+    return MediaTotals(
+        packets_in=stats.packets_in,
+        packets_lost_in=stats.packets_lost_in,
+        bad_packets=stats.bad_packets,
+        retransmitted=stats.retransmitted,
+    )
 
 
 async def _own_session(session: Session) -> None:

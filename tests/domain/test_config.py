@@ -191,7 +191,7 @@ def test_limits_are_multiplied_for_a_large_house() -> None:
     usual, large = load().rate_limits, load({"LAC_LIMITS_FACTOR": "2.5"}).rate_limits
     assert large.media_by_address.burst == 2.5 * usual.media_by_address.burst
     assert large.media_by_address.per_s == 2.5 * usual.media_by_address.per_s
-    assert load({"LAC_LIMITS_FACTOR": "0.01"}).rate_limits.setup_by_address.burst == 1
+    assert load({"LAC_LIMITS_FACTOR": "0.01"}).rate_limits.link_by_address.burst == 1
 
 
 def test_the_metrics_token_does_not_show() -> None:

@@ -139,6 +139,15 @@ def test_a_stranger_cannot_keep_an_account_out() -> None:
     assert limits.sign_in_by_both.per_s < limits.sign_in_by_account.per_s / 5
 
 
+async def test_a_stolen_access_token_does_not_help_to_guess_the_password(api: Api) -> None:
+    token = await api.token()
+    body = {"currentPassword": "wrong password", "newPassword": PASSWORD + "!"}
+    response = await call_from(api, "192.0.2.1", "POST", "/api/auth/password", token, json=body)
+    await problem_of(response, 403, "wrong_password")
+    await refused(await call_from(api, "192.0.2.2", "POST", "/api/auth/password", token, json=body))
+    await refused(await call_from(api, "192.0.2.3", "DELETE", "/api/auth/me", token, json={"password": "wrong"}))
+
+
 async def test_signing_in_is_limited_by_address(api: Api) -> None:
     async def login(address: str, name: str) -> Any:
         body = {"email": f"{name}@example.org", "password": PASSWORD}
@@ -159,9 +168,12 @@ async def test_signing_in_is_limited_by_address(api: Api) -> None:
             {"token": "nonsense", "email": "a@example.org", "password": PASSWORD, "displayName": "A"},
             403,
         ),
+        ("/api/auth/password-reset/request", {"email": "nobody@example.org"}, 202),
+        ("/api/auth/password-reset/confirm", {"token": "nonsense", "password": PASSWORD}, 403),
+        ("/api/auth/verify-email", {"token": "nonsense"}, 403),
     ],
 )
-async def test_refreshing_and_setting_up_are_limited_by_address(
+async def test_refreshing_and_links_are_limited_by_address(
     api: Api, path: str, body: dict[str, str], status: int
 ) -> None:
     for _ in range(2):

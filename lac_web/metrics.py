@@ -1,0 +1,173 @@
+"""What the process tells Prometheus. Its own registry: two applications in one process count apart.
+
+What others count already (media, sockets, the database's threads) is read when it is asked for; only requests and the
+loop's lag are counted here. Labels are of ours: routes, never addresses or ids.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import trio
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from quart import Quart, Request, Response, g, has_request_context, request
+
+from lac import __version__
+from lac.errors import ForbiddenError, NotSignedInError
+from lac_web.client_address import is_local
+from lac_web.rate_limits import RateLimiter
+from lac_web.services import Services
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+    from lac_web.gateway.routes import Gateway
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LAG_INTERVAL_S = 0.25
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REQUEST_BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
+
+
+class Metrics:
+    """Of one application."""
+
+    def __init__(self, services: Services, limiter: RateLimiter) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "lac_http_requests", "HTTP requests answered.", ("method", "route", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "lac_http_request_seconds",
+            "From a request's headers to the answer's.",
+            ("route",),
+            buckets=_REQUEST_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._lag = Histogram(
+            "lac_loop_lag_seconds",
+            "How late a task wakes up. Audio waits for the same loop: above 0.02 people begin to hear it.",
+            buckets=_LAG_BUCKETS_S,
+            registry=self._registry,
+        )
+        ProcessCollector(registry=self._registry)
+        self._registry.register(_ServerCollector(services, limiter, self))
+        #: Set once the application has them.
+        self.gateway: Gateway | None = None
+
+    def render(self) -> bytes:
+        """The text exposition format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    async def watch_loop_lag(self) -> None:
+        """Runs until cancelled. Started by whoever owns the server's tasks."""
+        while True:
+            due = trio.current_time() + LAG_INTERVAL_S
+            await trio.sleep_until(due)
+            self._lag.observe(max(0.0, trio.current_time() - due))
+
+
+class _ServerCollector(Collector):
+    """Reads what the services count themselves."""
+
+    def __init__(self, services: Services, limiter: RateLimiter, metrics: Metrics) -> None:
+        self._services = services
+        self._limiter = limiter
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("lac_build", "Always 1; the version is in the label.", labels=("version",))
+        info.add_metric((__version__,), 1)
+        yield info
+        yield from self._media()
+        yield from self._database()
+        gateway = self._metrics.gateway
+        if gateway is not None:
+            yield GaugeMetricFamily("lac_sockets", "Open WebSockets.", len(gateway.connections))
+        refused = CounterMetricFamily(
+            "lac_rate_limited", "Requests refused because a limit was reached.", labels=("limit",)
+        )
+        for limit, count in self._limiter.refused.items():
+            refused.add_metric((limit,), count)
+        yield refused
+
+    def _media(self) -> Iterator[Metric]:
+        engine = self._services.engine
+        totals, wire = engine.totals(), engine.counters
+        yield GaugeMetricFamily("lac_media_rooms", "Broadcasts on air.", totals.rooms)
+        yield GaugeMetricFamily("lac_media_sessions", "Media sessions, speakers and listeners.", totals.sessions)
+        yield GaugeMetricFamily("lac_listeners", "Listeners that the programs reach.", totals.listeners)
+        for name, text, value in (
+            ("lac_media_packets_in", "Audio packets from speakers.", totals.packets_in),
+            ("lac_media_packets_lost_in", "Audio packets from speakers that never came.", totals.packets_lost_in),
+            ("lac_media_packets_out", "Program packets to listeners.", totals.packets_out),
+            ("lac_media_retransmitted", "Program packets sent again because a listener asked.", totals.retransmitted),
+            ("lac_media_handshake_failures", "Sessions that never got connected.", totals.handshake_failures),
+            ("lac_datagrams_in", "UDP datagrams received, all kinds.", wire.datagrams_in),
+            ("lac_datagrams_out", "UDP datagrams sent, program packets not counted.", wire.datagrams_out),
+            ("lac_media_peer_failures", "Peers ended by an error of ours. Should stay 0.", wire.peer_failures),
+        ):
+            yield CounterMetricFamily(name, text, value)
+        dropped = CounterMetricFamily("lac_media_dropped", "Packets thrown away, by why.", labels=("why",))
+        for why, count in (
+            ("kernel_buffer_full", totals.dropped_out + wire.dropped_out),
+            ("program_queue_full", totals.queue_dropped),
+            ("bad", totals.bad_packets + wire.malformed),
+            ("unknown_source", wire.unknown_source),
+        ):
+            dropped.add_metric((why,), count)
+        yield dropped
+        closed = CounterMetricFamily("lac_media_sessions_closed", "Media sessions that ended.", labels=("reason",))
+        by_reason: dict[str, int] = {}
+        for (reason, _), count in totals.closed.items():
+            by_reason[reason] = by_reason.get(reason, 0) + count
+        for reason, count in sorted(by_reason.items()):
+            closed.add_metric((reason,), count)
+        yield closed
+
+    def _database(self) -> Iterator[Metric]:
+        db = self._services.db
+        running, waiting = db.load()
+        yield GaugeMetricFamily("lac_db_threads", "Database calls that can run at a time.", db.threads)
+        yield GaugeMetricFamily("lac_db_running", "Database calls that run now.", running)
+        yield GaugeMetricFamily("lac_db_waiting", "Database calls that wait for a thread.", waiting)
+
+
+def check_may_read_metrics(request: Request, token: str | None, presented: str | None) -> None:
+    """With a token configured, whoever presents it; without one, this machine itself. Raises NotSignedInError or
+    ForbiddenError."""
+    if token is not None:
+        if presented is None or not hmac.compare_digest(presented.encode("utf-8", "surrogatepass"), token.encode()):
+            raise NotSignedInError("Present LAC_METRICS_TOKEN as the bearer token.")
+    elif not is_local(request):
+        raise ForbiddenError(
+            "Metrics are for this machine only. To read them from elsewhere, set LAC_METRICS_TOKEN.",
+            code="metrics_private",
+        )
+
+
+def register_metrics(app: Quart, metrics: Metrics) -> None:
+    """Count the application's requests."""
+
+    async def note_start() -> None:
+        g.lac_started_at = trio.current_time()
+
+    async def count(response: Response) -> Response:
+        if has_request_context():
+            rule = request.url_rule
+            now = trio.current_time()
+            route = rule.rule if rule is not None else "none"
+            metrics.count_request(request.method, route, response.status_code, now - g.get("lac_started_at", now))
+        return response
+
+    app.before_request(note_start)
+    app.after_request(count)

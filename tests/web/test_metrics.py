@@ -1,0 +1,166 @@
+"""/metrics, who may read it, and /ready."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import trio
+from prometheus_client.parser import text_string_to_metric_families
+
+from lac.config import Settings
+from lac_media.parameters import Direction
+from lac_web.app import create_app
+from lac_web.metrics import Metrics
+from lac_web.rate_limits import RateLimiter
+from tests.web.conftest import Api, problem_of
+
+HERE: dict[str, Any] = {"scope_base": {"client": ("127.0.0.1", 1)}}
+
+
+async def samples(api: Api) -> dict[str, float]:
+    """Name and labels as they are written, to the value."""
+    response = await api.call("GET", "/metrics", **HERE)
+    text = await response.get_data(as_text=True)
+    assert response.status_code == 200, text
+    assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+async def test_requests_are_counted_by_route_and_status(api: Api) -> None:
+    token = await api.token()
+    broadcast = await api.broadcast(token)
+    for _ in range(3):
+        await api.call("GET", f"/api/broadcasts/{broadcast['id']}")
+    await api.call("GET", "/api/broadcasts/nonsense")
+    await api.call("GET", "/api/nothing")
+    await api.call("BREW", "/api/auth/me")
+    found = await samples(api)
+    route = "/api/broadcasts/<broadcast_id>"
+    assert found[f"lac_http_requests_total{{method=GET,route={route},status=200}}"] == 3
+    assert found[f"lac_http_requests_total{{method=GET,route={route},status=404}}"] == 1
+    assert found["lac_http_requests_total{method=GET,route=none,status=404}"] == 1
+    assert found["lac_http_requests_total{method=other,route=none,status=405}"] == 1
+    assert found[f"lac_http_request_seconds_count{{route={route}}}"] == 4
+    assert not any(broadcast["id"] in name for name in found), "an id is a label: one series for each"
+
+
+async def test_media_is_counted_and_goes_on_counting_when_the_room_has_closed(api: Api) -> None:
+    token = await api.token()
+    broadcast = await api.broadcast(token, live=True)
+    session = await api.services.on_air.open_media_session(None, broadcast["id"], Direction.RECV, "whep")
+    found = await samples(api)
+    assert found["lac_media_rooms"] == 1
+    assert found["lac_media_sessions"] == 1
+    assert found["lac_listeners"] == 0
+    session.close("failed")
+    found = await samples(api)
+    assert found["lac_media_sessions"] == 0
+    assert found["lac_media_handshake_failures_total"] == 1
+    assert found["lac_media_sessions_closed_total{reason=failed}"] == 1
+    assert (await api.call("POST", f"/api/broadcasts/{broadcast['id']}/end", token)).status_code == 200
+    found = await samples(api)
+    assert found["lac_media_rooms"] == 0
+    assert found["lac_media_handshake_failures_total"] == 1
+    assert found["lac_media_packets_out_total"] == 0
+    for name in (
+        "lac_datagrams_in_total",
+        "lac_media_dropped_total{why=kernel_buffer_full}",
+        "lac_media_dropped_total{why=program_queue_full}",
+        "lac_media_dropped_total{why=bad}",
+        "lac_media_dropped_total{why=unknown_source}",
+        "lac_sockets",
+        "lac_db_threads",
+        "lac_db_running",
+        "lac_db_waiting",
+        "lac_rate_limited_total{limit=sign_in_by_both}",
+        "process_open_fds",
+    ):
+        assert name in found
+
+
+async def test_two_applications_count_apart(api: Api) -> None:
+    other = create_app(api.services)
+    await api.call("GET", "/health")
+    response = await other.test_client().get("/metrics", scope_base={"client": ("::1", 1)})
+    assert b'route="/health"' not in await response.get_data()
+
+
+async def test_loop_lag_is_watched_until_cancelled(api: Api) -> None:
+    metrics = Metrics(api.services, RateLimiter(api.services.settings))
+    with trio.move_on_after(0.6):
+        await metrics.watch_loop_lag()
+    count = re.search(rb"^lac_loop_lag_seconds_count (\S+)", metrics.render(), re.MULTILINE)
+    assert count is not None
+    assert float(count[1]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("client", "headers"),
+    [
+        (("203.0.113.5", 1), {}),
+        (("127.0.0.1", 1), {"X-Forwarded-For": "127.0.0.1"}),
+        (("127.0.0.1", 1), {"Host": "live.example.org"}),
+        (None, {}),
+    ],
+)
+async def test_without_a_token_only_this_machine_reads_metrics(api: Api, client: Any, headers: dict[str, str]) -> None:
+    response = await api.call("GET", "/metrics", headers=headers, scope_base={"client": client})
+    await problem_of(response, 403, "metrics_private")
+
+
+async def test_with_a_token_whoever_presents_it_reads_metrics(api: Api, settings: Settings) -> None:
+    secret = "a metrics token of some length"
+    services = dataclasses.replace(
+        api.services, settings=dataclasses.replace(settings, metrics_token=secret, trusted_proxies=())
+    )
+    client = create_app(services).test_client()
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer \xff"}):
+        await problem_of(await client.get("/metrics", headers=headers, **HERE), 401, "not_signed_in")
+    response = await client.get(
+        "/metrics", headers={"Authorization": f"Bearer {secret}"}, scope_base={"client": ("203.0.113.5", 1)}
+    )
+    assert response.status_code == 200
+
+
+# --- /ready -----------------------------------------------------------------------------------------------------------
+
+
+async def test_ready_names_what_it_has_looked_at(api: Api) -> None:
+    response = await api.call("GET", "/ready")
+    assert response.status_code == 200
+    assert await response.get_json() == {"status": "ready", "database": "ok", "migrations": "ok", "media": "ok"}
+
+
+async def test_a_server_that_is_stopping_is_not_ready_but_alive(api: Api) -> None:
+    api.app.draining = True
+    await problem_of(await api.call("GET", "/ready"), 503, "shutting_down")
+    assert (await api.call("GET", "/health")).status_code == 200
+
+
+async def test_a_closed_media_socket_is_not_ready(api: Api) -> None:
+    api.services.engine.endpoint.socket.close()
+    await problem_of(await api.call("GET", "/ready"), 503, "media_unavailable")
+
+
+@pytest.mark.parametrize(("revision", "status"), [("0001", 503), ("9999", 200)])
+async def test_an_older_schema_is_not_ready_a_newer_one_is(
+    api: Api, revision: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lac.db.readiness._outdated_revisions", lambda: frozenset({None, "0001"}))
+    await api.services.db.run(
+        lambda session: session.execute(sa.text("UPDATE alembic_version SET version_num = :v"), {"v": revision})
+    )
+    response = await api.call("GET", "/ready")
+    if status == 200:
+        assert response.status_code == 200
+    else:
+        await problem_of(response, status, "migrations_pending")
