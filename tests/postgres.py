@@ -57,6 +57,7 @@ class EmptiedDatabase:
         self._connection = psycopg.connect(url, autocommit=True)
         # Neither foreign keys nor triggers that keep rows for ever.
         self._connection.execute("SET session_replication_role = replica")
+        self._connection.execute("SET lock_timeout = '2s'")
         tables = self._connection.execute(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
         ).fetchall()
@@ -64,12 +65,14 @@ class EmptiedDatabase:
         self._delete_all = sql.SQL("").join(statements)
 
     def empty(self) -> None:
-        # Whoever still holds a lock is left over from a test that failed.
-        self._connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        self._connection.execute(self._delete_all)
+        try:
+            self._connection.execute(self._delete_all)
+        except psycopg.errors.LockNotAvailable:  # left over from a test that failed
+            self._connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            self._connection.execute(self._delete_all)
 
     def close(self) -> None:
         self._connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import alembic.command
@@ -28,10 +29,17 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
 
 def head_revision() -> str:
     """The revision that this version of the program needs."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    return _history()[0]
+
+
+@cache
+def _history() -> tuple[str, frozenset[str]]:
+    """The head, and every revision that this version knows. They are source files: read once."""
+    script = ScriptDirectory.from_config(alembic_config())
+    head = script.get_current_head()
     if head is None:
         raise RuntimeError("the migrations package is empty")
-    return head
+    return head, frozenset(revision.revision for revision in script.walk_revisions())
 
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:

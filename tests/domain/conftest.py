@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService
 from lac.broadcasts.service import BroadcastService
 from lac.config import Settings, load_settings
-from lac.db.engine import Database, migrate_database, open_database
+from lac.db.engine import POSTGRES_THREADS, SQLITE_THREADS, Database, create_engines, migrate_database
 from lac.identity import Identity, IdentityKind
 from tests.fakes.mail import Mailbox
 from tests.postgres import EmptiedDatabase, PostgresServer, postgres_server
@@ -64,24 +65,52 @@ def postgres_database(postgres: PostgresServer, tmp_path_factory: pytest.TempPat
     database.close()
 
 
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """The engines of both databases, kept from test to test: an engine remembers the SQL that it has compiled."""
+    kept = Engines(tmp_path_factory.mktemp("domain"))
+    yield kept
+    for pair in kept.of_url.values():
+        for engine in pair:
+            engine.dispose()
+
+
+class Engines:
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.of_url: dict[str | None, tuple[sa.Engine, sa.Engine]] = {}
+
+    def of(self, settings: Settings) -> tuple[sa.Engine, sa.Engine]:
+        """The writer and the reader."""
+        if settings.database_url not in self.of_url:
+            self.of_url[settings.database_url] = create_engines(settings)
+        return self.of_url[settings.database_url]
+
+    def replace_sqlite(self, template: Path) -> Settings:
+        """A new file for the test, at the place of the one before."""
+        for engine in self.of_url.get(None, ()):
+            engine.dispose()
+        settings = load_settings(SECRETS, data_dir=self.data_dir)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{settings.sqlite_path}{suffix}").unlink(missing_ok=True)
+        shutil.copy(template, settings.sqlite_path)
+        return settings
+
+
 @pytest.fixture(params=BACKENDS)
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+def settings(request: pytest.FixtureRequest, engines: Engines, tmp_path: Path) -> Settings:
     """The settings of a fresh, migrated database."""
-    data_dir = tmp_path / "data"
-    data_dir.mkdir()
     if request.param == "postgresql":
         database: EmptiedDatabase = request.getfixturevalue("postgres_database")
         database.empty()
-        return load_settings({**SECRETS, "DATABASE_URL": database.url}, data_dir=data_dir)
-    settings = load_settings(SECRETS, data_dir=data_dir)
-    shutil.copy(request.getfixturevalue("migrated_template"), settings.sqlite_path)
-    return settings
+        return load_settings({**SECRETS, "DATABASE_URL": database.url}, data_dir=tmp_path)
+    return engines.replace_sqlite(request.getfixturevalue("migrated_template"))
 
 
 @pytest.fixture
-async def db(settings: Settings) -> AsyncGenerator[Database, None]:
-    async with open_database(settings) as database:
-        yield database
+def db(settings: Settings, engines: Engines) -> Database:
+    writer, reader = engines.of(settings)
+    return Database(writer, reader, threads=POSTGRES_THREADS if settings.database_url else SQLITE_THREADS)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ Real threads and a real database: what is cancelled is the caller, as when a cli
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -17,9 +17,9 @@ from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService, SignedIn
 from lac.config import Settings
 from lac.db import models
-from lac.db.engine import Database, create_engines
+from lac.db.engine import Database
 from lac.errors import ConflictError, LacError
-from tests.domain.conftest import TurnableClock
+from tests.domain.conftest import Engines, TurnableClock
 from tests.fakes.mail import Mailbox
 from tests.sweep import Cut, sweep_within
 
@@ -64,12 +64,9 @@ class People:
 
 
 @pytest.fixture
-def people(settings: Settings, hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> Iterator[People]:
+def people(settings: Settings, engines: Engines, hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> People:
     monkeypatch.setattr(account_module, "RESET_ANSWER_S", 0.0)
-    writer, reader = create_engines(settings)
-    yield People(writer, reader, settings, hasher)
-    writer.dispose()
-    reader.dispose()
+    return People(*engines.of(settings), settings, hasher)
 
 
 async def code_of(call: Coroutine[Any, Any, object]) -> str | None:
