@@ -24,6 +24,10 @@ class Command(Protocol):
 COMMANDS = {
     "serve": "run the server",
     "migrate": "bring the database to the schema of this version",
+    "doctor": "look at what is configured, reachable, and what to do about what is not",
+    "seed": "fill an empty database with sample people and shows",
+    "backup": "save the database and the secrets in one file",
+    "restore": "put a backup in place of the present data",
     "user": "create accounts and reset passwords",
 }
 

@@ -42,6 +42,12 @@ def _history() -> tuple[str, frozenset[str]]:
     return head, frozenset(revision.revision for revision in script.walk_revisions())
 
 
+def known_revisions() -> frozenset[str]:
+    """Every revision up to this version's."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return frozenset(script.revision for script in scripts.walk_revisions())
+
+
 def upgrade(engine: sa.Engine, revision: str = "head") -> None:
     """Apply what is missing, all of it or nothing. Safe to call from several processes at once."""
     with engine.connect() as connection:
@@ -78,8 +84,7 @@ def _current_revision(connection: sa.Connection) -> str | None:
 
 
 def _refuse_newer(connection: sa.Connection, current: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
-    if current is not None and current not in known:
+    if current is not None and current not in known_revisions():
         raise ConfigError(
             f"The database {connection.engine.url.database} was made by a newer version (revision {current}). "
             "Install that version, or restore a backup from before it."

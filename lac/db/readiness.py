@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
 from sqlalchemy import orm
 
 from lac.db.engine import Database
-from lac.db.migrate import alembic_config
+from lac.db.migrate import head_revision, known_revisions
 from lac.errors import UnavailableError
 
 
@@ -32,6 +31,4 @@ def _revision(session: orm.Session) -> str | None:
 
 @lru_cache(maxsize=1)
 def _outdated_revisions() -> frozenset[str | None]:
-    scripts = ScriptDirectory.from_config(alembic_config())
-    known = {script.revision for script in scripts.walk_revisions()}
-    return frozenset({None, *known} - set(scripts.get_heads()))
+    return frozenset({None, *known_revisions()} - {head_revision()})
