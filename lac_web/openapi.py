@@ -113,6 +113,8 @@ def register_openapi(app: Quart) -> None:
         tags=[
             Tag("accounts", "Register, sign in, stay signed in."),
             Tag("broadcasts", "Plan, find and run shows."),
+            Tag("moderation", "Roles, bans, and what was done in a show."),
+            Tag("people", "Profiles and who follows whom."),
             Tag("media", "WebRTC signalling in the JSON of mediasoup-client."),
             Tag("whip", "Publish from any WHIP encoder (RFC 9725)."),
             Tag("whep", "Listen with any WHEP player."),

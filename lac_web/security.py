@@ -17,6 +17,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from lac.errors import ForbiddenError, NotFoundError, NotSignedInError
 from lac.identity import Identity, IdentityKind
 from lac_media.parameters import Direction
+from lac_web.client_address import address_of
 from lac_web.services import Services, current_services
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ async def identify(access: Access) -> Identity | None:
     if access is Access.ACCOUNT and identity.kind is not IdentityKind.USER:
         raise ForbiddenError("Sign in with an account to do this.", code="account_needed")
     return identity
+
+
+def request_address() -> str:
+    """Where the present request comes from; see `lac_web.client_address`."""
+    return address_of(request, current_services().settings.trusted_proxies)
 
 
 def owned_session(

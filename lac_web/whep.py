@@ -11,7 +11,7 @@ from lac_web import sdp_sessions
 from lac_web.api.endpoint import access
 from lac_web.errors import SDP_TYPE
 from lac_web.rate_limits import account_limit
-from lac_web.security import Access, identify, owned_session
+from lac_web.security import Access, identify, owned_session, request_address
 from lac_web.services import Services, current_services
 
 blueprint = Blueprint("whep", __name__)
@@ -36,7 +36,9 @@ async def whep_listen(broadcast_id: str) -> Response:
     parameters = offer.consumer_parameters()
     remote = offer.dtls_parameters()
     with account_limit(identity):
-        session = await services.on_air.open_media_session(identity, broadcast_id, Direction.RECV, "whep")
+        session = await services.on_air.open_media_session(
+            identity, broadcast_id, Direction.RECV, "whep", address=request_address()
+        )
     with sdp_sessions.closed_on_error(session):
         consumer = session.consume(parameters)
         session.connect(remote)

@@ -16,7 +16,7 @@ from lac_web import sdp_sessions
 from lac_web.api.endpoint import access
 from lac_web.errors import SDP_TYPE
 from lac_web.rate_limits import account_limit
-from lac_web.security import Access, bearer_token, owned_session
+from lac_web.security import Access, bearer_token, owned_session, request_address
 from lac_web.services import Services, current_services
 
 blueprint = Blueprint("whip", __name__)
@@ -51,7 +51,9 @@ async def whip_publish(broadcast_id: str) -> Response:
     parameters = offer.producer_parameters()
     remote = offer.dtls_parameters()
     with account_limit(identity):
-        session = await services.on_air.open_media_session(identity, broadcast_id, Direction.SEND, "whip")
+        session = await services.on_air.open_media_session(
+            identity, broadcast_id, Direction.SEND, "whip", address=request_address()
+        )
     with sdp_sessions.closed_on_error(session):
         session.produce(parameters)
         session.connect(remote)

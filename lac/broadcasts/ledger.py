@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 #: session is dropped and counted: an opening that is missing is one row fewer in the history, and a row whose close is
 #: missing is closed with the broadcast. Reactions are never dropped: they are merged into those that wait already.
 QUEUE_MAX = 10_000
+#: Beyond that, room for what moderators did: it is dropped last.
+AUDIT_RESERVE = 1_000
 #: Facts in one transaction: it must stay short, because on SQLite it is the only writer.
 BATCH_MAX = 200
 RETRY_S = 1.0
@@ -59,7 +61,18 @@ class ReactionCounts:
     at: datetime
 
 
-Fact = SessionOpened | SessionEnded | ReactionCounts
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Who did what to whom: one line of the audit log."""
+
+    action: str
+    actor_id: str
+    target_id: str | None
+    detail: dict[str, object]
+    at: datetime
+
+
+Fact = SessionOpened | SessionEnded | ReactionCounts | Audited
 
 
 class Pages(Protocol):
@@ -109,6 +122,9 @@ class Ledger:
                 self._queue[index] = replace(waiting, counts=merged)
                 return
         self.dropped += 1
+
+    def audited(self, line: Audited) -> None:
+        self._put(line, reserve=AUDIT_RESERVE)
 
     async def run(self) -> None:
         """Write until cancelled. A database that is away is waited for, what it refuses is logged and dropped."""
@@ -160,8 +176,8 @@ class Ledger:
             self.dropped += 1
         self._forget(1)
 
-    def _put(self, fact: Fact) -> None:
-        if len(self._queue) >= QUEUE_MAX:
+    def _put(self, fact: Fact, *, reserve: int = 0) -> None:
+        if len(self._queue) >= QUEUE_MAX + reserve:
             self.dropped += 1
             return
         self._queue.append(fact)

@@ -10,8 +10,11 @@ that lock, so whoever holds it may wait for the task.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -19,17 +22,29 @@ from weakref import WeakValueDictionary
 import structlog
 import trio
 
+from lac.auth.tokens import hash_address
 from lac.broadcasts import policy
-from lac.broadcasts.live_broadcast import LiveBroadcast, Means, Visitor, not_live, removed_error
+from lac.broadcasts.ledger import Audited
+from lac.broadcasts.live_broadcast import Changes, LiveBroadcast, Means, Visitor, not_live, removed_error
 from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role
-from lac.errors import ConflictError, ForbiddenError, TooManyRequestsError, UnavailableError
+from lac.clock import utc_now
+from lac.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
-from lac.rooms.messages import Chat
-from lac.rooms.records import Records
-from lac.rooms.room import Member, Outlet
-from lac.rooms.state import RECENT_MESSAGES, Actor
-from lac.rooms.text import clean_name
+from lac.rooms.acts import RoomAct, audited
+from lac.rooms.kept_out import Exclusion, KeptOut
+from lac.rooms.messages import CloseCode
+from lac.rooms.records import Memory, Records
+from lac.rooms.room import Member, Outlet, check_ban
+from lac.rooms.state import Actor, RoomState
+from lac.rooms.text import clean_name, one_line
 from lac.tasks import boundary, start_clean
 from lac_media.parameters import Direction
 
@@ -48,6 +63,8 @@ T = TypeVar("T")
 GUEST_NAME = "Guest"
 #: Sockets that one person may have in one room: tabs and devices. Without a bound one account could fill the server.
 SOCKETS_PER_PERSON = 20
+#: Messages that somebody who comes back gets at once; the rest is in the history.
+RESUMED_MAX = 200
 
 
 @asynccontextmanager
@@ -57,7 +74,7 @@ async def open_on_air(
     """Take up the broadcasts that were live when the process stopped, each with its grace period running. On leaving,
     end every task and close every session row; the rows of broadcasts that are live then stay live."""
     async with trio.open_nursery() as nursery:
-        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings.host_grace_s)
+        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings)
         try:
             await on_air.reopen()
             yield on_air
@@ -76,17 +93,19 @@ class OnAir:
         engine: Engine,
         broadcasts: BroadcastService,
         auth: AuthService,
-        host_grace_s: float,
+        settings: Settings,
     ) -> None:
         self._nursery = nursery
         self._records = records
         self._broadcasts = broadcasts
         self._auth = auth
-        self._means = Means(engine, broadcasts, records, host_grace_s, self._own)
+        self._address_key = settings.jwt_secret
+        self._changes = Changes()
+        self._means = Means(engine, broadcasts, records, settings.host_grace_s, self._own, self._changes)
         self._shows: dict[str, LiveBroadcast] = {}
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
-        #: Broadcast -> who was removed from it: outlives a waiting room that empties, ends with the broadcast.
-        self._removed: dict[str, set[str]] = {}
+        #: Broadcast -> who may not come in: outlives a waiting room that empties, ends with the broadcast.
+        self._removed: dict[str, KeptOut] = {}
         self._draining = False
 
     # the show
@@ -113,17 +132,44 @@ class OnAir:
         show = self._shows.get(broadcast_id)
         return show.listener_count if show is not None else 0
 
+    def socket_count(self, broadcast_id: str) -> int:
+        show = self._shows.get(broadcast_id)
+        return len(show.room) if show is not None else 0
+
     def updated(self, broadcast: Broadcast) -> None:
         """The record has been changed (title, visibility): whoever comes in from now on gets the new one."""
         show = self._shows.get(broadcast.id)
         if show is not None and broadcast.status is show.broadcast.status:
             show.broadcast = broadcast
 
+    async def set_role(self, identity: Identity, broadcast_id: str, user_id: str, role: Role | None) -> None:
+        """Give an account a part in the broadcast, or (None) take its part away. It counts at once, on their sockets
+        and for their media."""
+        await self._own(partial(self._set_role, identity, broadcast_id, user_id, role))
+
     def role_changed(self, broadcast_id: str, user_id: str, role: Role) -> None:
         """A role was granted or taken away: it counts at once, for everyone to see."""
+        self._changes.count += 1
         show = self._shows.get(broadcast_id)
         if show is not None and not show.over:
             show.change_role(user_id, role)
+
+    async def account_changed(self, user_id: str) -> None:
+        """The account has become an admin, or is none any more: look at its role again wherever it is."""
+        self._changes.count += 1
+        for show in list(self._shows.values()):
+            if show.over or (user_id not in show.state and show.media_role(user_id) is None):
+                continue
+            role = await self._broadcasts.account_role(user_id, show.broadcast)
+            if not show.over:
+                show.change_role(user_id, role)
+
+    def account_deleted(self, user_id: str) -> None:
+        """The account is gone: so are its sockets and its media, at once."""
+        self._changes.count += 1
+        for show in list(self._shows.values()):
+            if not show.over:
+                show.room.let_go(user_id, "account deleted", code=CloseCode.NOT_SIGNED_IN)
 
     async def drain(self) -> None:
         """Let nobody in any more, and send everyone in a room elsewhere. Shows go on for those who listen, until the
@@ -135,78 +181,131 @@ class OnAir:
 
     # people
 
-    async def join(self, identity: Identity | None, broadcast_id: str, name: str | None, outlet: Outlet) -> Member:
-        """Take a socket into the room. Its first frame, `joined`, is offered before this returns.
+    async def join(
+        self,
+        identity: Identity | None,
+        broadcast_id: str,
+        name: str | None,
+        outlet: Outlet,
+        *,
+        address: str | None = None,
+        since: str | None = None,
+    ) -> Member:
+        """Take a socket into the room. Its first frame, `joined`, is offered before this returns. `address` is where it
+        comes from, `since` the last message that it has.
 
-        Raises `NotFoundError`, `ForbiddenError` (`removed`), `ConflictError` (`already_ended`),
+        Raises `NotFoundError`, `ForbiddenError` (`removed`, `room_locked`), `ConflictError` (`already_ended`),
         `TooManyRequestsError`, `UnavailableError`.
         """
         self._check_admitting()
         if identity is not None and identity.kind is IdentityKind.STREAM_KEY:
             raise ForbiddenError("A stream key is for publishing only. Sign in to join the room.")
         identity = _for_broadcast(identity, broadcast_id)
-        broadcast = await self._broadcasts.get(identity, broadcast_id)
-        if broadcast.status is BroadcastStatus.ENDED:
-            raise already_ended()
-        role = await self._broadcasts.role_of(identity, broadcast)
-        policy.may_listen(identity, role, broadcast)
-        await self._check_not_removed(identity, role, broadcast_id)
-        visitor = self._room_visitor(identity, role, broadcast_id, name)
-        show = self._shows.get(broadcast_id)
-        if show is not None and not show.over:
-            return self._admit(show, outlet, visitor)
-        async with self._lock(broadcast_id):
-            show = await self._present(broadcast_id)
-            if show is None:
-                broadcast = await self._broadcasts.get(identity, broadcast_id)
-                _check_waiting(broadcast)
-                recent = await self._records.recent_messages(broadcast_id, RECENT_MESSAGES)
+        address_hash = self._address_hash(identity, address)
+        while True:
+            # What is checked here must still be so when the socket is let in: nothing is awaited from there on.
+            checked_at = self._changes.count
+            broadcast = await self._broadcasts.get(identity, broadcast_id)
+            if broadcast.status is BroadcastStatus.ENDED:
+                raise already_ended()
+            role = await self._broadcasts.role_of(identity, broadcast)
+            policy.may_listen(identity, role, broadcast)
+            await self._check_not_removed(identity, role, broadcast_id, address_hash)
+            visitor = self._room_visitor(identity, role, broadcast_id, name)
+            visitor = replace(visitor, address_hash=address_hash)
+            show = self._shows.get(broadcast_id)
+            if since is not None:
+                missed = None
+                if show is None or not show.state.knows_message(since):
+                    missed = await self._records.missed_messages(broadcast_id, since, RESUMED_MAX)
+                    show = self._shows.get(broadcast_id)
+                visitor = replace(visitor, since=since, missed=missed)
+            if self._changes.count != checked_at:
+                continue
+            if show is not None and not show.over:
+                return self._admit(show, outlet, visitor)
+            async with self._lock(broadcast_id):
+                show = await self._present(broadcast_id)
+                if show is None:
+                    broadcast = await self._broadcasts.get(identity, broadcast_id)
+                    _check_waiting(broadcast)
+                    memory = await self._records.memory(broadcast_id)
+                if self._changes.count != checked_at:
+                    continue
                 # From here without an `await`: a waiting room exists while somebody's socket is in it.
-                self._check_may_enter(visitor, broadcast_id)
-                show = self._open(broadcast, recent)
-            return self._admit(show, outlet, visitor)
+                if show is None:
+                    self._check_may_enter(visitor, broadcast)
+                    show = self._open(broadcast, memory)
+                return self._admit(show, outlet, visitor)
 
     async def remove_person(
-        self, identity: Identity, broadcast_id: str, person_id: str, reason: str | None, *, ban: bool
+        self,
+        identity: Identity,
+        broadcast_id: str,
+        person_id: str,
+        reason: str | None,
+        *,
+        ban: bool,
+        until: datetime | None = None,
     ) -> None:
         """The same as the room's command `remove`, for a moderator who is not in the room."""
+        check_ban(ban=ban, until=until)
         broadcast = await self._broadcasts.get(identity, broadcast_id)
         actor = Actor(identity.id, await self._account_role(identity, broadcast))
         policy.may_moderate(actor.role)
         show = self._shows.get(broadcast_id)
         if show is not None and not show.over:
-            await show.room.remove(actor, person_id, reason, ban=ban)
-        elif ban:
-            await self._own(partial(self._records.add_ban, broadcast_id, person_id, actor.id, reason=reason))
+            await show.room.remove(actor, person_id, reason, ban=ban, until=until)
+            return
+        policy.may_act_on(actor.role, await self._broadcasts.account_role(person_id, broadcast))
+        if not ban:
+            raise NotFoundError("Nobody with this id is in the show.", code="no_such_person")
+        if person_id == actor.id:
+            raise InvalidInputError("You cannot ban yourself.", code="not_yourself")
+        reason = one_line(reason or "") or None
+        line = audited(
+            RoomAct.BANNED, actor.id, person_id, reason=reason, until=None if until is None else until.isoformat()
+        )
+        exclusion = Exclusion(person_id, None, until)
+        await self._own(partial(self._records.add_ban, broadcast_id, exclusion, reason, line))
+        self._changes.count += 1
+        kept_out = self._removed.get(broadcast_id)
+        if kept_out is not None:  # a room that opened meanwhile
+            kept_out.add(exclusion)
+
+    async def lift_ban(self, identity: Identity, broadcast_id: str, person_id: str) -> None:
+        """The person may come back, also one who was removed without a ban. No error where there is neither."""
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        policy.may_moderate(await self._account_role(identity, broadcast))
+        line = audited(RoomAct.BAN_LIFTED, identity.id, person_id)
+        await self._own(partial(self._lift_ban, broadcast_id, person_id, line))
 
     def readmit(self, broadcast_id: str, person_id: str) -> None:
         """A ban was lifted: the person may come back in."""
-        self._removed.get(broadcast_id, set()).discard(person_id)
+        kept_out = self._removed.get(broadcast_id)
+        if kept_out is not None:
+            kept_out.readmit(person_id)
 
     async def open_media_session(
-        self, identity: Identity | None, broadcast_id: str, direction: Direction, kind: str
+        self,
+        identity: Identity | None,
+        broadcast_id: str,
+        direction: Direction,
+        kind: str,
+        *,
+        address: str | None = None,
     ) -> Session:
         """A media session that the caller may have: to listen, or (`Direction.SEND`) to be heard.
 
         `kind` is the way in: "mediasoup", "whip" or "whep". An encoder that connects by WHIP starts a scheduled show.
-        Raises `NotFoundError`, `ForbiddenError` (`removed`), `ConflictError` (`not_live`, `stage_taken`),
-        `TooManyRequestsError`, `UnavailableError`.
+        Raises `NotFoundError`, `ForbiddenError` (`removed`, `room_locked`), `ConflictError` (`not_live`,
+        `stage_taken`), `TooManyRequestsError`, `UnavailableError`.
         """
         self._check_admitting()
         identity = _for_broadcast(identity, broadcast_id)
-        show = self._shows.get(broadcast_id)
-        if identity is None and show is not None and show.on_air and not show.over:
-            broadcast = show.broadcast  # thousands come this way at once: no query for each
-        else:
-            broadcast = await self._broadcasts.get(identity, broadcast_id)
-        role = await self._broadcasts.role_of(identity, broadcast) if identity is not None else Role.LISTENER
-        if direction is Direction.SEND:
-            policy.may_publish(role, broadcast)
-        elif identity is not None and identity.kind is IdentityKind.STREAM_KEY:
-            raise ForbiddenError("A stream key is for publishing only.")
-        else:
-            policy.may_listen(identity, role, broadcast)
-        await self._check_not_removed(identity, role, broadcast_id)
+        address_hash = self._address_hash(identity, address)
+        checked_at = self._changes.count
+        broadcast, role = await self._check_media(identity, broadcast_id, direction, address_hash)
         if (
             direction is Direction.SEND
             and kind == "whip"
@@ -219,7 +318,18 @@ class OnAir:
             raise not_live()
         await show.ready.wait()
         self._check_admitting()
-        return await show.open_session(_media_visitor(identity, role), direction, kind)
+        visitor = replace(_media_visitor(identity, role), address_hash=address_hash)
+        session = await show.open_session(visitor, direction, kind)
+        while self._changes.count != checked_at:
+            # Somebody's rights changed while it opened. What changes from now on finds the session by itself.
+            checked_at = self._changes.count
+            try:
+                _, role = await self._check_media(identity, broadcast_id, direction, address_hash)
+            except BaseException:
+                session.close("removed")
+                raise
+            show.stage.change_role(visitor.id, role)
+        return session
 
     # for open_on_air
 
@@ -237,11 +347,21 @@ class OnAir:
 
     # in tasks of ours
 
+    async def _set_role(self, identity: Identity, broadcast_id: str, user_id: str, role: Role | None) -> None:
+        show = self._shows.get(broadcast_id)
+        async with trio.Lock() if show is None else show.room.moderation.order:
+            await self._broadcasts.set_role(identity, broadcast_id, user_id, role)
+            self.role_changed(broadcast_id, user_id, role or Role.LISTENER)
+
+    async def _lift_ban(self, broadcast_id: str, person_id: str, line: Audited) -> None:
+        await self._records.lift_ban(broadcast_id, person_id, line)
+        self.readmit(broadcast_id, person_id)
+
     async def _start(self, broadcast_id: str, *, reopened: bool = False) -> Broadcast:
         async with self._lock(broadcast_id):
-            recent = await self._records.recent_messages(broadcast_id, RECENT_MESSAGES)
+            memory = await self._records.memory(broadcast_id)
             broadcast = await self._broadcasts.set_status(broadcast_id, BroadcastAction.START)
-            show = await self._present(broadcast_id) or self._open(broadcast, recent)
+            show = await self._present(broadcast_id) or self._open(broadcast, memory)
             show.go_live(broadcast, reopened=reopened)
             await show.ready.wait()
             if show.over:
@@ -297,21 +417,24 @@ class OnAir:
             await show.gone.wait()
         return show
 
-    def _open(self, broadcast: Broadcast, recent: list[Chat]) -> LiveBroadcast:
+    def _open(self, broadcast: Broadcast, memory: Memory) -> LiveBroadcast:
         """Begin a broadcast's task, with the lock held. Who calls this makes it live or puts somebody into it."""
-        removed = self._removed.setdefault(broadcast.id, set())
-        show = LiveBroadcast(broadcast, self._means, recent=recent, removed=removed, on_gone=self._gone)
+        kept_out = self._removed.setdefault(broadcast.id, KeptOut())
+        for ban in memory.bans:
+            kept_out.add(ban)
+        show = LiveBroadcast(broadcast, self._means, memory=memory, kept_out=kept_out, on_gone=self._gone)
         self._shows[broadcast.id] = show
         start_clean(self._nursery, show.run, name=f"broadcast {broadcast.id}")
         return show
 
     def _gone(self, show: LiveBroadcast) -> None:
         del self._shows[show.id]
-        if show.on_air or not self._removed[show.id]:
+        if show.on_air or self._removed[show.id].forgettable:
             del self._removed[show.id]
 
     def _admit(self, show: LiveBroadcast, outlet: Outlet, visitor: Visitor) -> Member:
-        self._check_may_enter(visitor, show.id)
+        self._check_admitting()
+        show.check_may_enter(visitor)
         if show.state.sockets_of(visitor.id) >= SOCKETS_PER_PERSON:
             raise TooManyRequestsError(
                 "You have this show open too many times. Close a window and try again.",
@@ -324,19 +447,61 @@ class OnAir:
         if self._draining:
             raise shutting_down()
 
-    def _check_may_enter(self, visitor: Visitor, broadcast_id: str) -> None:
+    def _check_may_enter(self, visitor: Visitor, broadcast: Broadcast) -> None:
+        """As the room would, which is not open yet."""
         self._check_admitting()
-        if visitor.role is not Role.ADMIN and visitor.id in self._removed.get(broadcast_id, ()):
+        if visitor.role is Role.ADMIN:
+            return
+        kept_out = self._removed.get(broadcast.id)
+        if kept_out is not None and kept_out.has(visitor.id, visitor.address_hash, utc_now()):
+            raise removed_error()
+        RoomState(settings=broadcast.settings).check_lock(visitor.id, visitor.role)
+
+    async def _check_media(
+        self, identity: Identity | None, broadcast_id: str, direction: Direction, address_hash: str | None
+    ) -> tuple[Broadcast, Role]:
+        """The broadcast and the caller's role in it, if they may have such a session."""
+        show = self._shows.get(broadcast_id)
+        if identity is None and show is not None and show.on_air and not show.over:
+            broadcast = show.broadcast  # thousands come this way at once: no query for each
+        else:
+            broadcast = await self._broadcasts.get(identity, broadcast_id)
+        role = await self._broadcasts.role_of(identity, broadcast) if identity is not None else Role.LISTENER
+        if direction is Direction.SEND:
+            policy.may_publish(role, broadcast)
+        elif identity is not None and identity.kind is IdentityKind.STREAM_KEY:
+            raise ForbiddenError("A stream key is for publishing only.")
+        else:
+            policy.may_listen(identity, role, broadcast)
+        await self._check_not_removed(identity, role, broadcast_id, address_hash)
+        return broadcast, role
+
+    async def _check_not_removed(
+        self, identity: Identity | None, role: Role, broadcast_id: str, address_hash: str | None
+    ) -> None:
+        """Neither removed from this show nor banned. An admin could undo either, so neither binds an admin."""
+        if role is Role.ADMIN:
+            return
+        person_id = None if identity is None else identity.id
+        kept_out = self._removed.get(broadcast_id)
+        if kept_out is not None and kept_out.has(person_id, address_hash, utc_now()):
+            raise removed_error()
+        if identity is None and (address_hash is None or broadcast_id in self._shows):
+            return  # a room that is open knows the bans
+        if await self._records.is_banned(broadcast_id, person_id or "", address_hash=address_hash):
             raise removed_error()
 
-    async def _check_not_removed(self, identity: Identity | None, role: Role, broadcast_id: str) -> None:
-        """Neither removed from this show nor banned. An admin could undo either, so neither binds an admin."""
-        if identity is None or role is Role.ADMIN:
-            return
-        if identity.id in self._removed.get(broadcast_id, ()):
-            raise removed_error()
-        if await self._records.is_banned(broadcast_id, identity.id):
-            raise removed_error()
+    def _address_hash(self, identity: Identity | None, address: str | None) -> str | None:
+        """Of somebody without an account: what a ban knows them by. None for an address that says nothing: that of a
+        proxy on this machine which `LAC_TRUSTED_PROXIES` does not name would stand for everybody."""
+        if address is None or (identity is not None and not identity.is_guest):
+            return None
+        try:
+            if ipaddress.ip_address(address).is_loopback:
+                return None
+        except ValueError:
+            return None
+        return hash_address(address, key=self._address_key)
 
     async def _require_to_run(self, identity: Identity, broadcast_id: str) -> None:
         broadcast = await self._broadcasts.get(identity, broadcast_id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from operator import ne
@@ -14,13 +14,14 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
-from lac.broadcasts.ledger import Ledger
-from lac.broadcasts.model import Broadcast, BroadcastAction, Role
+from lac.broadcasts import policy
+from lac.broadcasts.ledger import Audited, Ledger
+from lac.broadcasts.model import Broadcast, BroadcastAction, Role, RoomSettings, Visibility
 from lac.broadcasts.stage import Stage
 from lac.broadcasts.view import broadcast_view
 from lac.clock import utc_now
 from lac.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
-from lac.identity import Identity, IdentityKind
+from lac.rooms.kept_out import Exclusion, KeptOut
 from lac.rooms.messages import (
     BroadcastEnded,
     BroadcastStarted,
@@ -36,7 +37,7 @@ from lac.rooms.messages import (
     encode_event,
 )
 from lac.rooms.room import Member, Outlet, Room
-from lac.rooms.state import Group, RoomState
+from lac.rooms.state import Group, Missed, Resumed, RoomState
 from lac.tasks import cleanup_scope
 from lac_media.errors import MediaError
 from lac_media.parameters import Direction
@@ -44,7 +45,7 @@ from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, S
 
 if TYPE_CHECKING:
     from lac.broadcasts.service import BroadcastService
-    from lac.rooms.records import Records
+    from lac.rooms.records import Memory, Records
     from lac_media.engine import Engine
     from lac_media.rooms.room import MediaRoom
     from lac_media.rooms.session import Session
@@ -58,6 +59,13 @@ END_RETRY_S = 5.0
 END_DEADLINE_S = 10.0
 
 
+@dataclass(slots=True)
+class Changes:
+    """Counts what takes rights away or gives them. Whoever checks rights and then waits looks whether it has moved."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What every broadcast on air works with."""
@@ -68,6 +76,7 @@ class Means:
     host_grace_s: float
     #: Runs something in a task of `OnAir`'s: a caller that goes away does not stop it.
     own: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+    changes: Changes = field(default_factory=Changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,11 @@ class Visitor:
     user_id: str | None
     #: For guests: their token for the media calls.
     token: str | None = None
+    #: Of somebody without an account: the hash of where they come from, if that is known.
+    address_hash: str | None = None
+    #: The last message they have, and what the database has after it.
+    since: str | None = None
+    missed: Missed | None = None
 
 
 class LiveBroadcast:
@@ -97,12 +111,12 @@ class LiveBroadcast:
         broadcast: Broadcast,
         means: Means,
         *,
-        recent: Iterable[Chat],
-        removed: set[str],
+        memory: Memory,
+        kept_out: KeptOut,
         on_gone: Callable[[LiveBroadcast], None],
     ) -> None:
         self.broadcast = broadcast
-        self.state = RoomState(recent, removed)
+        self.state = RoomState(memory.recent, kept_out, broadcast.settings)
         self.room = Room(broadcast.id, self, self.state)
         self.stage = Stage()
         #: On air, or over.
@@ -165,13 +179,28 @@ class LiveBroadcast:
 
     def join(self, outlet: Outlet, visitor: Visitor) -> Member:
         """Take in one socket; its first frame is `joined`."""
-        member = self.room.admit(outlet, visitor.id, visitor.display_name, visitor.role, anonymous=visitor.anonymous)
+        member = self.room.admit(
+            outlet,
+            visitor.id,
+            visitor.display_name,
+            visitor.role,
+            anonymous=visitor.anonymous,
+            address_hash=visitor.address_hash,
+        )
         outlet.offer(encode_event(self._joined(visitor)))
         return member
 
     def change_role(self, person_id: str, role: Role) -> None:
+        """It counts at once, for everyone to see. Who may not be heard any more is cut off, and who may not even
+        listen is let go."""
+        self._means.changes.count += 1
         self.room.tell(self.state.change_role(person_id, role))
         self.stage.change_role(person_id, role)
+        if not policy.is_allowed(role, policy.Act.PUBLISH):
+            for session in self.stage.publishing_of(person_id):
+                session.close("moved_to_audience")
+        if self.broadcast.visibility is Visibility.PRIVATE and not policy.is_allowed(role, policy.Act.LISTEN_PRIVATE):
+            self.room.let_go(person_id, "private")
         self._check_host()
 
     # media sessions
@@ -193,12 +222,23 @@ class LiveBroadcast:
         if self._over or session.id not in media.sessions:
             session.close("ended")
             raise not_live()
-        if self.state.is_removed(visitor.id) and visitor.role is not Role.ADMIN:
+        try:
+            self.check_may_enter(visitor)
+        except ForbiddenError:
             session.close("removed")
-            raise removed_error()
-        self.stage.opened(session, visitor.id, visitor.role, direction)
+            raise
+        self.stage.opened(session, visitor.id, visitor.role, direction, address_hash=visitor.address_hash)
         self._ledger.session_opened(session.id, visitor.id, visitor.user_id, kind, direction)
         return session
+
+    def check_may_enter(self, visitor: Visitor) -> None:
+        """Raise `ForbiddenError` for somebody who was removed, and for newcomers while the room is locked. An admin
+        could undo either, so neither binds an admin."""
+        if visitor.role is Role.ADMIN:
+            return
+        if self.state.kept_out.has(visitor.id, visitor.address_hash, utc_now()):
+            raise removed_error()
+        self.state.check_lock(visitor.id, visitor.role)
 
     def _on_media(self, event: RoomEvent) -> None:
         """From the media room, synchronously. An error in here is this broadcast's, never the engine's."""
@@ -238,9 +278,14 @@ class LiveBroadcast:
     def media_role(self, person_id: str) -> Role | None:
         return self.stage.role_of(person_id)
 
+    def media_address(self, person_id: str) -> str | None:
+        return self.stage.address_of(person_id)
+
+    def publishers(self) -> Mapping[str, Role]:
+        return self.stage.publishers()
+
     async def absent_role(self, person_id: str) -> Role:
-        account = Identity(IdentityKind.USER, person_id, "")
-        return await self._means.broadcasts.role_of(account, self.broadcast)
+        return await self._means.broadcasts.account_role(person_id, self.broadcast)
 
     def person_muted(self, person_id: str) -> None:
         if self._media is not None:
@@ -252,15 +297,44 @@ class LiveBroadcast:
             self._media.unmute(person_id)
             self._check_host()
 
-    def person_removed(self, person_id: str) -> None:
+    def person_removed(self, person_id: str, reason: str = "removed") -> None:
+        self._means.changes.count += 1
         if self._media is not None:
-            self._media.close_owner(person_id, "removed")
+            self._media.close_owner(person_id, reason)
+
+    def address_removed(self, address_hash: str) -> None:
+        for session in self.stage.from_address(address_hash):
+            session.close("removed")
+
+    def audit(self, line: Audited) -> None:
+        self._ledger.audited(line)
+
+    async def own(self, job: Callable[[], Awaitable[None]]) -> None:
+        await self._means.own(job)
+
+    async def follows_host(self, person_id: str) -> bool:
+        return await self._means.records.follows(person_id, self.broadcast.host_id)
 
     async def store_message(self, chat: Chat) -> None:
         await self._means.records.add_message(self.id, chat)
 
-    async def store_ban(self, person_id: str, banned_by: str, reason: str | None) -> None:
-        await self._means.own(partial(self._means.records.add_ban, self.id, person_id, banned_by, reason=reason))
+    async def store_ban(self, ban: Exclusion, reason: str | None, line: Audited) -> None:
+        await self._means.own(partial(self._means.records.add_ban, self.id, ban, reason, line))
+
+    async def store_settings(self, settings: RoomSettings, line: Audited) -> None:
+        await self._means.records.store_settings(self.id, settings, line)
+
+    async def grant_speaker(self, person_id: str, by: str, line: Audited) -> Role:
+        return await self._means.records.grant_speaker(self.id, person_id, by, line)
+
+    async def take_role(self, person_id: str, line: Audited) -> None:
+        await self._means.records.take_role(self.id, person_id, line)
+
+    async def delete_message(self, message_id: str, actor_role: Role, line: Audited) -> None:
+        await self._means.records.delete_message(self.id, message_id, actor_role, line)
+
+    async def clear_messages(self, person_id: str, line: Audited) -> list[str]:
+        return await self._means.records.clear_messages(self.id, person_id, line)
 
     def record_reactions(self, counts: dict[str, int], media_time: float, at: datetime) -> None:
         self._ledger.reacted(counts, media_time, at)
@@ -403,6 +477,9 @@ class LiveBroadcast:
 
     def _joined(self, visitor: Visitor) -> Joined:
         state = self.state
+        resumed = Resumed(state.recent_messages(), missed=False, deleted=[])
+        if visitor.since is not None:
+            resumed = state.resume(visitor.since, visitor.missed)
         return Joined(
             you=You(
                 id=visitor.id,
@@ -418,11 +495,17 @@ class LiveBroadcast:
             listener_count=self.listener_count,
             hands=state.hands(),
             producers=state.producers(),
-            recent_messages=state.recent_messages(),
+            recent_messages=resumed.messages,
             media_time=self.media_time_s(),
             host_away=self._away_until is not None,
             announces_everyone=state.announces_everyone,
             host_away_until=self._away_until,
+            slow_mode_s=state.settings.slow_mode_s,
+            chat_mode=state.settings.chat_mode,
+            locked=state.settings.locked,
+            invited=state.is_invited(visitor.id),
+            messages_missed=resumed.missed,
+            deleted_messages=resumed.deleted,
         )
 
 

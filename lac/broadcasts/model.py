@@ -24,6 +24,15 @@ class Visibility(StrEnum):
     PRIVATE = "private"
 
 
+class ChatMode(StrEnum):
+    """Who may write in the chat. Those who moderate always may."""
+
+    OPEN = "open"
+    #: Those who follow the host, and those who have a role.
+    FOLLOWERS = "followers"
+    CLOSED = "closed"
+
+
 class Role(StrEnum):
     """A person's part in one broadcast, strongest first."""
 
@@ -62,6 +71,17 @@ def next_status(status: BroadcastStatus, action: BroadcastAction) -> BroadcastSt
 
 
 @dataclass(frozen=True, slots=True)
+class RoomSettings:
+    """What moderators set for the room of one broadcast."""
+
+    #: Seconds that a person has to wait between two messages; 0: none.
+    slow_mode_s: int = 0
+    chat_mode: ChatMode = ChatMode.OPEN
+    #: Nobody new comes in: only those who were in, and those with a role.
+    locked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Broadcast:
     """One show. Times are aware UTC."""
 
@@ -81,3 +101,4 @@ class Broadcast:
     updated_at: datetime
     #: Raised to make all earlier stream keys invalid.
     stream_key_version: int = 1
+    settings: RoomSettings = RoomSettings()

@@ -1,4 +1,8 @@
-"""Who may do what in a broadcast. This is the one place: every way in (REST, WebSocket, WHIP, mediasoup) asks here."""
+"""Who may do what. This is the one place: every way in (REST, WebSocket, WHIP, mediasoup) asks here.
+
+`_TABLE` says which role may do what, `ROUTES` and `EVENTS` what each request and each command of the socket asks for.
+Tests compare both with the running app, and try every role on every one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,10 @@ from lac.identity import Identity
 
 
 class Act(StrEnum):
+    # in the room
+    TAKE_PART = "take part in this show's room"
+    SPEAK_UP = "take the stage by an invitation"
+    # the show
     LISTEN_PRIVATE = "listen to this private show"
     PUBLISH = "speak in this show"
     MODERATE = "moderate this show"
@@ -20,35 +28,171 @@ class Act(StrEnum):
     DELETE = "delete this show"
     GRANT = "give out roles in this show"
     SEE_STREAM_KEY = "see this show's stream key"
+    SEE_STATS = "see this show's figures"
+    SEE_SESSIONS = "see who listened to this show"
+    SEE_AUDIT = "see what moderators did in this show"
 
 
 _EVERY_ROLE = (Role.ADMIN, Role.HOST, Role.COHOST, Role.MODERATOR, Role.SPEAKER, Role.LISTENER)
 
 # fmt: off
 _TABLE = {
-    #                     admin  host   cohost moder. speak. listener
-    Act.LISTEN_PRIVATE: ( True,  True,  True,  True,  True,  False),
-    Act.PUBLISH:        ( True,  True,  True,  False, True,  False),
-    Act.MODERATE:       ( True,  True,  True,  True,  False, False),
-    Act.RUN:            ( True,  True,  True,  False, False, False),
-    Act.EDIT_TITLE:     ( True,  True,  True,  False, False, False),
-    Act.EDIT:           ( True,  True,  False, False, False, False),
-    Act.DELETE:         ( True,  True,  False, False, False, False),
-    Act.GRANT:          ( True,  True,  False, False, False, False),
-    Act.SEE_STREAM_KEY: ( True,  True,  True,  False, False, False),
+    #                     admin  host   cohost moder. speak. listen. without an account
+    Act.TAKE_PART:      ( True,  True,  True,  True,  True,  True,   True),
+    Act.SPEAK_UP:       ( True,  True,  True,  True,  True,  True,   False),
+    Act.LISTEN_PRIVATE: ( True,  True,  True,  True,  True,  False,  False),
+    Act.PUBLISH:        ( True,  True,  True,  False, True,  False,  False),
+    Act.MODERATE:       ( True,  True,  True,  True,  False, False,  False),
+    Act.RUN:            ( True,  True,  True,  False, False, False,  False),
+    Act.EDIT_TITLE:     ( True,  True,  True,  False, False, False,  False),
+    Act.EDIT:           ( True,  True,  False, False, False, False,  False),
+    Act.DELETE:         ( True,  True,  False, False, False, False,  False),
+    Act.GRANT:          ( True,  True,  False, False, False, False,  False),
+    Act.SEE_STREAM_KEY: ( True,  True,  True,  False, False, False,  False),
+    Act.SEE_STATS:      ( True,  True,  True,  True,  False, False,  False),
+    Act.SEE_SESSIONS:   ( True,  True,  True,  False, False, False,  False),
+    Act.SEE_AUDIT:      ( True,  True,  True,  False, False, False,  False),
 }
 # fmt: on
 
 ALLOWED: dict[Act, frozenset[Role]] = {
-    act: frozenset(role for role, allowed in zip(_EVERY_ROLE, row, strict=True) if allowed)
+    act: frozenset(role for role, allowed in zip(_EVERY_ROLE, row[:-1], strict=True) if allowed)
     for act, row in _TABLE.items()
 }
+#: What a listener may do who has no account.
+ANONYMOUS_MAY = frozenset(act for act, row in _TABLE.items() if row[-1])
 #: The roles that can be given to somebody. Hosting comes with the broadcast, being an admin with the account.
 GRANTABLE = frozenset({Role.COHOST, Role.MODERATOR, Role.SPEAKER})
+#: Those whom moderation protects from weaker roles, strongest first: the order in which the roles are declared.
+RANK = {role: rank for rank, role in enumerate(Role)}
 
 
-def is_allowed(role: Role, act: Act) -> bool:
-    return role in ALLOWED[act]
+class Standing(StrEnum):
+    """What a request asks for that no role in a broadcast gives."""
+
+    ANYONE = "anyone"
+    #: A signed-in account, about what is its own.
+    ACCOUNT = "account"
+    #: Whoever may know of the broadcast: anybody, unless it is private.
+    AUDIENCE = "audience"
+    #: The one to whom the media session belongs.
+    SESSION_OWNER = "session owner"
+
+
+Need = Act | Standing
+
+#: Every request, by method and rule.
+ROUTES: dict[str, Need] = {
+    "GET /health": Standing.ANYONE,
+    "GET /ready": Standing.ANYONE,
+    "GET /api/openapi.json": Standing.ANYONE,
+    "GET /ws": Standing.ANYONE,  # `join` identifies
+    "POST /api/auth/register": Standing.ANYONE,
+    "POST /api/auth/login": Standing.ANYONE,
+    "POST /api/auth/refresh": Standing.ANYONE,
+    "POST /api/auth/logout": Standing.ANYONE,
+    "POST /api/auth/setup": Standing.ANYONE,
+    "POST /api/auth/logout-all": Standing.ACCOUNT,
+    "POST /api/auth/password": Standing.ACCOUNT,
+    "POST /api/auth/password-reset/request": Standing.ANYONE,
+    "POST /api/auth/password-reset/confirm": Standing.ANYONE,
+    "POST /api/auth/verify-email": Standing.ANYONE,
+    "POST /api/auth/verify-email/request": Standing.ACCOUNT,
+    "GET /api/auth/me": Standing.ACCOUNT,
+    "PATCH /api/auth/me": Standing.ACCOUNT,
+    "DELETE /api/auth/me": Standing.ACCOUNT,
+    "GET /api/auth/me/export": Standing.ACCOUNT,
+    "GET /api/users/<user_id>": Standing.ANYONE,
+    "GET /api/users/<user_id>/followers": Standing.ANYONE,
+    "GET /api/users/<user_id>/following": Standing.ANYONE,
+    "PUT /api/users/<user_id>/follow": Standing.ACCOUNT,
+    "DELETE /api/users/<user_id>/follow": Standing.ACCOUNT,
+    "GET /api/broadcasts": Standing.ANYONE,
+    "POST /api/broadcasts": Standing.ACCOUNT,
+    "GET /api/broadcasts/<broadcast_id>": Standing.AUDIENCE,
+    "PATCH /api/broadcasts/<broadcast_id>": Act.EDIT_TITLE,  # more than the title: Act.EDIT
+    "DELETE /api/broadcasts/<broadcast_id>": Act.DELETE,
+    "POST /api/broadcasts/<broadcast_id>/start": Act.RUN,
+    "POST /api/broadcasts/<broadcast_id>/end": Act.RUN,
+    "GET /api/broadcasts/<broadcast_id>/messages": Standing.AUDIENCE,
+    "GET /api/broadcasts/<broadcast_id>/stats": Act.SEE_STATS,
+    "GET /api/broadcasts/<broadcast_id>/sessions": Act.SEE_SESSIONS,
+    "GET /api/broadcasts/<broadcast_id>/audit": Act.SEE_AUDIT,
+    "PUT /api/broadcasts/<broadcast_id>/roles/<user_id>": Act.GRANT,
+    "DELETE /api/broadcasts/<broadcast_id>/roles/<user_id>": Act.GRANT,
+    "GET /api/broadcasts/<broadcast_id>/bans": Act.MODERATE,
+    "POST /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
+    "DELETE /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
+    "POST /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
+    "DELETE /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
+    "GET /api/mediasoup/<broadcast_id>/rtp-capabilities": Standing.AUDIENCE,
+    "POST /api/mediasoup/<broadcast_id>/transports": Standing.AUDIENCE,  # to send: Act.PUBLISH
+    "POST /api/mediasoup/transports/<transport_id>/connect": Standing.SESSION_OWNER,
+    "POST /api/mediasoup/transports/<transport_id>/produce": Standing.SESSION_OWNER,
+    "POST /api/mediasoup/transports/<transport_id>/consume": Standing.SESSION_OWNER,
+    "POST /api/mediasoup/transports/<transport_id>/restart-ice": Standing.SESSION_OWNER,
+    "DELETE /api/mediasoup/transports/<transport_id>": Standing.SESSION_OWNER,
+    "GET /api/mediasoup/transports/<transport_id>/stats": Standing.SESSION_OWNER,
+    "POST /whip/<broadcast_id>": Act.PUBLISH,
+    "PATCH /whip/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
+    "DELETE /whip/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
+    "POST /whep/<broadcast_id>": Standing.AUDIENCE,
+    "PATCH /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
+    "DELETE /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
+}
+
+#: Every command of the WebSocket. Where a command may also name somebody else, that asks for `Act.MODERATE`.
+EVENTS: dict[str, Need] = {
+    "join": Standing.AUDIENCE,
+    "leave": Act.TAKE_PART,
+    "chatMessage": Act.TAKE_PART,
+    "reaction": Act.TAKE_PART,
+    "raiseHand": Act.TAKE_PART,
+    "lowerHand": Act.TAKE_PART,  # one's own
+    "listMembers": Act.TAKE_PART,
+    "acceptInvite": Act.SPEAK_UP,
+    "declineInvite": Act.SPEAK_UP,
+    "moveHand": Act.MODERATE,
+    "mute": Act.MODERATE,
+    "unmute": Act.MODERATE,
+    "muteAll": Act.MODERATE,
+    "remove": Act.MODERATE,
+    "inviteToSpeak": Act.MODERATE,
+    "moveToAudience": Act.MODERATE,
+    "deleteMessage": Act.MODERATE,
+    "clearMessages": Act.MODERATE,
+    "slowMode": Act.MODERATE,
+    "chatMode": Act.MODERATE,
+    "lockRoom": Act.MODERATE,
+}
+
+
+def is_allowed(role: Role, act: Act, *, anonymous: bool = False) -> bool:
+    """`anonymous`: somebody without an account, who has no other role than that of a listener."""
+    return act in ANONYMOUS_MAY if anonymous else role in ALLOWED[act]
+
+
+def require_event(event: str, role: Role, *, anonymous: bool) -> None:
+    """Raise `ForbiddenError` unless somebody in the room may send this command."""
+    need = EVENTS[event]
+    if isinstance(need, Act) and not is_allowed(role, need, anonymous=anonymous):
+        if anonymous and is_allowed(role, need):
+            raise ForbiddenError(f"Sign in with an account to {need}.", code="account_needed")
+        raise ForbiddenError(f"As {role} you may not {need}.")
+
+
+def may_act_on(actor_role: Role, role: Role) -> None:
+    """Moderate somebody who has `role`. Equals may; nobody moderates a stronger role."""
+    may_moderate(actor_role)
+    if RANK[role] < RANK[actor_role]:
+        raise ForbiddenError("This person's role is stronger than yours.", code="stronger_role")
+
+
+def may_take_role(actor_role: Role, role: Role) -> None:
+    """Take the role away from somebody: a speaker's is for moderators to take, the others for who gives them out."""
+    may_act_on(actor_role, role)
+    if role is not Role.SPEAKER:
+        require(actor_role, Act.GRANT)
 
 
 def require(role: Role, act: Act) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import orm
 
+from lac.audit import add_audit
 from lac.auth.tokens import keyed_digest
 from lac.broadcasts import policy, store
 from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role, Visibility
@@ -20,6 +21,7 @@ from lac.errors import ConflictError, FieldError, ForbiddenError, InvalidInputEr
 from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
 from lac.paging import Page, check_limit, decode_cursor_untrusted
+from lac.rooms.acts import RoomAct
 from lac.text import clean_line, clean_text, invalid
 
 TITLE_MAX = 200
@@ -157,6 +159,18 @@ class BroadcastService:
         granted = await self._db.read(lambda session: store.granted_role(session, broadcast.id, identity.id))
         return granted or Role.LISTENER
 
+    async def account_role(self, user_id: str, broadcast: Broadcast) -> Role:
+        """The part of an account that is not asking itself; that of a listener for whoever is none."""
+
+        def find(session: orm.Session) -> Role:
+            if store.is_admin(session, user_id):
+                return Role.ADMIN
+            if user_id == broadcast.host_id:
+                return Role.HOST
+            return store.granted_role(session, broadcast.id, user_id) or Role.LISTENER
+
+        return await self._db.read(find)
+
     async def roles_of(self, identity: Identity | None, broadcasts: Collection[Broadcast]) -> dict[str, Role]:
         """`role_of` for a whole list, by the broadcasts' ids, with one query at most."""
         roles = {broadcast.id: _role_without_database(identity, broadcast) for broadcast in broadcasts}
@@ -176,9 +190,22 @@ class BroadcastService:
             policy.require(_account_role(identity, own_role), policy.Act.GRANT)
             if user_id == broadcast.host_id:
                 raise ConflictError("The host needs no other role.", code="is_host")
+            before = store.granted_role(session, broadcast_id, user_id)
             if store.user_name(session, user_id, keep=True) is None:
                 raise NotFoundError("There is no such user.")
-            store.set_role(session, broadcast_id, user_id, role, by=identity.id, at=self._clock())
+            if role is before:
+                return
+            at = self._clock()
+            store.set_role(session, broadcast_id, user_id, role, by=identity.id, at=at)
+            add_audit(
+                session,
+                RoomAct.ROLE_TAKEN if role is None else RoomAct.ROLE_GIVEN,
+                at=at,
+                actor_id=identity.id,
+                broadcast_id=broadcast_id,
+                target_id=user_id,
+                detail={"role": role, "before": before},
+            )
 
         await self._db.run(grant)
 

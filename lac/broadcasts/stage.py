@@ -40,6 +40,8 @@ class MediaSession:
     role: Role
     direction: Direction
     number: int
+    #: Of somebody without an account: the hash of where they come from.
+    address_hash: str | None = None
     connected: bool = False
     #: The producer that is heard now.
     producer_id: str | None = None
@@ -70,6 +72,19 @@ class Stage:
         if owner not in self._per_owner:
             return None
         return next((session.role for session in self._sessions.values() if session.owner == owner), None)
+
+    def address_of(self, owner: str) -> str | None:
+        return next((session.address_hash for session in self._sessions.values() if session.owner == owner), None)
+
+    def publishers(self) -> dict[str, Role]:
+        """Everyone with a session that sends."""
+        return {session.owner: session.role for session in self._sessions.values() if session.is_publisher}
+
+    def publishing_of(self, owner: str) -> list[Closable]:
+        return [entry.session for entry in self._sessions.values() if entry.owner == owner and entry.is_publisher]
+
+    def from_address(self, address_hash: str) -> list[Closable]:
+        return [entry.session for entry in self._sessions.values() if entry.address_hash == address_hash]
 
     def speaking(self) -> dict[str, str]:
         """Producer id -> owner of what is heard now."""
@@ -106,8 +121,10 @@ class Stage:
         finally:
             self._release(owner)
 
-    def opened(self, session: Closable, owner: str, role: Role, direction: Direction) -> MediaSession:
-        entry = MediaSession(session, owner, role, direction, self._next_number)
+    def opened(
+        self, session: Closable, owner: str, role: Role, direction: Direction, *, address_hash: str | None = None
+    ) -> MediaSession:
+        entry = MediaSession(session, owner, role, direction, self._next_number, address_hash)
         self._next_number += 1
         self._sessions[session.id] = entry
         self._per_owner[owner] += 1

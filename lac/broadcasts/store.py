@@ -9,7 +9,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role, Visibility, next_status
+from lac.broadcasts.model import (
+    Broadcast,
+    BroadcastAction,
+    BroadcastStatus,
+    ChatMode,
+    Role,
+    RoomSettings,
+    Visibility,
+    next_status,
+)
 from lac.db import models
 from lac.paging import Page, Position, encode_cursor
 
@@ -74,6 +83,17 @@ def move(session: orm.Session, broadcast_id: str, action: BroadcastAction, *, at
     return change(session, broadcast_id, {"status": status, stamp[status]: at}, at=at)
 
 
+def set_settings(session: orm.Session, broadcast_id: str, settings: RoomSettings) -> bool:
+    """False when there is no such broadcast."""
+    row = _row(session, broadcast_id, for_update=True)
+    if row is None:
+        return False
+    row.slow_mode_s, row.locked = settings.slow_mode_s, settings.locked
+    row.chat_closed = settings.chat_mode is ChatMode.CLOSED
+    row.followers_only = settings.chat_mode is ChatMode.FOLLOWERS
+    return True
+
+
 def delete(session: orm.Session, broadcast_id: str) -> None:
     session.execute(sa.delete(models.Broadcast).where(models.Broadcast.id == broadcast_id))
 
@@ -86,6 +106,10 @@ def user_name(session: orm.Session, user_id: str, *, keep: bool = False) -> str 
     """None when there is no such account. With `keep` it is not deleted before the transaction ends."""
     query = sa.select(models.User.display_name).where(models.User.id == user_id)
     return session.scalar(query.with_for_update(key_share=True, read=True) if keep else query)
+
+
+def is_admin(session: orm.Session, user_id: str) -> bool:
+    return bool(session.scalar(sa.select(models.User.is_admin).where(models.User.id == user_id)))
 
 
 def granted_role(session: orm.Session, broadcast_id: str, user_id: str) -> Role | None:
@@ -152,6 +176,12 @@ def list_page(
     return Page(tuple(_to_broadcast(row) for row in items), cursor)
 
 
+def _chat_mode(row: models.Broadcast) -> ChatMode:
+    if row.chat_closed:
+        return ChatMode.CLOSED
+    return ChatMode.FOLLOWERS if row.followers_only else ChatMode.OPEN
+
+
 def _ordered(
     query: sa.Select[models.Broadcast], *, latest_first: bool, after: Position | None
 ) -> sa.Select[models.Broadcast]:
@@ -195,4 +225,5 @@ def _to_broadcast(row: models.Broadcast) -> Broadcast:
         created_at=row.created_at,
         updated_at=row.updated_at,
         stream_key_version=row.stream_key_version,
+        settings=RoomSettings(row.slow_mode_s, _chat_mode(row), row.locked),
     )

@@ -172,6 +172,11 @@ class Broadcast(Base):
     #: Where it stands in lists: the start, the plan or the creation, the first that is known.
     listed_at: Mapped[datetime]
     stream_key_version: Mapped[int]
+    slow_mode_s: Mapped[int] = mapped_column(server_default=sa.text("0"))
+    followers_only: Mapped[bool] = mapped_column(server_default=sa.false())
+    #: Goes before `followers_only`.
+    chat_closed: Mapped[bool] = mapped_column(server_default=sa.false())
+    locked: Mapped[bool] = mapped_column(server_default=sa.false())
 
     host: Mapped[User] = orm.relationship(lazy="joined", innerjoin=True)
 

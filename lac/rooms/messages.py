@@ -13,15 +13,17 @@ from typing import Annotated
 
 import msgspec
 
-from lac.broadcasts.model import Role
+from lac.broadcasts.model import ChatMode, Role
 
 CHAT_TEXT_MAX = 2_000
 NAME_MAX = 64
 NOTE_MAX = 200
 REASON_MAX = 300
 EMOJI_MAX_BYTES = 64
+SLOW_MODE_MAX_S = 3600
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=CHAT_TEXT_MAX)]
+MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 UserId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
@@ -33,6 +35,9 @@ class Join(Command, frozen=True):
     broadcast_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
     name: Annotated[str, msgspec.Meta(max_length=NAME_MAX)] | None = None
+    #: For who comes back: the id of the last message they have. `joined.recentMessages` then begins after it, and
+    #: `deletedMessages` and `messagesMissed` count.
+    since: MessageId | None = None
 
 
 class Leave(Command, frozen=True):
@@ -66,11 +71,71 @@ class Unmute(Command, frozen=True):
 
 
 class Remove(Command, frozen=True):
-    """Close the person's sockets and media now; `ban` also keeps them out of this broadcast."""
+    """Close the person's sockets and media now; `ban` also keeps them out of this broadcast, for good or `until`. A
+    guest's ban also holds for whoever comes without an account from the same address."""
 
     user_id: UserId
     reason: Annotated[str, msgspec.Meta(max_length=REASON_MAX)] | None = None
     ban: bool = False
+    until: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class MoveHand(Command, frozen=True):
+    """To this place in the queue; 1 is the next."""
+
+    user_id: UserId
+    position: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+
+
+class MuteAll(Command, frozen=True):
+    """Everyone on the stage whose role is weaker than one's own. The ack says whom: `{userIds}`."""
+
+
+class InviteToSpeak(Command, frozen=True):
+    """Ask a listener on the stage, who answers with `acceptInvite` or `declineInvite`."""
+
+    user_id: UserId
+
+
+class AcceptInvite(Command, frozen=True):
+    """Become a speaker of this broadcast."""
+
+
+class DeclineInvite(Command, frozen=True):
+    pass
+
+
+class MoveToAudience(Command, frozen=True):
+    """Take a speaker off the stage: their audio ends now and they are a listener. Withdraws an invitation, too."""
+
+    user_id: UserId
+
+
+class DeleteMessage(Command, frozen=True):
+    message_id: MessageId
+
+
+class ClearMessages(Command, frozen=True):
+    """Delete everything this person has written."""
+
+    user_id: UserId
+
+
+class SlowMode(Command, frozen=True):
+    """How long everyone but moderators waits between two messages; 0 ends it. Who is too soon gets the error
+    `slow_mode` with `retryAfterMs`."""
+
+    seconds: Annotated[int, msgspec.Meta(ge=0, le=SLOW_MODE_MAX_S)]
+
+
+class SetChatMode(Command, frozen=True):
+    mode: ChatMode
+
+
+class LockRoom(Command, frozen=True):
+    """While it is locked nobody new comes in: only who was in already, and who has a role."""
+
+    locked: bool
 
 
 class ListMembers(Command, frozen=True):
@@ -91,7 +156,20 @@ COMMANDS: dict[str, type[Command]] = {
     "unmute": Unmute,
     "remove": Remove,
     "listMembers": ListMembers,
+    "moveHand": MoveHand,
+    "muteAll": MuteAll,
+    "inviteToSpeak": InviteToSpeak,
+    "acceptInvite": AcceptInvite,
+    "declineInvite": DeclineInvite,
+    "moveToAudience": MoveToAudience,
+    "deleteMessage": DeleteMessage,
+    "clearMessages": ClearMessages,
+    "slowMode": SlowMode,
+    "chatMode": SetChatMode,
+    "lockRoom": LockRoom,
 }
+#: Command type -> event name.
+COMMAND_NAMES = {command: name for name, command in COMMANDS.items()}
 
 
 class Value(msgspec.Struct, frozen=True, rename="camel"):
@@ -113,6 +191,8 @@ class Hand(Value, frozen=True):
     display_name: str
     note: str | None
     raised_at: datetime
+    #: 1 is the next in the queue.
+    position: int
 
 
 class Chat(Value, frozen=True):
@@ -144,6 +224,12 @@ class MemberPage(Value, frozen=True):
     next_cursor: str | None
 
 
+class MutedAll(Value, frozen=True):
+    """The ack data of `muteAll`."""
+
+    user_ids: list[str]
+
+
 class ChatAccepted(Value, frozen=True):
     """The ack data of `chatMessage`: the message is stored and sent."""
 
@@ -167,6 +253,7 @@ class Joined(Event, frozen=True):
     listener_count: int
     hands: list[Hand]
     producers: list[ProducerInfo]
+    #: The last ones, oldest first; after `join {since}` those since then.
     recent_messages: list[Chat]
     media_time: float
     host_away: bool
@@ -174,6 +261,16 @@ class Joined(Event, frozen=True):
     announces_everyone: bool
     #: When the show ends unless the host comes back; only while `host_away`.
     host_away_until: datetime | None = None
+    slow_mode_s: int = 0
+    chat_mode: ChatMode = ChatMode.OPEN
+    locked: bool = False
+    #: An invitation to speak waits for an answer.
+    invited: bool = False
+    #: After `join {since}`: more was written since than is sent, or `since` is not known. Show a gap; `GET
+    #: /api/broadcasts/:id/messages` has the rest.
+    messages_missed: bool = False
+    #: After `join {since}`: messages that were deleted lately. Take them down where they are shown.
+    deleted_messages: list[str] = msgspec.field(default_factory=list)
 
 
 class UserJoined(Event, frozen=True):
@@ -221,7 +318,57 @@ class HandRaised(Event, frozen=True):
 
 
 class HandLowered(Event, frozen=True):
+    """The hands after it move up by one."""
+
     user_id: str
+
+
+class HandMoved(Event, frozen=True):
+    """A moderator gave the hand another place; those between move by one."""
+
+    user_id: str
+    position: int
+
+
+class HandPosition(Event, frozen=True):
+    """To one person: their hand has another place now."""
+
+    position: int
+
+
+class InvitedToSpeak(Event, frozen=True):
+    """To one person: answer with `acceptInvite` or `declineInvite`."""
+
+    by_user_id: str
+
+
+class InviteEnded(Event, frozen=True):
+    """To the person and to moderators: the invitation was `accepted`, `declined` or `withdrawn`."""
+
+    user_id: str
+    outcome: str
+
+
+class MessageDeleted(Event, frozen=True):
+    id: str
+
+
+class MessagesCleared(Event, frozen=True):
+    """Take down everything of this person that is shown."""
+
+    user_id: str
+
+
+class SlowModeSet(Event, frozen=True):
+    seconds: int
+
+
+class ChatModeSet(Event, frozen=True):
+    mode: ChatMode
+
+
+class RoomLocked(Event, frozen=True):
+    locked: bool
 
 
 class Muted(Event, frozen=True):
@@ -232,8 +379,11 @@ class Unmuted(Event, frozen=True):
     user_id: str
 
 
-class Removed(Event, frozen=True):
+class Removed(Event, frozen=True, omit_defaults=True):
     reason: str | None
+    banned: bool = False
+    #: When the ban ends; None: for good.
+    until: datetime | None = None
 
 
 class ListenerCount(Event, frozen=True):
@@ -291,6 +441,15 @@ EVENT_NAMES: dict[type[Event], str] = {
     Reactions: "reaction",
     HandRaised: "handRaised",
     HandLowered: "handLowered",
+    HandMoved: "handMoved",
+    HandPosition: "handPosition",
+    InvitedToSpeak: "invitedToSpeak",
+    InviteEnded: "inviteEnded",
+    MessageDeleted: "messageDeleted",
+    MessagesCleared: "messagesCleared",
+    SlowModeSet: "slowMode",
+    ChatModeSet: "chatMode",
+    RoomLocked: "roomLocked",
     Muted: "muted",
     Unmuted: "unmuted",
     Removed: "removed",

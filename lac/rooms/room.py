@@ -14,11 +14,15 @@ import structlog
 import trio
 
 from lac.broadcasts import policy
-from lac.broadcasts.model import Role
+from lac.broadcasts.ledger import Audited
+from lac.broadcasts.model import ChatMode, Role
 from lac.clock import utc_now
-from lac.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from lac.errors import ConflictError, FieldError, InvalidInputError, UnavailableError
 from lac.ids import new_id
+from lac.rooms.acts import RoomAct, audited
+from lac.rooms.kept_out import Exclusion
 from lac.rooms.messages import (
+    COMMAND_NAMES,
     Chat,
     ChatAccepted,
     ChatMessage,
@@ -27,19 +31,18 @@ from lac.rooms.messages import (
     Event,
     Leave,
     ListMembers,
-    LowerHand,
-    Mute,
     Person,
     RaiseHand,
     Reaction,
     Reactions,
     Reconnect,
     Remove,
-    Unmute,
+    Removed,
     Value,
     encode_event,
 )
-from lac.rooms.state import STAFF_ROLES, Actor, Audience, Group, Notice, RoomState
+from lac.rooms.moderation import ModeratedBroadcast, Moderation
+from lac.rooms.state import STAFF_ROLES, Actor, Audience, Group, Notice, Only, RoomState
 from lac.rooms.text import clean_chat_text, known_reaction, one_line
 
 log = structlog.get_logger(__name__)
@@ -63,26 +66,24 @@ class Outlet(Protocol):
         """Ask the socket to close once what it was offered is out. Idempotent."""
 
 
-class RoomOwner(Protocol):
+class RoomOwner(ModeratedBroadcast, Protocol):
     """What the room needs of the broadcast that it belongs to."""
 
     def media_time_s(self) -> float: ...
 
-    def media_role(self, person_id: str) -> Role | None:
-        """The role of somebody who has media sessions open, in the room or not."""
+    def media_address(self, person_id: str) -> str | None:
+        """The hash of the address of a guest who has media sessions open."""
 
-    async def absent_role(self, person_id: str) -> Role:
-        """The role of an account that is not here now."""
+    def person_removed(self, person_id: str, reason: str = "removed") -> None: ...
 
-    def person_muted(self, person_id: str) -> None: ...
+    def address_removed(self, address_hash: str) -> None:
+        """End the media of everyone without an account who comes from there."""
 
-    def person_unmuted(self, person_id: str) -> None: ...
-
-    def person_removed(self, person_id: str) -> None: ...
+    async def follows_host(self, person_id: str) -> bool: ...
 
     async def store_message(self, chat: Chat) -> None: ...
 
-    async def store_ban(self, person_id: str, banned_by: str, reason: str | None) -> None: ...
+    async def store_ban(self, ban: Exclusion, reason: str | None, line: Audited) -> None: ...
 
     def record_reactions(self, counts: dict[str, int], media_time: float, at: datetime) -> None:
         """Never blocks."""
@@ -103,15 +104,26 @@ class Room:
         # Stored first, then sent, one line after the other. Bounded by CHAT_WAITING_MAX; each waiting line is a socket
         # whose reader waits with it.
         self._chat_order = trio.Lock()
+        self.moderation = Moderation(owner, state, self.tell, self._chat_order)
         self._closed = False
 
     def __len__(self) -> int:
         """Sockets, not people."""
         return len(self._members)
 
-    def admit(self, outlet: Outlet, person_id: str, display_name: str, role: Role, *, anonymous: bool) -> Member:
-        """Take in one socket. The others are told; what this one is told first is the caller's to offer."""
-        notices = self.state.join(person_id, display_name, role, anonymous=anonymous)
+    def admit(
+        self,
+        outlet: Outlet,
+        person_id: str,
+        display_name: str,
+        role: Role,
+        *,
+        anonymous: bool,
+        address_hash: str | None = None,
+    ) -> Member:
+        """Take in one socket. The others are told; what this one is told first is the caller's to offer.
+        `address_hash` is a guest's."""
+        notices = self.state.join(person_id, display_name, role, anonymous=anonymous, address_hash=address_hash)
         member = Member(self, new_id(), person_id, outlet)
         # In before the others are told: one of them may be full, leave, and must not leave an empty room.
         self._members[member.id] = member
@@ -163,7 +175,9 @@ class Room:
     # commands
 
     async def handle(self, member: Member, command: Command) -> Event | Value | None:
-        actor = Actor(member.person_id, self.state.person(member.person_id).role)
+        person = self.state.person(member.person_id)
+        policy.require_event(COMMAND_NAMES[type(command)], person.role, anonymous=person.anonymous)
+        actor = Actor(person.id, person.role)
         match command:
             case ChatMessage(text=text):
                 return await self._chat(member.person_id, text)
@@ -174,45 +188,76 @@ class Room:
                 raised, notices = self.state.raise_hand(actor.id, one_line(note or "") or None, utc_now())
                 self.tell(notices)
                 return raised
-            case LowerHand(user_id=person_id):
-                self.tell(self.state.lower_hand(actor, person_id))
-            case Mute(user_id=person_id):
-                role = await self._role_of(actor, person_id)
-                self.tell(self.state.mute(actor, person_id, role))
-                self._owner.person_muted(person_id)
-            case Unmute(user_id=person_id):
-                role = await self._role_of(actor, person_id)
-                self.tell(self.state.unmute(actor, person_id, role))
-                self._owner.person_unmuted(person_id)
-            case Remove(user_id=person_id, reason=reason, ban=ban):
-                await self.remove(actor, person_id, reason, ban=ban)
+            case Remove(user_id=person_id, reason=reason, ban=ban, until=until):
+                await self.remove(actor, person_id, reason, ban=ban, until=until)
             case ListMembers(cursor=cursor):
                 return self.state.page_of_members(cursor)
             case Leave():
                 member.leave()
                 member.outlet.close(CloseCode.LEFT, "left")
             case _:
-                raise InvalidInputError("You are in the room already.", code="already_joined")
+                return await self.moderation.handle(actor, command)
         return None
 
-    async def remove(self, actor: Actor, person_id: str, reason: str | None, *, ban: bool) -> None:
-        """Close the person's sockets and media now and keep them out; with `ban` also after a restart."""
+    async def remove(
+        self, actor: Actor, person_id: str, reason: str | None, *, ban: bool, until: datetime | None = None
+    ) -> None:
+        """Close the person's sockets and media now and keep them out; with `ban` also after a restart, for good or
+        `until`, and a guest's address with them."""
+        check_ban(ban=ban, until=until)
         reason = one_line(reason or "") or None
-        role = await self._role_of(actor, person_id, may_be_absent=ban)
-        self.tell(self.state.remove(actor, person_id, role, reason))
+        role = await self.moderation.role_of(actor, person_id, may_be_absent=ban)
+        exclusion = None
+        if ban:
+            address_hash = self.state.address_of(person_id) or self._owner.media_address(person_id)
+            exclusion = Exclusion(person_id, address_hash, until)
+        self.tell(self.state.remove(actor, person_id, role, reason, exclusion=exclusion))
+        self.let_go(person_id, reason or "removed")
+        if exclusion is not None and exclusion.address_hash is not None:
+            self._let_go_address(exclusion, reason)
+        log.info("person removed", broadcast_id=self._broadcast_id, person_id=person_id, actor_id=actor.id, ban=ban)
+        if exclusion is None:
+            self._owner.audit(audited(RoomAct.REMOVED, actor.id, person_id, reason=reason))
+        else:
+            line = audited(
+                RoomAct.BANNED, actor.id, person_id, reason=reason, until=None if until is None else until.isoformat()
+            )
+            await self._owner.store_ban(exclusion, reason, line)
+
+    def let_go(self, person_id: str, reason: str, *, code: int = CloseCode.REMOVED) -> None:
+        """Close the person's sockets and media now."""
         for member in [member for member in self._members.values() if member.person_id == person_id]:
-            member.outlet.close(CloseCode.REMOVED, reason or "removed")
+            member.outlet.close(code, reason)
             member.leave()
         self._owner.person_removed(person_id)
-        log.info("person removed", broadcast_id=self._broadcast_id, person_id=person_id, actor_id=actor.id, ban=ban)
-        if ban:
-            await self._owner.store_ban(person_id, actor.id, reason)
+
+    def _let_go_address(self, ban: Exclusion, reason: str | None) -> None:
+        """The others without an account who come from a banned address: usually the same person in another tab."""
+        people = {member.person_id for member in self._members.values()}
+        for person_id in [other for other in people if self.state.address_of(other) == ban.address_hash]:
+            self.send(Only(person_id), Removed(reason, banned=True, until=ban.until))
+            self.let_go(person_id, reason or "removed")
+        if ban.address_hash is not None:
+            self._owner.address_removed(ban.address_hash)
 
     async def _chat(self, person_id: str, text: str) -> ChatAccepted:
         text = clean_chat_text(text)
         if self._chat_order.statistics().tasks_waiting >= CHAT_WAITING_MAX:
             raise UnavailableError("The chat is busy. Send the message again in a moment.", code="chat_busy")
         author = self.state.person(person_id)
+        follows = False
+        if self.state.settings.chat_mode is ChatMode.FOLLOWERS and author.role is Role.LISTENER:
+            follows = not author.anonymous and await self._owner.follows_host(person_id)
+            if person_id not in self.state:
+                raise ConflictError("You have left this show.", code="left")
+        self.state.check_chat(person_id, follows=follows, now=trio.current_time())
+        try:
+            return await self._send_chat(author, text)
+        except Exception:  # nothing was sent: it does not count
+            self.state.give_back_chat(person_id)
+            raise
+
+    async def _send_chat(self, author: Person, text: str) -> ChatAccepted:
         async with self._chat_order:
             chat = Chat(
                 id=new_id(),
@@ -238,16 +283,6 @@ class Room:
                 return [member for member in members if self.state.role_of(member.person_id) in STAFF_ROLES]
             case only:
                 return [member for member in members if member.person_id == only.person_id]
-
-    async def _role_of(self, actor: Actor, person_id: str, *, may_be_absent: bool = False) -> Role:
-        """The role of whoever is commanded about: in the room, on the stage, or (muted, or to be banned) away."""
-        policy.may_moderate(actor.role)
-        role = self.state.role_of(person_id) or self._owner.media_role(person_id)
-        if role is not None:
-            return role
-        if not may_be_absent and not self.state.is_muted(person_id):
-            raise NotFoundError("Nobody with this id is in the show.", code="no_such_person")
-        return await self._owner.absent_role(person_id)
 
     def _left(self, member: Member) -> None:
         """`member` has detached itself."""
@@ -288,3 +323,11 @@ class Member:
     def detach(self) -> None:
         """For the room alone, which forgets this member at the same time."""
         self._room = None
+
+
+def check_ban(*, ban: bool, until: datetime | None) -> None:
+    """Raise `InvalidInputError` for an end time that makes no sense."""
+    if until is not None and not ban:
+        raise InvalidInputError("Only a ban has an end time.", FieldError("until", "is only for bans"))
+    if until is not None and until <= utc_now():
+        raise InvalidInputError("The ban would be over already.", FieldError("until", "is in the past"))

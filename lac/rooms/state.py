@@ -8,32 +8,46 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
 from lac.broadcasts import policy
-from lac.broadcasts.model import Role
+from lac.broadcasts.model import ChatMode, Role, RoomSettings
+from lac.broadcasts.policy import RANK, Act
 from lac.errors import ConflictError, ForbiddenError, InvalidInputError
+from lac.rooms.chat_rules import SlowMode, check_chat_mode
+from lac.rooms.hands import HANDS_MAX, Hands, Shifts
+from lac.rooms.kept_out import Exclusion, KeptOut
 from lac.rooms.messages import (
     Chat,
     ChatMessageSent,
+    ChatModeSet,
     Event,
     Hand,
     HandLowered,
+    HandMoved,
     HandRaised,
+    InvitedToSpeak,
+    InviteEnded,
     MemberPage,
+    MessageDeleted,
+    MessagesCleared,
     Muted,
     Person,
     ProducerInfo,
     Removed,
     RoleChanged,
+    RoomLocked,
     RoomSize,
+    SlowModeSet,
     SpeakersChanged,
     Unmuted,
     UserJoined,
     UserLeft,
 )
+
+__all__ = ["HANDS_MAX", "Actor", "Audience", "Group", "Missed", "Notice", "Only", "RoomState"]
 
 #: With more people than this a room is large: listeners come and go without an announcement each, because a thousand
 #: joins must not make a million messages.
@@ -41,13 +55,14 @@ LARGE_ROOM = 100
 #: A large room is small again at this size, not at LARGE_ROOM: one person who comes and goes must not flip it.
 SMALL_AGAIN = 80
 RECENT_MESSAGES = 50
-#: Longest queue of raised hands; it is sent whole to everyone who joins.
-HANDS_MAX = 200
 PAGE_SIZE = 100
+#: Invitations to speak that may wait for an answer. They outlive a reconnect, so people who never answer add up.
+INVITES_MAX = 50
+#: Messages deleted lately, for those who come back and still show them. Beyond that their page keeps one too many.
+DELETED_KEPT = 100
 
-STAFF_ROLES = frozenset({Role.ADMIN, Role.HOST, Role.COHOST, Role.MODERATOR})
-#: 0 is the strongest: the order in which the roles are declared.
-_RANK = {role: rank for rank, role in enumerate(Role)}
+STAFF_ROLES = policy.ALLOWED[Act.MODERATE]
+ON_STAGE_ROLES = policy.ALLOWED[Act.PUBLISH]
 
 
 class Group(Enum):
@@ -83,24 +98,53 @@ class _Entry:
     display_name: str
     role: Role
     anonymous: bool
+    address_hash: str | None
     sockets: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """The messages after one, as the database has them, oldest first. `more`: older ones are left out."""
+
+    after: tuple[datetime, str]
+    messages: list[Chat]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What somebody missed who comes back."""
+
+    messages: list[Chat]
+    missed: bool
+    deleted: list[str]
 
 
 class RoomState:
     """See the module. People are counted once however many sockets they have.
 
-    Mutes belong to a person's id, not to their presence: they hold when the person goes and comes back. So do
-    removals, which the caller shares between the rooms that one broadcast has in turn (`removed`).
+    Mutes, invitations and the waiting of slow mode belong to a person's id, not to their presence: they hold when the
+    person goes and comes back. So do removals, which the caller shares between the rooms that one broadcast has in turn
+    (`kept_out`).
     """
 
-    def __init__(self, recent: Iterable[Chat] = (), removed: set[str] | None = None) -> None:
+    def __init__(
+        self, recent: Iterable[Chat] = (), kept_out: KeptOut | None = None, settings: RoomSettings | None = None
+    ) -> None:
+        self.settings = settings or RoomSettings()
+        self.kept_out = KeptOut() if kept_out is None else kept_out
         self._entries: dict[str, _Entry] = {}
         self._next_number = 1
         self._large = False
-        self._hands: dict[str, Hand] = {}
+        self._hands = Hands()
+        #: Person -> who invited them, earliest first.
+        self._invites: dict[str, str] = {}
+        self._slow_mode = SlowMode()
+        #: Who was in when the room was locked.
+        self._known: frozenset[str] = frozenset()
+        self._deleted: deque[str] = deque(maxlen=DELETED_KEPT)
         #: Person -> the strongest role that muted them: weaker ones cannot undo it.
         self._muted: dict[str, Role] = {}
-        self._removed = set() if removed is None else removed
         #: Producer id -> owner.
         self._speaking: dict[str, str] = {}
         #: At most one entry for each of the allowed reactions.
@@ -132,8 +176,21 @@ class RoomState:
     def is_muted(self, person_id: str) -> bool:
         return person_id in self._muted
 
-    def is_removed(self, person_id: str) -> bool:
-        return person_id in self._removed
+    def is_invited(self, person_id: str) -> bool:
+        return person_id in self._invites
+
+    def address_of(self, person_id: str) -> str | None:
+        """The hash of a guest's address; None for everybody else."""
+        entry = self._entries.get(person_id)
+        return None if entry is None else entry.address_hash
+
+    def check_lock(self, person_id: str | None, role: Role) -> None:
+        """Raise `ForbiddenError` (room_locked) for a newcomer while the room is locked. None: somebody without a
+        token."""
+        if not self.settings.locked or role is not Role.LISTENER:
+            return
+        if person_id is None or (person_id not in self._known and person_id not in self._entries):
+            raise ForbiddenError("The room is locked: nobody new comes in just now.", code="room_locked")
 
     @property
     def muted(self) -> frozenset[str]:
@@ -178,7 +235,7 @@ class RoomState:
 
     def hands(self) -> list[Hand]:
         """Raised hands, the next one first."""
-        return list(self._hands.values())
+        return self._hands.listed()
 
     def producers(self) -> list[ProducerInfo]:
         return [ProducerInfo(id=producer_id, user_id=owner) for producer_id, owner in self._speaking.items()]
@@ -186,20 +243,46 @@ class RoomState:
     def recent_messages(self) -> list[Chat]:
         return list(self._recent)
 
+    def resume(self, since: str, stored: Missed | None) -> Resumed:
+        """What came after the message `since`. `stored` is what the database had after it, read before; None where
+        nobody looked, because `knows_message`, or where it does not know the message."""
+        recent, deleted = list(self._recent), list(self._deleted)
+        for index, chat in enumerate(recent):
+            if chat.id == since:
+                return Resumed(recent[index + 1 :], missed=False, deleted=deleted)
+        if stored is None:
+            return Resumed(recent, missed=True, deleted=deleted)
+        # Between the reading and now messages may have come, and gone.
+        messages = {chat.id: chat for chat in stored.messages if chat.id not in self._deleted}
+        messages |= {chat.id: chat for chat in recent if (chat.at, chat.id) > stored.after}
+        return Resumed(list(messages.values()), missed=stored.more, deleted=deleted)
+
+    def knows_message(self, message_id: str) -> bool:
+        return any(chat.id == message_id for chat in self._recent)
+
     # facts
 
-    def join(self, person_id: str, display_name: str, role: Role, *, anonymous: bool) -> list[Notice]:
+    def join(
+        self,
+        person_id: str,
+        display_name: str,
+        role: Role,
+        *,
+        anonymous: bool,
+        address_hash: str | None = None,
+    ) -> list[Notice]:
         """One more socket of this person. The notices are for those who were in before."""
         entry = self._entries.get(person_id)
         if entry is not None:
             entry.sockets += 1
+            entry.address_hash = address_hash
             notices = self.change_role(person_id, role)
             if entry.display_name != display_name:
                 entry.display_name = display_name
                 if self._announces(role):
                     notices.append((Group.EVERYONE, UserJoined(user=self.person(person_id))))
             return notices
-        self._entries[person_id] = _Entry(self._next_number, display_name, role, anonymous)
+        self._entries[person_id] = _Entry(self._next_number, display_name, role, anonymous, address_hash)
         self._next_number += 1
         notices = []
         if not self._large and len(self._entries) > LARGE_ROOM:
@@ -229,21 +312,67 @@ class RoomState:
         entry = self._entries.get(person_id)
         if entry is None or entry.role is role:
             return []
-        entry.role = role
-        return [(Group.EVERYONE, RoleChanged(user=self.person(person_id)))]
+        before, entry.role = entry.role, role
+        notices: list[Notice] = [(Group.EVERYONE, RoleChanged(user=self.person(person_id)))]
+        if role in ON_STAGE_ROLES and before not in ON_STAGE_ROLES:
+            notices += self._drop_hand(person_id)
+        if role is not Role.LISTENER:
+            notices += self._end_invite(person_id, "accepted")
+        if before in STAFF_ROLES and role not in STAFF_ROLES:
+            # What they offered was theirs to offer only while they moderated.
+            for invited in [invited for invited, by in self._invites.items() if by == person_id]:
+                notices += self._end_invite(invited, "withdrawn")
+        return notices
 
     def change_speakers(self, speaking: Mapping[str, str]) -> list[Notice]:
         """`speaking`: producer id -> owner, of all whose audio reaches the program."""
         if self._speaking == speaking:
             return []
         self._speaking = dict(speaking)
-        return [(Group.EVERYONE, SpeakersChanged(producers=self.producers()))]
+        notices: list[Notice] = [(Group.EVERYONE, SpeakersChanged(producers=self.producers()))]
+        for owner in dict.fromkeys(speaking.values()):
+            notices += self._drop_hand(owner)
+        return notices
 
     def add_message(self, chat: Chat) -> list[Notice]:
         """`chat` is stored; from now on newcomers get it too."""
         self._recent.append(chat)
         event = ChatMessageSent(id=chat.id, user=chat.user, text=chat.text, media_time=chat.media_time, at=chat.at)
         return [(Group.EVERYONE, event)]
+
+    def check_chat(self, person_id: str, *, follows: bool, now: float) -> None:
+        """Count one message of this person, or raise (`chat_closed`, `followers_only`, `slow_mode`). `now` is
+        monotonic."""
+        role = self._entries[person_id].role
+        check_chat_mode(self.settings.chat_mode, role, follows=follows)
+        if role not in STAFF_ROLES:
+            self._slow_mode.take(person_id, self.settings.slow_mode_s, now)
+
+    def give_back_chat(self, person_id: str) -> None:
+        """The message that was counted could not be sent."""
+        self._slow_mode.give_back(person_id)
+
+    def delete_message(self, message_id: str) -> list[Notice]:
+        """It is deleted: from now on newcomers do not get it."""
+        self._forget_messages({message_id})
+        return [(Group.EVERYONE, MessageDeleted(id=message_id))]
+
+    def clear_messages(self, person_id: str, message_ids: Iterable[str]) -> list[Notice]:
+        """These, all of this person's, are deleted."""
+        self._forget_messages(set(message_ids))
+        return [(Group.EVERYONE, MessagesCleared(user_id=person_id))]
+
+    def change_settings(self, settings: RoomSettings) -> list[Notice]:
+        before, self.settings = self.settings, settings
+        notices: list[Notice] = []
+        if settings.slow_mode_s != before.slow_mode_s:
+            notices.append((Group.EVERYONE, SlowModeSet(seconds=settings.slow_mode_s)))
+        if settings.chat_mode is not before.chat_mode:
+            notices.append((Group.EVERYONE, ChatModeSet(mode=settings.chat_mode)))
+        if settings.locked is not before.locked:
+            self._known = frozenset(self._entries) if settings.locked else frozenset()
+            notices.append((Group.EVERYONE, RoomLocked(locked=settings.locked)))
+        return notices
 
     def react(self, reaction: str) -> None:
         """Count one of the known reactions; `take_reactions` says what came together."""
@@ -257,24 +386,10 @@ class RoomState:
 
     def raise_hand(self, person_id: str, note: str | None, at: datetime) -> tuple[HandRaised, list[Notice]]:
         """Queue this person's hand, or change its note: its place in the queue stays. Raises `ConflictError`."""
-        raised = self._hands.get(person_id)
-        if raised is None and len(self._hands) >= HANDS_MAX:
-            raise ConflictError("Too many hands are up already. Try again in a while.", code="hands_full")
-        hand = Hand(
-            user_id=person_id,
-            display_name=self._entries[person_id].display_name,
-            note=note,
-            raised_at=raised.raised_at if raised is not None else at,
-        )
-        self._hands[person_id] = hand
-        event = HandRaised(
-            user_id=person_id,
-            display_name=hand.display_name,
-            note=note,
-            raised_at=hand.raised_at,
-            position=list(self._hands).index(person_id) + 1,
-        )
-        return event, [] if raised == hand else [(Group.EVERYONE, event)]
+        if person_id in self._speaking.values():
+            raise ConflictError("You are on the stage already.", code="on_stage")
+        event, changed = self._hands.raise_hand(person_id, self._entries[person_id].display_name, note, at)
+        return event, [(Group.EVERYONE, event)] if changed else []
 
     def lower_hand(self, actor: Actor, person_id: str | None = None) -> list[Notice]:
         """One's own hand, or as a moderator anybody's. A hand that is not up is no error: it is down."""
@@ -282,34 +397,120 @@ class RoomState:
             policy.may_moderate(actor.role)
         return self._drop_hand(person_id if person_id is not None else actor.id)
 
+    def move_hand(self, actor: Actor, person_id: str, position: int) -> list[Notice]:
+        policy.may_moderate(actor.role)
+        moved, shifts = self._hands.move(person_id, position)
+        return self._hand_notices(moved, shifts)
+
     def mute(self, actor: Actor, person_id: str, role: Role) -> list[Notice]:
         """`role` is the person's: they may be on the stage without being in the room."""
-        self._check_moderation(actor, role)
+        policy.may_act_on(actor.role, role)
         already = self._muted.get(person_id)
-        if already is None or _RANK[actor.role] < _RANK[already]:
+        if already is None or RANK[actor.role] < RANK[already]:
             self._muted[person_id] = actor.role
         return [] if already is not None else [(Group.EVERYONE, Muted(user_id=person_id))]
 
+    def mute_all(self, actor: Actor, publishers: Mapping[str, Role]) -> tuple[list[str], list[Notice]]:
+        """Everyone weaker than the actor who could be heard: by their role in the room, or with a media session
+        (`publishers`). Who is muted now, and the notices of those who were not before."""
+        policy.may_moderate(actor.role)
+        roles = {person_id: entry.role for person_id, entry in self._entries.items() if entry.role in ON_STAGE_ROLES}
+        muted: list[str] = []
+        notices: list[Notice] = []
+        for person_id, role in {**publishers, **roles}.items():
+            if person_id != actor.id and RANK[role] > RANK[actor.role]:
+                notices += self.mute(actor, person_id, role)
+                muted.append(person_id)
+        return muted, notices
+
     def unmute(self, actor: Actor, person_id: str, role: Role) -> list[Notice]:
-        self._check_moderation(actor, role)
+        policy.may_act_on(actor.role, role)
         muted_by = self._muted.get(person_id)
         if muted_by is None:
             return []
-        if _RANK[actor.role] > _RANK[muted_by]:
+        if RANK[actor.role] > RANK[muted_by]:
             raise ForbiddenError("Somebody with a stronger role has muted this person.", code="stronger_role")
         del self._muted[person_id]
         return [(Group.EVERYONE, Unmuted(user_id=person_id))]
 
-    def remove(self, actor: Actor, person_id: str, role: Role, reason: str | None) -> list[Notice]:
-        """From now on `is_removed`. The caller closes the person's sockets, each of which then leaves."""
-        self._check_moderation(actor, role)
+    def remove(
+        self, actor: Actor, person_id: str, role: Role, reason: str | None, *, exclusion: Exclusion | None = None
+    ) -> list[Notice]:
+        """From now on they are kept out, by `exclusion` if it is a ban. The caller closes the person's sockets, each of
+        which then leaves."""
+        policy.may_act_on(actor.role, role)
         if person_id == actor.id:
             raise InvalidInputError("You cannot remove yourself. Leave instead.", code="not_yourself")
-        self._removed.add(person_id)
-        return [(Only(person_id), Removed(reason=reason))]
+        self.kept_out.add(exclusion or Exclusion(person_id))
+        self._known -= {person_id}
+        event = Removed(reason, banned=exclusion is not None, until=None if exclusion is None else exclusion.until)
+        return [(Only(person_id), event), *self._end_invite(person_id, "withdrawn")]
 
-    def readmit(self, person_id: str) -> None:
-        self._removed.discard(person_id)
+    def invite(self, actor: Actor, person_id: str) -> list[Notice]:
+        """Ask a listener with an account who is in the room onto the stage. Again is no error, and tells them again.
+        Raises `ConflictError` (not_a_listener, account_needed, invites_full)."""
+        policy.may_moderate(actor.role)
+        entry = self._entries[person_id]
+        if entry.role is not Role.LISTENER:
+            raise ConflictError("Only listeners can be invited to speak.", code="not_a_listener")
+        if entry.anonymous:
+            raise ConflictError("Guests cannot speak: they have to sign in first.", code="account_needed")
+        if person_id not in self._invites and len(self._invites) >= INVITES_MAX:
+            raise ConflictError("Too many invitations wait for an answer already.", code="invites_full")
+        self._invites[person_id] = actor.id
+        return [(Only(person_id), InvitedToSpeak(by_user_id=actor.id))]
+
+    def take_invite(self, person_id: str) -> str:
+        """They accept: who invited them. The role follows, or `put_invite_back`. Raises `ConflictError`
+        (not_invited)."""
+        by = self._invites.pop(person_id, None)
+        if by is None:
+            raise ConflictError("There is no invitation for you any more.", code="not_invited")
+        return by
+
+    def put_invite_back(self, person_id: str, by: str) -> None:
+        self._invites.setdefault(person_id, by)
+
+    def accepted(self, person_id: str) -> list[Notice]:
+        return self._invite_notices(person_id, "accepted")
+
+    def decline_invite(self, person_id: str) -> list[Notice]:
+        self.take_invite(person_id)
+        return self._invite_notices(person_id, "declined")
+
+    def check_move_to_audience(self, actor: Actor, person_id: str, role: Role) -> None:
+        """Whether the actor may take this person off the stage; whoever is on it may always leave it. Raises
+        `ForbiddenError`, `ConflictError` (not_on_stage, is_host)."""
+        if role in (Role.HOST, Role.ADMIN):
+            policy.may_act_on(actor.role, role)
+            raise ConflictError("The host stays on the stage. End the show instead.", code="is_host")
+        if role is Role.LISTENER and not self.is_invited(person_id):
+            policy.may_moderate(actor.role)
+            raise ConflictError("This person is not on the stage.", code="not_on_stage")
+        if role is Role.LISTENER:
+            policy.may_moderate(actor.role)
+        elif actor.id != person_id:
+            policy.may_take_role(actor.role, role)
+
+    def withdraw_invite(self, person_id: str) -> list[Notice]:
+        return self._end_invite(person_id, "withdrawn")
+
+    def with_settings(
+        self,
+        actor: Actor,
+        *,
+        slow_mode_s: int | None = None,
+        chat_mode: ChatMode | None = None,
+        locked: bool | None = None,
+    ) -> RoomSettings:
+        """The settings with this changed, for `change_settings` once they are stored."""
+        policy.may_moderate(actor.role)
+        return replace(
+            self.settings,
+            slow_mode_s=self.settings.slow_mode_s if slow_mode_s is None else slow_mode_s,
+            chat_mode=self.settings.chat_mode if chat_mode is None else chat_mode,
+            locked=self.settings.locked if locked is None else locked,
+        )
 
     # inside
 
@@ -323,12 +524,27 @@ class RoomState:
         )
 
     def _drop_hand(self, person_id: str) -> list[Notice]:
-        if self._hands.pop(person_id, None) is None:
-            return []
-        return [(Group.EVERYONE, HandLowered(user_id=person_id))]
+        return self._hand_notices(*self._hands.lower(person_id))
 
     @staticmethod
-    def _check_moderation(actor: Actor, role: Role) -> None:
-        policy.may_moderate(actor.role)
-        if _RANK[role] < _RANK[actor.role]:
-            raise ForbiddenError("This person's role is stronger than yours.", code="stronger_role")
+    def _hand_notices(event: HandLowered | HandMoved | None, shifts: Shifts) -> list[Notice]:
+        if event is None:
+            return []
+        notices: list[Notice] = [(Group.EVERYONE, event)]
+        notices += [(Only(person_id), position) for person_id, position in shifts]
+        return notices
+
+    def _end_invite(self, person_id: str, outcome: str) -> list[Notice]:
+        if self._invites.pop(person_id, None) is None:
+            return []
+        return self._invite_notices(person_id, outcome)
+
+    @staticmethod
+    def _invite_notices(person_id: str, outcome: str) -> list[Notice]:
+        event = InviteEnded(user_id=person_id, outcome=outcome)
+        return [(Group.STAFF, event), (Only(person_id), event)]
+
+    def _forget_messages(self, message_ids: set[str]) -> None:
+        kept = [chat for chat in self._recent if chat.id not in message_ids]
+        self._recent = deque(kept, maxlen=RECENT_MESSAGES)
+        self._deleted.extend(message_ids)

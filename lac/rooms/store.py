@@ -1,4 +1,5 @@
-"""What rooms leave in the database: chat, reactions, media sessions, bans. A session in, plain values out.
+"""What rooms leave in the database: chat, reactions, media sessions, bans, the audit log. A session in, plain values
+out.
 
 `at` is always the caller's aware UTC time: it belongs to the event, not to the moment of writing.
 """
@@ -6,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -14,9 +16,46 @@ from sqlalchemy import orm
 from lac.db import models
 from lac.ids import new_id
 from lac.paging import Page, Position, encode_cursor
+from lac.rooms.kept_out import Exclusion
 from lac.rooms.messages import Chat, Person
+from lac.rooms.state import Missed
 
 _CHAT_SECTION = "chat"
+BANS_SECTION = "bans"
+SESSIONS_SECTION = "sessions"
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    person_id: str
+    #: Of the account as it is now; None for guests.
+    display_name: str | None
+    reason: str | None
+    until: datetime | None
+    created_at: datetime
+    created_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    id: str
+    person_id: str
+    display_name: str | None
+    kind: str
+    direction: str
+    opened_at: datetime
+    closed_at: datetime | None
+    close_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a broadcast has had so far."""
+
+    sessions: int
+    people: int
+    messages: int
+    reactions: dict[str, int]
 
 
 def add_message(session: orm.Session, broadcast_id: str, chat: Chat, *, user_id: str | None) -> None:
@@ -52,6 +91,38 @@ def list_messages(session: orm.Session, broadcast_id: str, *, limit: int, after:
     items = found[:limit]
     cursor = encode_cursor(Position(_CHAT_SECTION, items[-1].at, items[-1].id)) if len(found) > limit else None
     return Page(tuple(_to_chat(message) for message in items), cursor)
+
+
+def missed_messages(session: orm.Session, broadcast_id: str, since: str, limit: int) -> Missed | None:
+    """The last `limit` messages after `since`, which may itself be deleted. None when there never was such a one."""
+    row = models.ChatMessage
+    found = session.get(row, since)
+    if found is None or found.broadcast_id != broadcast_id:
+        return None
+    later = (row.at > found.at) | ((row.at == found.at) & (row.id > found.id))
+    query = sa.select(row).where(row.broadcast_id == broadcast_id, row.deleted_at.is_(None), later)
+    last = session.scalars(query.order_by(row.at.desc(), row.id.desc()).limit(limit + 1)).all()
+    messages = [_to_chat(message) for message in reversed(last[:limit])]
+    return Missed((found.at, found.id), messages, more=len(last) > limit)
+
+
+def find_message(session: orm.Session, broadcast_id: str, message_id: str) -> Chat | None:
+    """The message, unless it is deleted."""
+    row = session.get(models.ChatMessage, message_id)
+    return None if row is None or row.broadcast_id != broadcast_id or row.deleted_at is not None else _to_chat(row)
+
+
+def clear_messages(session: orm.Session, broadcast_id: str, person_id: str, *, at: datetime) -> list[str]:
+    """Hide everything of this person that is not hidden yet, and say what that was."""
+    row = models.ChatMessage
+    cleared = session.scalars(
+        sa.update(row)
+        .where(row.broadcast_id == broadcast_id, row.person_id == person_id, row.deleted_at.is_(None))
+        .values(deleted_at=at)
+        .returning(row.id)
+        .execution_options(synchronize_session=False)
+    )
+    return list(cleared)
 
 
 def delete_message(session: orm.Session, broadcast_id: str, message_id: str, *, at: datetime) -> bool:
@@ -135,22 +206,112 @@ def add_ban(
     row.address_hash = address_hash
 
 
-def remove_ban(session: orm.Session, broadcast_id: str, person_id: str) -> None:
-    session.execute(
-        sa.delete(models.Ban).where(models.Ban.broadcast_id == broadcast_id, models.Ban.person_id == person_id)
-    )
+def remove_ban(session: orm.Session, broadcast_id: str, person_id: str) -> bool:
+    """False when there was none."""
+    row = session.get(models.Ban, (broadcast_id, person_id), with_for_update=True)
+    if row is None:
+        return False
+    session.delete(row)
+    return True
 
 
 def is_banned(
-    session: orm.Session, broadcast_id: str, person_id: str, at: datetime, *, address_hash: str | None = None
+    session: orm.Session, broadcast_id: str, person_id: str | None, at: datetime, *, address_hash: str | None = None
 ) -> bool:
-    """Whether this person is kept out or, with `address_hash`, any guest from where this one comes."""
+    """`address_hash` is that of somebody without an account, None for everybody else."""
     row = models.Ban
-    whom = row.person_id == person_id
+    whom = [row.person_id == person_id] if person_id is not None else []
     if address_hash is not None:
-        whom |= row.address_hash == address_hash
-    holds = sa.exists().where(row.broadcast_id == broadcast_id, whom, row.until.is_(None) | (row.until > at))
-    return bool(session.scalar(sa.select(holds)))
+        whom.append(row.address_hash == address_hash)
+    holds = row.until.is_(None) | (row.until > at)
+    query = sa.select(row.person_id).where(row.broadcast_id == broadcast_id, sa.or_(sa.false(), *whom), holds)
+    return session.scalar(query.limit(1)) is not None
+
+
+def active_bans(session: orm.Session, broadcast_id: str, at: datetime) -> list[Exclusion]:
+    row = models.Ban
+    query = sa.select(row).where(row.broadcast_id == broadcast_id, row.until.is_(None) | (row.until > at))
+    return [Exclusion(ban.person_id, ban.address_hash, ban.until, stored=True) for ban in session.scalars(query)]
+
+
+def find_ban(session: orm.Session, broadcast_id: str, person_id: str) -> Ban | None:
+    query = _bans().where(models.Ban.broadcast_id == broadcast_id, models.Ban.person_id == person_id)
+    row = session.execute(query).one_or_none()
+    if row is None:
+        return None
+    ban, name = row
+    return _to_ban(ban, name)
+
+
+def list_bans(session: orm.Session, broadcast_id: str, *, limit: int, after: Position | None = None) -> Page[Ban]:
+    """Newest first, those that are over included."""
+    row = models.Ban
+    query = _bans().where(row.broadcast_id == broadcast_id)
+    if after is not None:
+        query = query.where((row.created_at < after.at) | ((row.created_at == after.at) & (row.person_id < after.id)))
+    found = session.execute(query.order_by(row.created_at.desc(), row.person_id.desc()).limit(limit + 1)).all()
+    items = [_to_ban(ban, name) for ban, name in found[:limit]]
+    more = len(found) > limit
+    cursor = encode_cursor(Position(BANS_SECTION, items[-1].created_at, items[-1].person_id)) if more else None
+    return Page(tuple(items), cursor)
+
+
+def list_sessions(
+    session: orm.Session, broadcast_id: str, *, limit: int, after: Position | None = None
+) -> Page[SessionRow]:
+    """Media sessions, the latest first."""
+    row = models.MediaSession
+    query = sa.select(row, models.User.display_name).outerjoin(models.User, models.User.id == row.user_id)
+    query = query.where(row.broadcast_id == broadcast_id)
+    if after is not None:
+        query = query.where((row.opened_at < after.at) | ((row.opened_at == after.at) & (row.id < after.id)))
+    found = session.execute(query.order_by(row.opened_at.desc(), row.id.desc()).limit(limit + 1)).all()
+    items = [
+        SessionRow(
+            id=opened.id,
+            person_id=opened.person_id,
+            display_name=name,
+            kind=opened.kind,
+            direction=opened.direction,
+            opened_at=opened.opened_at,
+            closed_at=opened.closed_at,
+            close_reason=opened.close_reason,
+        )
+        for opened, name in found[:limit]
+    ]
+    more = len(found) > limit
+    cursor = encode_cursor(Position(SESSIONS_SECTION, items[-1].opened_at, items[-1].id)) if more else None
+    return Page(tuple(items), cursor)
+
+
+def figures(session: orm.Session, broadcast_id: str) -> Figures:
+    media, chat, reaction = models.MediaSession, models.ChatMessage, models.Reaction
+    sessions, people = session.execute(
+        sa.select(sa.func.count(), sa.func.count(media.person_id.distinct())).where(media.broadcast_id == broadcast_id)
+    ).one()
+    messages = session.scalar(
+        sa.select(sa.func.count()).where(chat.broadcast_id == broadcast_id, chat.deleted_at.is_(None))
+    )
+    counts = session.execute(
+        sa.select(reaction.emoji, sa.func.sum(reaction.count))
+        .where(reaction.broadcast_id == broadcast_id)
+        .group_by(reaction.emoji)
+    )
+    return Figures(sessions, people, messages or 0, {emoji: int(count) for emoji, count in counts})
+
+
+def follows(session: orm.Session, follower_id: str, followed_id: str) -> bool:
+    return session.get(models.Follow, (follower_id, followed_id)) is not None
+
+
+def _bans() -> sa.Select[models.Ban, str]:
+    return sa.select(models.Ban, models.User.display_name).outerjoin(
+        models.User, models.User.id == models.Ban.person_id
+    )
+
+
+def _to_ban(row: models.Ban, display_name: str | None) -> Ban:
+    return Ban(row.person_id, display_name, row.reason, row.until, row.created_at, row.created_by)
 
 
 def _close(session: orm.Session, which: sa.ColumnElement[bool], reason: str, at: datetime) -> int:

@@ -52,7 +52,7 @@ from lac_web.schemas_media import (
     StatsAnswer,
     TransportAnswer,
 )
-from lac_web.security import Access, owned_session
+from lac_web.security import Access, owned_session, request_address
 from lac_web.services import current_services
 
 blueprint = Blueprint("mediasoup", __name__)
@@ -152,7 +152,9 @@ async def open_transport(
     Without a token (public broadcasts, listening) the transport's id is the only key to it: keep it to yourself.
     """
     services = current_services()
-    session = await services.on_air.open_media_session(identity, broadcast_id, data.direction, "mediasoup")
+    session = await services.on_air.open_media_session(
+        identity, broadcast_id, data.direction, "mediasoup", address=request_address()
+    )
     answer = TransportAnswer(
         id=session.id,
         ice_parameters=_ice_parameters(session.ice_parameters),

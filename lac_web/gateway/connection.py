@@ -60,9 +60,16 @@ class Connection:
     """One client's socket, and the `Outlet` through which its room reaches it."""
 
     def __init__(
-        self, socket: Socket, services: GatewayServices, limits: GatewayLimits, pipe: FramePipe | None = None
+        self,
+        socket: Socket,
+        services: GatewayServices,
+        limits: GatewayLimits,
+        pipe: FramePipe | None = None,
+        address: str | None = None,
     ) -> None:
+        """`address` is where the client comes from, as far as that is known."""
         self._socket = socket
+        self._address = address
         self._pipe = pipe
         self._services = services
         self._limits = limits
@@ -177,7 +184,9 @@ class Connection:
         try:
             if join.token is not None:
                 identity = await self._services.auth.identify(join.token)
-            member = await self._services.on_air.join(identity, join.broadcast_id, join.name, self)
+            member = await self._services.on_air.join(
+                identity, join.broadcast_id, join.name, self, address=self._address, since=join.since
+            )
         except LacError as error:
             self.offer(_error_frame(error, ack))
             self.close(refusal_code(error, signed_in=identity is not None), error.code)
@@ -234,6 +243,8 @@ def refusal_code(error: LacError, *, signed_in: bool) -> int:
         return CloseCode.NOT_SIGNED_IN
     if isinstance(error, NotFoundError):
         return CloseCode.NO_SUCH_BROADCAST
+    if error.code == "room_locked":  # nothing that this person could do would help
+        return CloseCode.POLICY
     if isinstance(error, ForbiddenError):
         return CloseCode.REMOVED if signed_in or error.code in REMOVED_CODES else CloseCode.NOT_SIGNED_IN
     if isinstance(error, TooManyRequestsError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from lac.config import Network
 from lac.identity import Identity
 from lac.rooms.messages import Command, Event, Value
 
@@ -49,7 +50,14 @@ class RoomMember(Protocol):
 
 class Rooms(Protocol):
     async def join(
-        self, identity: Identity | None, broadcast_id: str, name: str | None, outlet: RoomOutlet
+        self,
+        identity: Identity | None,
+        broadcast_id: str,
+        name: str | None,
+        outlet: RoomOutlet,
+        *,
+        address: str | None = None,
+        since: str | None = None,
     ) -> RoomMember: ...
 
 
@@ -63,6 +71,9 @@ class WebSettings(Protocol):
 
     @property
     def public_url(self) -> str | None: ...
+
+    @property
+    def trusted_proxies(self) -> Sequence[Network]: ...
 
 
 class GatewayServices(Protocol):

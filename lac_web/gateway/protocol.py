@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
@@ -108,7 +109,7 @@ def encode_ack(ack: int, data: Event | Value | None) -> bytes:
 def encode_error(code: str, message: str, *, ack: int | None = None, retry_after_s: float | None = None) -> bytes:
     data: dict[str, object] = {"code": code, "message": message}
     if retry_after_s is not None:
-        data["retryAfterMs"] = round(retry_after_s * 1000)
+        data["retryAfterMs"] = math.ceil(retry_after_s * 1000)
     if ack is None:
         return msgspec.json.encode({"event": "error", "data": data})
     return msgspec.json.encode({"event": "error", "ack": ack, "data": data})

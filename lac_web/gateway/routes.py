@@ -10,6 +10,7 @@ from quart import Response, websocket
 from quart_trio import QuartTrio
 
 from lac.rooms.messages import CloseCode
+from lac_web.client_address import address_of
 from lac_web.gateway.connection import Connection, GatewayLimits
 from lac_web.gateway.ports import FramePipe, GatewayServices, Socket
 from lac_web.hypercorn_fixes import STREAM_KEY
@@ -24,8 +25,8 @@ class Gateway:
         self.connections: set[Connection] = set()
         self.draining = False
 
-    async def serve(self, socket: Socket, pipe: FramePipe | None = None) -> None:
-        connection = Connection(socket, self._services, self._limits, pipe)
+    async def serve(self, socket: Socket, pipe: FramePipe | None = None, address: str | None = None) -> None:
+        connection = Connection(socket, self._services, self._limits, pipe, address)
         self.connections.add(connection)
         try:
             await connection.run()
@@ -54,7 +55,8 @@ def register_gateway(app: QuartTrio, services: GatewayServices, limits: GatewayL
             return _problem(
                 403, "foreign_origin", "Pages of this origin may not connect. Add the origin to LAC_CORS_ORIGINS."
             )
-        await gateway.serve(websocket, websocket.scope.get("state", {}).get(STREAM_KEY))
+        address = address_of(websocket, settings.trusted_proxies)
+        await gateway.serve(websocket, websocket.scope.get("state", {}).get(STREAM_KEY), address)
         return None
 
     return gateway

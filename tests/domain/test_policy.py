@@ -12,6 +12,7 @@ from lac.broadcasts.model import Broadcast, BroadcastStatus, Role, Visibility
 from lac.broadcasts.policy import Act
 from lac.errors import ConflictError, ForbiddenError
 from lac.identity import Identity, IdentityKind
+from lac.rooms.messages import COMMANDS
 from tests.domain.conftest import START
 
 ADMIN, HOST, COHOST, MODERATOR, SPEAKER, LISTENER = Role
@@ -19,11 +20,24 @@ ADMIN, HOST, COHOST, MODERATOR, SPEAKER, LISTENER = Role
 MAY = {
     ADMIN: set(Act),
     HOST: set(Act),
-    COHOST: {Act.LISTEN_PRIVATE, Act.PUBLISH, Act.MODERATE, Act.RUN, Act.EDIT_TITLE, Act.SEE_STREAM_KEY},
-    MODERATOR: {Act.LISTEN_PRIVATE, Act.MODERATE},
-    SPEAKER: {Act.LISTEN_PRIVATE, Act.PUBLISH},
-    LISTENER: set(),
+    COHOST: {
+        Act.TAKE_PART,
+        Act.SPEAK_UP,
+        Act.LISTEN_PRIVATE,
+        Act.PUBLISH,
+        Act.MODERATE,
+        Act.RUN,
+        Act.EDIT_TITLE,
+        Act.SEE_STREAM_KEY,
+        Act.SEE_STATS,
+        Act.SEE_SESSIONS,
+        Act.SEE_AUDIT,
+    },
+    MODERATOR: {Act.TAKE_PART, Act.SPEAK_UP, Act.LISTEN_PRIVATE, Act.MODERATE, Act.SEE_STATS},
+    SPEAKER: {Act.TAKE_PART, Act.SPEAK_UP, Act.LISTEN_PRIVATE, Act.PUBLISH},
+    LISTENER: {Act.TAKE_PART, Act.SPEAK_UP},
 }
+WITHOUT_ACCOUNT = {Act.TAKE_PART}
 
 SHOW = Broadcast(
     id="show",
@@ -55,6 +69,38 @@ def is_refused(role: Role, act: Act) -> bool:
 @pytest.mark.parametrize(("role", "act"), list(product(Role, Act)))
 def test_each_role_may_do_exactly_what_is_written_here(role: Role, act: Act) -> None:
     assert is_refused(role, act) is (act not in MAY[role])
+
+
+@pytest.mark.parametrize("act", list(Act))
+def test_without_an_account_one_takes_part_and_no_more(act: Act) -> None:
+    assert policy.is_allowed(LISTENER, act, anonymous=True) is (act in WITHOUT_ACCOUNT)
+
+
+@pytest.mark.parametrize(("role", "event"), list(product(Role, policy.EVENTS)))
+def test_each_command_asks_for_what_its_act_asks_for(role: Role, event: str) -> None:
+    need = policy.EVENTS[event]
+    for anonymous in (False, True) if role is LISTENER else (False,):
+        may = not isinstance(need, Act) or need in (WITHOUT_ACCOUNT if anonymous else MAY[role])
+        if may:
+            policy.require_event(event, role, anonymous=anonymous)
+            continue
+        with pytest.raises(ForbiddenError):
+            policy.require_event(event, role, anonymous=anonymous)
+
+
+def test_every_command_of_the_socket_has_a_policy() -> None:
+    assert set(policy.EVENTS) == set(COMMANDS)
+
+
+@pytest.mark.parametrize(("actor", "target"), list(product(Role, Role)))
+def test_nobody_takes_a_role_from_whoever_is_stronger(actor: Role, target: Role) -> None:
+    stronger = list(Role).index(target) < list(Role).index(actor)
+    allowed = Act.MODERATE in MAY[actor] and not stronger and (target is SPEAKER or Act.GRANT in MAY[actor])
+    if allowed:
+        policy.may_take_role(actor, target)
+        return
+    with pytest.raises(ForbiddenError):
+        policy.may_take_role(actor, target)
 
 
 def test_the_table_has_a_row_for_every_act() -> None:

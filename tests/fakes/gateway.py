@@ -15,6 +15,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from trio_websocket._impl import wrap_client_stream
 
+from lac.config import Network
 from lac.errors import ForbiddenError, NotFoundError, NotSignedInError
 from lac.identity import Identity, IdentityKind
 from lac.rooms.messages import ChatMessage, Command, Event, Removed, Value, encode_event
@@ -184,6 +185,7 @@ class FakeAuth:
 class FakeSettings:
     cors_origins: tuple[str, ...] = ()
     public_url: str | None = None
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class FakeMember:
@@ -222,7 +224,14 @@ class FakeOnAir:
     join_error: Exception | None = None
 
     async def join(
-        self, identity: Identity | None, broadcast_id: str, name: str | None, outlet: RoomOutlet
+        self,
+        identity: Identity | None,
+        broadcast_id: str,
+        name: str | None,
+        outlet: RoomOutlet,
+        *,
+        address: str | None = None,
+        since: str | None = None,
     ) -> FakeMember:
         await trio.lowlevel.checkpoint()
         if self.join_error is not None:

@@ -16,6 +16,7 @@ from lac.rooms.messages import Chat, Event, Person, RoleChanged, RoomSize, UserJ
 from lac.rooms.state import (
     HANDS_MAX,
     LARGE_ROOM,
+    ON_STAGE_ROLES,
     PAGE_SIZE,
     RECENT_MESSAGES,
     SMALL_AGAIN,
@@ -179,6 +180,9 @@ class RoomMachine(RuleBasedStateMachine):
     def join(self, person: str, role: Role) -> None:
         self.told(self.state.join(person, person, role, anonymous=False))
         self.sockets[person] = self.sockets.get(person, 0) + 1
+        before = self.roles.get(person, role)
+        if role in ON_STAGE_ROLES and before not in ON_STAGE_ROLES:
+            self.hands = [hand for hand in self.hands if hand != person]
         self.roles[person] = role
 
     @precondition(lambda self: self.sockets)
@@ -225,10 +229,10 @@ class RoomMachine(RuleBasedStateMachine):
 
     @rule(actor=people, role=roles, whom=people, whose=roles)
     def remove(self, actor: str, role: Role, whom: str, whose: Role) -> None:
-        was = self.state.is_removed(whom)
+        was = self.state.kept_out.has(whom, None, NOW)
         notices = self.refused(self.state.remove, Actor(actor, role), whom, whose, "because")
         assert (notices is not None) == (self.may(role, whose) and actor != whom)
-        assert self.state.is_removed(whom) == (was or notices is not None)
+        assert self.state.kept_out.has(whom, None, NOW) == (was or notices is not None)
 
     @staticmethod
     def may(role: Role, whose: Role) -> bool:

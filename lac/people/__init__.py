@@ -1,0 +1,1 @@
+"""People: profiles, who follows whom, who wants to be reminded."""
