@@ -194,11 +194,11 @@ class LiveBroadcast:
         """It counts at once, for everyone to see. Who may not be heard any more is cut off, and who may not even
         listen is let go."""
         self._means.changes.count += 1
-        self.room.tell(self.state.change_role(person_id, role))
         self.stage.change_role(person_id, role)
         if not policy.is_allowed(role, policy.Act.PUBLISH):
             for session in self.stage.publishing_of(person_id):
                 session.close("moved_to_audience")
+        self.room.tell(self.state.change_role(person_id, role))
         if self.broadcast.visibility is Visibility.PRIVATE and not policy.is_allowed(role, policy.Act.LISTEN_PRIVATE):
             self.room.let_go(person_id, "private")
         self._check_host()

@@ -85,6 +85,7 @@ Need = Act | Standing
 ROUTES: dict[str, Need] = {
     "GET /health": Standing.ANYONE,
     "GET /ready": Standing.ANYONE,
+    "GET /metrics": Standing.ANYONE,  # only this machine, or with LAC_METRICS_TOKEN, gets an answer
     "GET /api/openapi.json": Standing.ANYONE,
     "GET /ws": Standing.ANYONE,  # `join` identifies
     "POST /api/auth/register": Standing.ANYONE,

@@ -1,0 +1,644 @@
+"""What moderators do, on a station on air: what everyone is told, what it does to media, what is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+from sqlalchemy import orm
+from trio.testing import MockClock
+
+from lac.audit import list_audit
+from lac.broadcasts import store as broadcast_store
+from lac.broadcasts.model import ChatMode, Role, Visibility
+from lac.db import models
+from lac.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from lac.identity import Identity, IdentityKind
+from lac.people import store as people_store
+from lac.rooms import store
+from lac.rooms.messages import (
+    AcceptInvite,
+    ChatAccepted,
+    ChatMessage,
+    ClearMessages,
+    CloseCode,
+    DeclineInvite,
+    DeleteMessage,
+    InviteToSpeak,
+    LockRoom,
+    LowerHand,
+    MoveHand,
+    MoveToAudience,
+    Mute,
+    MuteAll,
+    MutedAll,
+    RaiseHand,
+    Remove,
+    SetChatMode,
+    SlowMode,
+    Unmute,
+)
+from lac.rooms.state import DELETED_KEPT
+from lac_media.parameters import Direction
+from tests.fakes.air import ADMIN, COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
+from tests.sweep import Cut, sweep_within
+
+THERE, ELSEWHERE = "203.0.113.9", "198.51.100.1"
+
+
+def role_in_database(station: Station, user_id: str) -> Role | None:
+    return station.db.now(lambda session: broadcast_store.granted_role(session, station.show_id, user_id))
+
+
+def audit(station: Station) -> list[tuple[str, str | None, str | None]]:
+    """What was done, earliest first: act, actor, target."""
+    page = station.db.now(lambda session: list_audit(session, station.show_id, limit=100))
+    return [(entry.action.removeprefix("room."), entry.actor_id, entry.target_id) for entry in reversed(page.items)]
+
+
+async def guest(station: Station, address: str, token: Identity | None = None) -> FakeSocket:
+    socket = FakeSocket()
+    station.sockets.append(socket)
+    socket.member = await station.on_air.join(token, station.show_id, None, socket, address=address)
+    return socket
+
+
+async def said(socket: FakeSocket, text: str = "hello") -> str:
+    accepted = await socket.do(ChatMessage(text))
+    assert isinstance(accepted, ChatAccepted)
+    return accepted.id
+
+
+# --- the stage --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_invitation_that_is_accepted_makes_a_speaker_for_good(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    moderator, listener = await station.join(MODERATOR), await station.join(LISTENER)
+    await listener.do(RaiseHand())
+    await moderator.do(InviteToSpeak(LISTENER.id))
+    assert listener.data("invitedToSpeak") == [{"byUserId": MODERATOR.id}]
+    assert (await station.join(LISTENER)).data("joined")[0]["invited"] is True
+    with pytest.raises(ForbiddenError):
+        await station.publish(LISTENER)
+    await listener.do(AcceptInvite())
+    assert moderator.data("inviteEnded") == [{"userId": LISTENER.id, "outcome": "accepted"}]
+    assert moderator.data("roleChanged")[-1]["user"]["role"] == "speaker"
+    assert moderator.data("handLowered") == [{"userId": LISTENER.id}]
+    assert role_in_database(station, LISTENER.id) is Role.SPEAKER
+    (await station.publish(LISTENER)).speak()
+    with pytest.raises(ConflictError):
+        await listener.do(AcceptInvite())
+
+
+async def test_an_invitation_may_be_declined_or_withdrawn(station: Station, autojump_clock: MockClock) -> None:
+    moderator, listener = await station.join(MODERATOR), await station.join(LISTENER)
+    await moderator.do(InviteToSpeak(LISTENER.id))
+    await listener.do(DeclineInvite())
+    await moderator.do(InviteToSpeak(LISTENER.id))
+    await moderator.do(MoveToAudience(LISTENER.id))
+    with pytest.raises(ConflictError):
+        await listener.do(AcceptInvite())
+    assert [ended["outcome"] for ended in listener.data("inviteEnded")] == ["declined", "withdrawn"]
+    assert role_in_database(station, LISTENER.id) is None
+    with pytest.raises(NotFoundError):
+        await moderator.do(InviteToSpeak("nobody"))
+
+
+async def test_an_invitation_stays_when_the_database_is_away(station: Station, autojump_clock: MockClock) -> None:
+    moderator, listener = await station.join(MODERATOR), await station.join(LISTENER)
+    await moderator.do(InviteToSpeak(LISTENER.id))
+    station.db.away = True
+    with pytest.raises(UnavailableError):
+        await listener.do(AcceptInvite())
+    assert not moderator.data("roleChanged")
+    station.db.away = False
+    await listener.do(AcceptInvite())
+    assert role_in_database(station, LISTENER.id) is Role.SPEAKER
+
+
+async def test_moving_to_the_audience_ends_the_audio_at_once_and_the_role_for_good(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    moderator, _ = await station.join(MODERATOR), await station.join(SPEAKER)
+    audio = (await station.publish(SPEAKER)).speak()
+    hearing = (await station.listen(SPEAKER)).connect()
+    station.db.delay_s = 5.0
+
+    async with trio.open_nursery() as nursery:
+        begun = trio.current_time()
+        nursery.start_soon(moderator.do, MoveToAudience(SPEAKER.id))
+        await trio.testing.wait_all_tasks_blocked()
+        assert audio.closed == "moved_to_audience"
+        assert trio.current_time() - begun < 0.2, "it does not wait for the database"
+    assert hearing.closed is None
+    assert moderator.data("roleChanged")[-1]["user"] == {
+        "id": SPEAKER.id,
+        "displayName": SPEAKER.display_name,
+        "role": "listener",
+        "anonymous": False,
+        "muted": False,
+        "speaking": False,
+    }
+    assert role_in_database(station, SPEAKER.id) is None
+    with pytest.raises(ForbiddenError):
+        await station.publish(SPEAKER)
+    with pytest.raises(ConflictError):
+        await moderator.do(MoveToAudience(SPEAKER.id))
+
+
+async def test_everyone_who_is_weaker_is_muted_at_once(station: Station, autojump_clock: MockClock) -> None:
+    await station.start()
+    cohost, host = await station.join(COHOST), await station.join(HOST)
+    (await station.publish(SPEAKER)).speak()
+    muted = await cohost.do(MuteAll())
+    assert muted == MutedAll([SPEAKER.id])
+    assert station.media.muted == {SPEAKER.id}
+    assert host.data("muted") == [{"userId": SPEAKER.id}]
+
+
+async def test_moderators_order_the_queue_and_everyone_knows_their_place(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    moderator, first, second = await station.join(MODERATOR), await station.join(LISTENER), await station.join(SPEAKER)
+    await first.do(RaiseHand("first"))
+    await second.do(RaiseHand("second"))
+    await moderator.do(MoveHand(SPEAKER.id, 1))
+    assert first.data("handMoved") == [{"userId": SPEAKER.id, "position": 1}]
+    assert first.data("handPosition") == [{"position": 2}]
+    hands = (await station.join(COHOST)).data("joined")[0]["hands"]
+    assert [(hand["userId"], hand["note"], hand["position"]) for hand in hands] == [
+        (SPEAKER.id, "second", 1),
+        (LISTENER.id, "first", 2),
+    ]
+    await second.do(LowerHand())
+    assert first.data("handPosition")[-1] == {"position": 1}
+    with pytest.raises(ForbiddenError):
+        await first.do(MoveHand(LISTENER.id, 1))
+
+
+# --- the chat ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_deleted_message_is_gone_for_everyone_and_for_newcomers(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    moderator, listener, host = await station.join(MODERATOR), await station.join(LISTENER), await station.join(HOST)
+    message, kept, hosts = await said(listener), await said(listener, "kept"), await said(host)
+    await moderator.do(DeleteMessage(message))
+    assert listener.data("messageDeleted") == [{"id": message}]
+    recent = (await station.join(SPEAKER)).data("joined")[0]["recentMessages"]
+    assert [chat["id"] for chat in recent] == [kept, hosts]
+    for refused, error in ((message, NotFoundError), ("none", NotFoundError), (hosts, ForbiddenError)):
+        with pytest.raises(error):
+            await moderator.do(DeleteMessage(refused))
+    with pytest.raises(ForbiddenError):
+        await listener.do(DeleteMessage(kept))
+
+
+async def test_a_persons_messages_are_cleared_together(station: Station, autojump_clock: MockClock) -> None:
+    moderator, listener, other = await station.join(MODERATOR), await station.join(LISTENER), await station.join()
+    for _ in range(DELETED_KEPT // 20):
+        await said(listener)
+    kept = await said(other)
+    assert listener.member is not None
+    listener.member.leave()
+    await moderator.do(ClearMessages(LISTENER.id))
+    assert other.data("messagesCleared") == [{"userId": LISTENER.id}]
+    stored = station.db.now(lambda session: store.recent_messages(session, station.show_id, 50))
+    assert [chat.id for chat in stored] == [kept]
+    with pytest.raises(ForbiddenError):
+        await moderator.do(ClearMessages(HOST.id))
+
+
+async def test_slow_mode_makes_people_wait_and_not_moderators(station: Station, autojump_clock: MockClock) -> None:
+    moderator, listener = await station.join(MODERATOR), await station.join(LISTENER)
+    await moderator.do(SlowMode(30))
+    assert listener.data("slowMode") == [{"seconds": 30}]
+    assert (await station.join(SPEAKER)).data("joined")[0]["slowModeS"] == 30
+    await said(listener)
+    await trio.sleep(10)
+    assert listener.member is not None
+    listener.member.leave()
+    again = await station.join(LISTENER)
+    with pytest.raises(TooManyRequestsError) as refused:
+        await said(again)
+    assert refused.value.code == "slow_mode"
+    assert refused.value.retry_after_s == pytest.approx(20)
+    await said(moderator)
+    await said(moderator)
+    await trio.sleep(20)
+    station.db.away = True
+    with pytest.raises(UnavailableError):
+        await said(again)
+    station.db.away = False
+    await said(again)  # what was not sent does not count
+    await moderator.do(SlowMode(0))
+    await said(again)
+
+
+async def test_two_sockets_do_not_get_round_slow_mode(station: Station, autojump_clock: MockClock) -> None:
+    moderator, one, two = await station.join(MODERATOR), await station.join(LISTENER), await station.join(LISTENER)
+    await moderator.do(SlowMode(5))
+    refused = 0
+
+    async def say(socket: FakeSocket) -> None:
+        nonlocal refused
+        try:
+            await said(socket)
+        except TooManyRequestsError:
+            refused += 1
+
+    station.db.delay_s = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(say, one)
+        nursery.start_soon(say, two)
+    assert refused == 1
+    assert len(moderator.data("chatMessage")) == 1
+
+
+async def test_a_chat_for_followers_and_a_closed_one(station: Station, autojump_clock: MockClock) -> None:
+    moderator, listener, speaker, guest = [
+        await station.join(person) for person in (MODERATOR, LISTENER, SPEAKER, None)
+    ]
+    await moderator.do(SetChatMode(ChatMode.FOLLOWERS))
+    assert guest.data("chatMode") == [{"mode": "followers"}]
+    for socket in (listener, guest):
+        with pytest.raises(ForbiddenError) as refused:
+            await said(socket)
+        assert refused.value.code == "followers_only"
+    await said(speaker)
+    station.db.now(lambda session: people_store.follow(session, LISTENER.id, HOST.id, datetime.now(UTC)))
+    await said(listener)
+    await moderator.do(SetChatMode(ChatMode.CLOSED))
+    for socket in (listener, speaker, guest):
+        with pytest.raises(ForbiddenError) as refused:
+            await said(socket)
+        assert refused.value.code == "chat_closed"
+    await said(moderator)
+
+
+async def test_settings_outlive_the_process_and_nothing_of_a_failed_change_is_seen(
+    new_station: Callable[[], Station], autojump_clock: MockClock
+) -> None:
+    station = new_station()
+    async with station.open():
+        moderator = await station.join(MODERATOR)
+        await moderator.do(SlowMode(7))
+        await moderator.do(SetChatMode(ChatMode.FOLLOWERS))
+        station.db.away = True
+        with pytest.raises(UnavailableError):
+            await moderator.do(LockRoom(locked=True))
+        assert not moderator.data("roomLocked")
+        station.db.away = False
+        await moderator.do(LockRoom(locked=True))
+        await moderator.do(LockRoom(locked=True))
+        assert moderator.data("roomLocked") == [{"locked": True}]
+    async with station.open():
+        joined = (await station.join(MODERATOR)).data("joined")[0]
+        assert (joined["slowModeS"], joined["chatMode"], joined["locked"]) == (7, "followers", True)
+
+
+# --- who may come in --------------------------------------------------------------------------------------------------
+
+
+async def test_a_locked_room_lets_nobody_new_in(station: Station, autojump_clock: MockClock) -> None:
+    await station.start()
+    moderator, listener = await station.join(MODERATOR), await station.join(LISTENER)
+    await moderator.do(LockRoom(locked=True))
+    assert listener.member is not None
+    listener.member.leave()
+    await station.join(LISTENER)
+    await station.listen(LISTENER)
+    await station.join(SPEAKER)
+    stranger = Identity(IdentityKind.GUEST, "guest-x", "X", broadcast_id=station.show_id)
+    for newcomer in (None, stranger):
+        for coming in (station.join, station.listen):
+            with pytest.raises(ForbiddenError) as refused:
+                await coming(newcomer)
+            assert refused.value.code == "room_locked"
+    await moderator.do(LockRoom(locked=False))
+    await station.join()
+
+
+async def test_a_ban_with_an_end_time_ends(station: Station, autojump_clock: MockClock) -> None:
+    moderator, listener = await station.join(MODERATOR), await station.join(LISTENER)
+    until = datetime.now(UTC) + timedelta(hours=1)
+    await moderator.do(Remove(LISTENER.id, "calm down", ban=True, until=until))
+    assert listener.frames[-1]["data"] == {
+        "reason": "calm down",
+        "banned": True,
+        "until": until.isoformat().replace("+00:00", "Z"),
+    }
+    with pytest.raises(ForbiddenError):
+        await station.join(LISTENER)
+    [ban] = station.db.now(lambda session: store.list_bans(session, station.show_id, limit=10)).items
+    assert (ban.person_id, ban.display_name, ban.until, ban.created_by) == (LISTENER.id, "Lea", until, MODERATOR.id)
+    kept_out = station.on_air._removed[station.show_id]
+    assert not kept_out.has(LISTENER.id, None, until)
+    for wrong in (
+        Remove(LISTENER.id, until=until),
+        Remove(LISTENER.id, ban=True, until=datetime.now(UTC) - timedelta(seconds=1)),
+    ):
+        with pytest.raises(InvalidInputError):
+            await moderator.do(wrong)
+
+
+async def test_a_banned_guest_does_not_come_back_under_another_id(station: Station, autojump_clock: MockClock) -> None:
+    await station.start()
+    moderator = await station.join(MODERATOR)
+    bad, other_tab, elsewhere = [await guest(station, address) for address in (THERE, THERE, ELSEWHERE)]
+    account = await guest(station, THERE, LISTENER)
+    audio = await station.on_air.open_media_session(None, station.show_id, Direction.RECV, "whep", address=THERE)
+    far = await station.on_air.open_media_session(None, station.show_id, Direction.RECV, "whep", address=ELSEWHERE)
+    assert bad.member is not None
+    bad_id = bad.member.person_id
+    await moderator.do(Remove(bad_id, ban=True))
+    assert (bad.code, other_tab.code) == (CloseCode.REMOVED, CloseCode.REMOVED)
+    assert (elsewhere.code, account.code) == (None, None)
+    assert (audio.closed, far.closed) == ("removed", None)
+    for token in (None, Identity(IdentityKind.GUEST, "guest-new", "New", broadcast_id=station.show_id)):
+        with pytest.raises(ForbiddenError):
+            await guest(station, THERE, token)
+        with pytest.raises(ForbiddenError):
+            await station.on_air.open_media_session(token, station.show_id, Direction.RECV, "whep", address=THERE)
+    await guest(station, ELSEWHERE)
+    await station.on_air.lift_ban(MODERATOR, station.show_id, bad_id)
+    await guest(station, THERE)
+
+
+async def test_a_ban_by_address_outlives_the_process_and_a_proxy_is_nobodys_address(
+    new_station: Callable[[], Station], autojump_clock: MockClock
+) -> None:
+    station = new_station()
+    async with station.open():
+        moderator, bad = await station.join(MODERATOR), await guest(station, THERE)
+        near = await guest(station, "127.0.0.1")
+        for socket in (bad, near):
+            assert socket.member is not None
+            await moderator.do(Remove(socket.member.person_id, ban=True))
+        await guest(station, "127.0.0.1")
+    rows = station.db.now(lambda session: [(ban.person_id, ban.address_hash) for ban in session.query(models.Ban)])
+    assert all(THERE not in str(row) for row in rows)
+    async with station.open():
+        with pytest.raises(ForbiddenError):
+            await guest(station, THERE)
+        await station.join(MODERATOR)
+        with pytest.raises(ForbiddenError):
+            await guest(station, THERE)
+
+
+async def test_a_ban_through_the_api_holds_where_nobody_waits(station: Station, autojump_clock: MockClock) -> None:
+    for actor, target in ((MODERATOR, HOST), (MODERATOR, ADMIN), (SPEAKER, LISTENER)):
+        with pytest.raises(ForbiddenError):
+            await station.on_air.remove_person(actor, station.show_id, target.id, None, ban=True)
+    await station.on_air.remove_person(MODERATOR, station.show_id, LISTENER.id, None, ban=True)
+    with pytest.raises(ForbiddenError):
+        await station.join(LISTENER)
+    await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+    await station.join(LISTENER)
+
+
+# --- rights that end --------------------------------------------------------------------------------------------------
+
+
+async def test_a_role_that_is_taken_away_acts_within_the_same_moment(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    socket, audio = await station.join(SPEAKER), (await station.publish(SPEAKER)).speak()
+    begun = trio.current_time()
+    await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+    assert (audio.closed, socket.code) == ("moved_to_audience", None)
+    assert socket.data("roleChanged")[-1]["user"]["role"] == "listener"
+    await station.on_air.remove_person(MODERATOR, station.show_id, SPEAKER.id, None, ban=True)
+    assert socket.code == CloseCode.REMOVED
+    assert trio.current_time() == begun, "nothing of it waits"
+
+
+async def test_in_a_private_show_nobody_stays_without_a_role(station: Station, autojump_clock: MockClock) -> None:
+    broadcast = await station.schedule(Visibility.PRIVATE)
+    station.show_id = broadcast.id
+    await station.start()
+    socket, hearing = await station.join(SPEAKER), await station.listen(SPEAKER)
+    await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+    assert (socket.code, hearing.closed) == (CloseCode.REMOVED, "removed")
+
+
+async def test_a_deleted_account_and_one_that_is_no_admin_any_more(station: Station, autojump_clock: MockClock) -> None:
+    await station.start()
+    gone, hearing = await station.join(LISTENER), await station.listen(LISTENER)
+    station.on_air.account_deleted(LISTENER.id)
+    assert (gone.code, hearing.closed) == (CloseCode.NOT_SIGNED_IN, "removed")
+    admin = await station.join(ADMIN)
+    audio = (await station.publish(ADMIN)).speak()
+
+    def demote(session: orm.Session) -> None:
+        row = session.get(models.User, ADMIN.id)
+        assert row is not None
+        row.is_admin = False
+
+    station.db.now(demote)
+    await station.on_air.account_changed(ADMIN.id)
+    assert audio.closed == "moved_to_audience"
+    with pytest.raises(ForbiddenError):
+        await admin.do(Mute(SPEAKER.id))
+
+
+@pytest.mark.parametrize("at", [0.5, 1.5, 2.5, 3.5])
+async def test_who_comes_in_while_their_rights_end_has_none(
+    station: Station, autojump_clock: MockClock, at: float
+) -> None:
+    """Their role was read before it was taken away, and they are let in after."""
+    await station.start()
+    await station.join(MODERATOR)
+    station.db.delay_s = 1.0
+    sockets: list[FakeSocket] = []
+
+    async def come() -> None:
+        sockets.append(await station.join(SPEAKER))
+        with pytest.raises(ForbiddenError):
+            await station.publish(SPEAKER)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(come)
+        await trio.sleep(at)
+        await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+    [socket] = sockets
+    assert socket.member is not None
+    assert socket.member.person.role is Role.LISTENER
+
+
+async def test_a_session_that_opens_while_its_right_ends_is_closed(station: Station, autojump_clock: MockClock) -> None:
+    await station.start()
+    station.media.gate = gate = trio.Event()
+
+    async def take() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+        gate.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        with pytest.raises(ForbiddenError):
+            await station.publish(SPEAKER)
+    assert not station.media.sessions
+
+
+# --- coming back, and what is written down ----------------------------------------------------------------------------
+
+
+async def test_who_comes_back_gets_what_they_missed(station: Station, autojump_clock: MockClock) -> None:
+    moderator = await station.join(MODERATOR)
+    first = await said(moderator, "0")
+    rest = [await said(moderator, str(number)) for number in range(1, 70)]
+    await moderator.do(DeleteMessage(rest[0]))
+
+    async def back(since: str) -> dict[str, object]:
+        socket = FakeSocket()
+        socket.member = await station.on_air.join(LISTENER, station.show_id, None, socket, since=since)
+        joined: dict[str, object] = socket.data("joined")[0]
+        return joined
+
+    for since, expected in ((rest[-3], rest[-2:]), (first, rest[1:]), (rest[0], rest[1:]), (rest[-1], [])):
+        joined = await back(since)
+        assert [chat["id"] for chat in joined["recentMessages"]] == expected  # type: ignore[attr-defined, index]
+        assert joined["messagesMissed"] is False
+        assert joined["deletedMessages"] == [rest[0]]
+    assert (await back("never"))["messagesMissed"] is True
+
+
+async def test_every_act_is_in_the_audit_log(new_station: Callable[[], Station], autojump_clock: MockClock) -> None:
+    station = new_station()
+    async with station.open():
+        await station.start()
+        before = len(audit(station))
+        mod, listener, speaker = [await station.join(person) for person in (MODERATOR, LISTENER, SPEAKER)]
+        message = await said(listener)
+        await listener.do(RaiseHand())
+        await mod.do(MoveHand(LISTENER.id, 1))
+        await mod.do(LowerHand(LISTENER.id))
+        await mod.do(Mute(LISTENER.id))
+        await mod.do(Unmute(LISTENER.id))
+        await mod.do(MuteAll())
+        await mod.do(InviteToSpeak(LISTENER.id))
+        await listener.do(DeclineInvite())
+        await mod.do(InviteToSpeak(LISTENER.id))
+        await mod.do(MoveToAudience(LISTENER.id))
+        await mod.do(InviteToSpeak(LISTENER.id))
+        await listener.do(AcceptInvite())
+        await mod.do(MoveToAudience(LISTENER.id))
+        await mod.do(DeleteMessage(message))
+        await mod.do(ClearMessages(LISTENER.id))
+        await mod.do(SlowMode(1))
+        await mod.do(Remove(SPEAKER.id))
+        await mod.do(Remove(LISTENER.id, ban=True))
+        await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+        await station.on_air.set_role(HOST, station.show_id, LISTENER.id, Role.COHOST)
+        await station.on_air.set_role(HOST, station.show_id, LISTENER.id, None)
+        await trio.sleep(2)
+        assert speaker.code == CloseCode.REMOVED
+        lines = audit(station)[before:]
+    m, who = MODERATOR.id, LISTENER.id
+    assert lines == [
+        ("hand_moved", m, who),
+        ("hand_lowered", m, who),
+        ("muted", m, who),
+        ("unmuted", m, who),
+        ("all_muted", m, None),
+        ("invited", m, who),
+        ("invite_declined", who, who),
+        ("invited", m, who),
+        ("invite_withdrawn", m, who),
+        ("invited", m, who),
+        ("invite_accepted", who, who),
+        ("moved_to_audience", m, who),
+        ("message_deleted", m, who),
+        ("messages_cleared", m, who),
+        ("settings_changed", m, None),
+        ("removed", m, SPEAKER.id),
+        ("banned", m, who),
+        ("ban_lifted", m, who),
+        ("role_given", HOST.id, who),
+        ("role_taken", HOST.id, who),
+    ]
+
+
+# --- cancelled at every step ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("act", ["accept", "audience", "delete", "clear", "slow", "lock", "role", "ban", "lift"])
+def test_an_act_is_done_or_not_begun_and_its_line_is_there_or_not(new_station: Callable[[], Station], act: str) -> None:
+    """Wherever the caller is cancelled: room, database and audit log say the same."""
+
+    async def scenario(cut: Cut) -> None:
+        station = new_station()
+        async with station.open():
+            await station.start()
+            mod, listener, _ = [await station.join(person) for person in (MODERATOR, LISTENER, SPEAKER)]
+            audio = (await station.publish(SPEAKER)).speak()
+            message = await said(listener)
+            await mod.do(InviteToSpeak(LISTENER.id))
+            if act == "lift":
+                await mod.do(Remove(LISTENER.id, ban=True))
+            await trio.testing.wait_all_tasks_blocked()
+            before = len(audit(station))
+            with cut:
+                match act:
+                    case "accept":
+                        await listener.do(AcceptInvite())
+                    case "audience":
+                        await mod.do(MoveToAudience(SPEAKER.id))
+                    case "delete":
+                        await mod.do(DeleteMessage(message))
+                    case "clear":
+                        await mod.do(ClearMessages(LISTENER.id))
+                    case "slow":
+                        await mod.do(SlowMode(9))
+                    case "lock":
+                        await mod.do(LockRoom(locked=True))
+                    case "role":
+                        await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+                    case "ban":
+                        await station.on_air.remove_person(MODERATOR, station.show_id, SPEAKER.id, None, ban=True)
+                    case "lift":
+                        await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+            await trio.testing.wait_all_tasks_blocked()
+            state = station.on_air._shows[station.show_id].state
+            stored = await station.broadcasts.get(ADMIN, station.show_id)
+            kept = station.db.now(lambda session: store.find_message(session, station.show_id, message)) is not None
+            assert state.knows_message(message) == kept
+            assert state.settings == stored.settings
+            for person in (LISTENER, SPEAKER):
+                if person.id in state:
+                    role = role_in_database(station, person.id) or Role.LISTENER
+                    assert state.role_of(person.id) is role
+                banned = station.db.now(
+                    lambda session, whom=person.id: store.is_banned(session, station.show_id, whom, datetime.now(UTC))
+                )
+                assert state.kept_out.has(person.id, None, datetime.now(UTC)) == banned
+            may_speak = state.role_of(SPEAKER.id) is Role.SPEAKER
+            assert (audio.closed is None) == may_speak
+            changed = (
+                not kept
+                or state.settings.slow_mode_s == 9
+                or state.settings.locked
+                or not may_speak
+                or state.role_of(LISTENER.id) is Role.SPEAKER
+                or (act == "lift" and not state.kept_out.has(LISTENER.id, None, datetime.now(UTC)))
+            )
+            assert len(audit(station)) - before == changed
+
+    sweep_within(scenario, lambda: None)

@@ -1,0 +1,246 @@
+"""The pure rules of a room: the queue of hands, slow mode, chat modes, who is kept out, what somebody missed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lac.broadcasts.model import ChatMode, Role, RoomSettings
+from lac.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError
+from lac.rooms.chat_rules import SlowMode, check_chat_mode
+from lac.rooms.hands import Hands
+from lac.rooms.kept_out import Exclusion, KeptOut
+from lac.rooms.messages import (
+    Chat,
+    HandPosition,
+    HandRaised,
+    InvitedToSpeak,
+    InviteEnded,
+    Muted,
+    Person,
+    ProducerInfo,
+    SpeakersChanged,
+)
+from lac.rooms.state import INVITES_MAX, STAFF_ROLES, Actor, Group, Missed, Only, RoomState
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+MOD = Actor("mod", Role.MODERATOR)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 7))))
+def test_everybody_knows_their_place_in_the_queue(acts: list[tuple[str, int]]) -> None:
+    """0 lowers a hand, 1 to 6 move it (or raise it): a list that is moved by the events alone stays right."""
+    hands, told, shown = Hands(), {}, []
+    for person, act in acts:
+        if act == 0:
+            lowered, shifts = hands.lower(person)
+            assert (lowered is None) == (person not in shown)
+            shown = [other for other in shown if other != person]
+        elif person not in shown:
+            raised, changed = hands.raise_hand(person, person, None, NOW)
+            assert isinstance(raised, HandRaised)
+            assert changed
+            shown.append(person)
+            told[person] = raised.position
+            shifts = []
+        else:
+            moved, shifts = hands.move(person, act)
+            if moved is not None:
+                shown.remove(person)
+                shown.insert(moved.position - 1, person)
+        told |= {person: event.position for person, event in shifts}
+        assert [hand.user_id for hand in hands.listed()] == shown
+        assert [hand.position for hand in hands.listed()] == [told[person] for person in shown]
+        assert [told[person] for person in shown] == list(range(1, len(shown) + 1))
+
+
+def test_a_hand_that_is_not_up_cannot_be_moved() -> None:
+    with pytest.raises(NotFoundError):
+        Hands().move("a", 1)
+
+
+def test_slow_mode_says_how_long_is_left_and_lets_go_at_the_very_moment() -> None:
+    slow = SlowMode()
+    slow.take("a", 10, 100.0)
+    slow.take("b", 10, 101.0)
+    for now, left in ((100.0, 10.0), (104.5, 5.5), (109.999, 0.001)):
+        with pytest.raises(TooManyRequestsError) as refused:
+            slow.take("a", 10, now)
+        assert refused.value.code == "slow_mode"
+        assert refused.value.retry_after_s == pytest.approx(left)
+    slow.take("a", 10, 110.0)
+    with pytest.raises(TooManyRequestsError):
+        slow.take("b", 10, 110.5)
+    slow.give_back("b")
+    slow.take("b", 10, 110.6)
+    slow.take("c", 0, 200.0)
+    slow.take("c", 0, 200.0)
+    assert slow._last == {}, "nothing is remembered longer than it counts"
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.parametrize("mode", list(ChatMode))
+def test_who_may_write_in_which_mode(mode: ChatMode, role: Role, follows: bool) -> None:
+    staff = role in STAFF_ROLES
+    may = {
+        ChatMode.OPEN: True,
+        ChatMode.FOLLOWERS: staff or role is Role.SPEAKER or follows,
+        ChatMode.CLOSED: staff,
+    }
+    if may[mode]:
+        check_chat_mode(mode, role, follows=follows)
+        return
+    with pytest.raises(ForbiddenError) as refused:
+        check_chat_mode(mode, role, follows=follows)
+    assert refused.value.code == {ChatMode.FOLLOWERS: "followers_only", ChatMode.CLOSED: "chat_closed"}[mode]
+
+
+def test_bans_hold_by_person_and_by_address_until_they_end() -> None:
+    kept_out, end = KeptOut(), NOW + timedelta(hours=1)
+    kept_out.add(Exclusion("guest-1", "there", end))
+    kept_out.add(Exclusion("guest-2", "there"))
+    assert kept_out.has("guest-1", None, NOW)
+    assert kept_out.has("guest-3", "there", NOW)
+    assert kept_out.has(None, "there", NOW)
+    assert not kept_out.has("account", None, NOW), "an account is not known by its address"
+    assert not kept_out.has("guest-1", None, end)
+    assert kept_out.has("guest-1", "there", end), "the second ban still holds"
+    kept_out.readmit("guest-2")
+    assert not kept_out.has("guest-3", "there", end)
+    assert kept_out.has("guest-3", "there", NOW)
+    kept_out.readmit("guest-1")
+    assert not kept_out.has("guest-3", "there", NOW)
+    assert (kept_out.forgettable, kept_out._addresses) == (True, {})
+
+
+def room(*people: tuple[str, Role]) -> RoomState:
+    state = RoomState()
+    for person, role in people:
+        state.join(person, person, role, anonymous=person.startswith("guest"))
+    return state
+
+
+def test_a_hand_comes_down_by_itself_on_the_stage() -> None:
+    state = room(("a", Role.LISTENER), ("b", Role.LISTENER), ("s", Role.SPEAKER))
+    for person in ("s", "a", "b"):
+        state.raise_hand(person, None, NOW)
+    notices = state.change_speakers({"p": "s"})
+    assert notices[0] == (Group.EVERYONE, SpeakersChanged(producers=[ProducerInfo("p", "s")]))
+    assert (Only("b"), HandPosition(2)) in notices
+    state.change_role("a", Role.SPEAKER)
+    assert [hand.user_id for hand in state.hands()] == ["b"]
+    with pytest.raises(ConflictError):
+        state.raise_hand("s", None, NOW)
+
+
+def test_invitations_are_for_listeners_with_an_account_and_are_answered_once() -> None:
+    state = room(("a", Role.LISTENER), ("guest-1", Role.LISTENER), ("s", Role.SPEAKER), ("mod", Role.MODERATOR))
+    for person in ("guest-1", "s"):
+        with pytest.raises(ConflictError):
+            state.invite(MOD, person)
+    with pytest.raises(ForbiddenError):
+        state.invite(Actor("s", Role.SPEAKER), "a")
+    assert state.invite(MOD, "a") == [(Only("a"), InvitedToSpeak("mod"))]
+    state.leave("a")
+    state.join("a", "a", Role.LISTENER, anonymous=False)
+    assert state.is_invited("a"), "an invitation outlives a reconnect"
+    assert (Group.STAFF, InviteEnded("a", "declined")) in state.decline_invite("a")
+    with pytest.raises(ConflictError) as refused:
+        state.take_invite("a")
+    assert refused.value.code == "not_invited"
+
+
+def test_invitations_end_with_the_role_of_whoever_made_them_and_with_removal() -> None:
+    state = room(("a", Role.LISTENER), ("b", Role.LISTENER), ("mod", Role.MODERATOR))
+    state.invite(MOD, "a")
+    state.invite(MOD, "b")
+    state.remove(Actor("h", Role.HOST), "b", Role.LISTENER, None)
+    assert not state.is_invited("b")
+    notices = state.change_role("mod", Role.LISTENER)
+    assert (Only("a"), InviteEnded("a", "withdrawn")) in notices
+    assert not state.is_invited("a")
+
+
+def test_invitations_that_nobody_answers_have_a_bound() -> None:
+    state = room(*((f"p{number}", Role.LISTENER) for number in range(INVITES_MAX + 1)))
+    for number in range(INVITES_MAX):
+        state.invite(MOD, f"p{number}")
+    state.invite(MOD, "p0")
+    with pytest.raises(ConflictError) as refused:
+        state.invite(MOD, f"p{INVITES_MAX}")
+    assert refused.value.code == "invites_full"
+
+
+def test_mute_all_spares_oneself_ones_equals_and_those_who_cannot_speak() -> None:
+    state = room(("h", Role.HOST), ("c", Role.COHOST), ("c2", Role.COHOST), ("s", Role.SPEAKER), ("l", Role.LISTENER))
+    muted, notices = state.mute_all(Actor("c", Role.COHOST), {"encoder": Role.HOST, "away": Role.SPEAKER})
+    assert sorted(muted) == ["away", "s"]
+    assert sorted(event.user_id for _, event in notices if isinstance(event, Muted)) == ["away", "s"]
+    assert state.mute_all(Actor("c", Role.COHOST), {})[1] == []
+
+
+@pytest.mark.parametrize("target", list(Role))
+@pytest.mark.parametrize("actor", list(Role))
+def test_who_may_take_whom_off_the_stage(actor: Role, target: Role) -> None:
+    state = room(("a", target))
+    gives_roles = actor in (Role.ADMIN, Role.HOST)
+    may = (target is Role.SPEAKER and actor in STAFF_ROLES) or (target in (Role.COHOST, Role.MODERATOR) and gives_roles)
+    if may:
+        state.check_move_to_audience(Actor("x", actor), "a", target)
+        return
+    with pytest.raises((ForbiddenError, ConflictError)):
+        state.check_move_to_audience(Actor("x", actor), "a", target)
+
+
+def test_a_locked_room_knows_who_was_in() -> None:
+    state = room(("a", Role.LISTENER), ("b", Role.LISTENER))
+    state.change_settings(RoomSettings(locked=True))
+    state.leave("a")
+    state.check_lock("a", Role.LISTENER)
+    state.check_lock("new", Role.SPEAKER)
+    for newcomer in ("new", None):
+        with pytest.raises(ForbiddenError):
+            state.check_lock(newcomer, Role.LISTENER)
+    state.remove(MOD, "a", Role.LISTENER, None)
+    with pytest.raises(ForbiddenError):
+        state.check_lock("a", Role.LISTENER)
+    state.change_settings(RoomSettings())
+    state.check_lock("new", Role.LISTENER)
+
+
+def chat(number: int) -> Chat:
+    person = Person(id="a", display_name="a", role=Role.LISTENER)
+    return Chat(id=f"m{number}", user=person, text="x", media_time=0, at=NOW + timedelta(seconds=number))
+
+
+def ids(chats: list[Chat]) -> list[str]:
+    return [message.id for message in chats]
+
+
+def test_who_comes_back_gets_what_came_since_and_what_was_deleted() -> None:
+    state = RoomState([chat(number) for number in range(10, 15)])
+    state.delete_message("m13")
+    resumed = state.resume("m11", None)
+    assert (ids(resumed.messages), resumed.missed, resumed.deleted) == (["m12", "m14"], False, ["m13"])
+    # Longer ago: the database was asked, and since then m15 came and m9 was deleted.
+    state.add_message(chat(15))
+    state.delete_message("m9")
+    stored = Missed(
+        (NOW + timedelta(seconds=7), "m7"), [chat(number) for number in range(8, 15) if number != 13], False
+    )
+    assert ids(state.resume("m7", stored).messages) == ["m8", "m10", "m11", "m12", "m14", "m15"]
+    nothing_new = Missed((NOW + timedelta(seconds=13), "m13"), [chat(14)], False)
+    assert ids(state.resume("m13", nothing_new).messages) == ["m14", "m15"]
+    assert state.resume("m7", Missed(stored.after, [], more=True)).missed
+    unknown = state.resume("never", None)
+    assert (ids(unknown.messages), unknown.missed) == (["m10", "m11", "m12", "m14", "m15"], True)
+
+
+def test_cleared_messages_are_gone_for_newcomers() -> None:
+    state = RoomState([chat(1), chat(2)])
+    state.clear_messages("a", ["m1", "m2", "older"])
+    assert state.recent_messages() == []
