@@ -354,7 +354,9 @@ class OnAir:
             self.role_changed(broadcast_id, user_id, role or Role.LISTENER)
 
     async def _lift_ban(self, broadcast_id: str, person_id: str, line: Audited) -> None:
-        await self._records.lift_ban(broadcast_id, person_id, line)
+        kept_out = self._removed.get(broadcast_id)
+        removed = kept_out is not None and kept_out.has(person_id, None, utc_now())
+        await self._records.lift_ban(broadcast_id, person_id, line, removed=removed)
         self.readmit(broadcast_id, person_id)
 
     async def _start(self, broadcast_id: str, *, reopened: bool = False) -> Broadcast:

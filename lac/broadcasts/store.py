@@ -126,7 +126,7 @@ def granted_roles(session: orm.Session, broadcast_ids: Iterable[str], user_id: s
 
 
 def set_role(
-    session: orm.Session, broadcast_id: str, user_id: str, role: Role | None, *, by: str, at: datetime
+    session: orm.Session, broadcast_id: str, user_id: str, role: Role | None, *, by: str | None, at: datetime
 ) -> None:
     """Give the person this one role there, or (None) take theirs away."""
     row = session.get(models.BroadcastRole, (broadcast_id, user_id), with_for_update=True)

@@ -17,7 +17,8 @@ import trio
 from lac.broadcasts import policy
 from lac.broadcasts.ledger import Audited
 from lac.broadcasts.model import ChatMode, Role, RoomSettings
-from lac.errors import InvalidInputError, NotFoundError
+from lac.clock import utc_now
+from lac.errors import ForbiddenError, InvalidInputError, NotFoundError
 from lac.rooms.acts import RoomAct, audited
 from lac.rooms.messages import (
     AcceptInvite,
@@ -147,7 +148,17 @@ class Moderation:
             return role
         if not may_be_absent and not self._state.is_muted(person_id):
             raise NotFoundError("Nobody with this id is in the show.", code="no_such_person")
-        return await self._owner.absent_role(person_id)
+        role = await self._owner.absent_role(person_id)
+        self.check_still(actor)
+        return role
+
+    def check_still(self, actor: Actor) -> None:
+        """After a wait: whoever began it may have lost the right meanwhile."""
+        role = self._state.role_of(actor.id)
+        if role is not None:
+            policy.may_moderate(role)
+        elif self._state.kept_out.has(actor.id, None, utc_now()):
+            raise ForbiddenError("You have been removed from this show.", code="removed")
 
     def _mute_all(self, actor: Actor) -> MutedAll:
         muted, notices = self._state.mute_all(actor, self._owner.publishers())
@@ -195,12 +206,14 @@ class Moderation:
 
     async def _delete_message(self, actor: Actor, message_id: str) -> None:
         async with self._chat_order:
+            self.check_still(actor)
             line = audited(RoomAct.MESSAGE_DELETED, actor.id)
             await self._owner.delete_message(message_id, actor.role, line)
             self._tell(self._state.delete_message(message_id))
 
     async def _clear_messages(self, actor: Actor, person_id: str) -> None:
         async with self._chat_order:
+            self.check_still(actor)
             line = audited(RoomAct.MESSAGES_CLEARED, actor.id, person_id)
             cleared = await self._owner.clear_messages(person_id, line)
             self._tell(self._state.clear_messages(person_id, cleared))
@@ -214,6 +227,7 @@ class Moderation:
         locked: bool | None = None,
     ) -> None:
         async with self.order:
+            self.check_still(actor)
             settings = self._state.with_settings(actor, slow_mode_s=slow_mode_s, chat_mode=chat_mode, locked=locked)
             if settings == self._state.settings:
                 return

@@ -90,14 +90,15 @@ class Records:
         somebody who was banned meanwhile."""
 
         def grant(session: orm.Session) -> Role:
-            if broadcast_store.user_name(session, user_id) is None:
+            if broadcast_store.user_name(session, user_id, keep=True) is None:
                 raise NotFoundError("There is no such user.")
             if store.is_banned(session, broadcast_id, user_id, line.at):
                 raise ForbiddenError("You have been removed from this show.", code="removed")
             role = broadcast_store.granted_role(session, broadcast_id, user_id)
             if role is None:
                 role = Role.SPEAKER
-                broadcast_store.set_role(session, broadcast_id, user_id, role, by=by, at=line.at)
+                giver = by if broadcast_store.user_name(session, by, keep=True) is not None else None
+                broadcast_store.set_role(session, broadcast_id, user_id, role, by=giver, at=line.at)
             _add_line(session, broadcast_id, line)
             return role
 
@@ -126,12 +127,12 @@ class Records:
 
         await self._db.run(add)
 
-    async def lift_ban(self, broadcast_id: str, person_id: str, line: Audited) -> bool:
-        """False when there was none."""
+    async def lift_ban(self, broadcast_id: str, person_id: str, line: Audited, *, removed: bool) -> bool:
+        """False when there was none. `removed`: they were kept out anyway, which ends, too."""
 
         def lift(session: orm.Session) -> bool:
             lifted = store.remove_ban(session, broadcast_id, person_id)
-            if lifted:
+            if lifted or removed:
                 _add_line(session, broadcast_id, line)
             return lifted
 

@@ -31,6 +31,7 @@ from lac.rooms.messages import (
     ChatMessage,
     ClearMessages,
     CloseCode,
+    Command,
     DeclineInvite,
     DeleteMessage,
     InviteToSpeak,
@@ -495,6 +496,38 @@ async def test_a_session_that_opens_while_its_right_ends_is_closed(station: Stat
         with pytest.raises(ForbiddenError):
             await station.publish(SPEAKER)
     assert not station.media.sessions
+
+
+async def test_an_act_that_waits_does_not_outlast_the_right_to_it(station: Station, autojump_clock: MockClock) -> None:
+    moderator, listener = await station.join(MODERATOR), await station.join(LISTENER)
+    message = await said(listener)
+    station.db.delay_s = 1.0
+    refused: list[str] = []
+
+    async def act(command: Command) -> None:
+        try:
+            await moderator.do(command)
+        except ForbiddenError as error:
+            refused.append(error.code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(said, listener)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(act, DeleteMessage(message))
+        nursery.start_soon(act, ClearMessages(LISTENER.id))
+        await trio.testing.wait_all_tasks_blocked()
+        station.on_air.role_changed(station.show_id, MODERATOR.id, Role.LISTENER)
+    assert refused == ["forbidden", "forbidden"]
+    assert not listener.data("messageDeleted")
+
+
+async def test_the_giver_of_a_role_may_be_gone(station: Station, autojump_clock: MockClock) -> None:
+    moderator, listener = await station.join(MODERATOR), await station.join(LISTENER)
+    await moderator.do(InviteToSpeak(LISTENER.id))
+    station.db.now(lambda session: session.delete(session.get(models.User, MODERATOR.id)))
+    await listener.do(AcceptInvite())
+    assert role_in_database(station, LISTENER.id) is Role.SPEAKER
 
 
 # --- coming back, and what is written down ----------------------------------------------------------------------------

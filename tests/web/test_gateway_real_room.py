@@ -69,6 +69,39 @@ async def test_a_show_with_a_guest_who_is_removed_and_a_shutdown(tmp_path: Path)
             assert (await host.closed())[0] == 1001
 
 
+async def test_a_banned_guest_is_known_by_the_address_that_a_proxy_passes_on(tmp_path: Path) -> None:
+    there, elsewhere = [[(b"X-Forwarded-For", address)] for address in (b"203.0.113.9", b"198.51.100.1")]
+    async with running(tmp_path) as (server, _):
+        services = server.services
+        port = int(server.urls[0].rsplit(":", 1)[1])
+        signed_in = await services.auth.register("host@lac.test", "a long password", "Host")
+        identity = Identity(IdentityKind.USER, signed_in.user.id, "Host")
+        broadcast = await services.broadcasts.create(identity, "A show")
+        async with websocket_client(port) as host, websocket_client(port, headers=there) as guest:
+            await host.send("join", {"broadcastId": broadcast.id, "token": signed_in.access_token})
+            await until(host, "joined")
+            await guest.send("join", {"broadcastId": broadcast.id})
+            you = (await until(guest, "joined"))["you"]
+            assert isinstance(you, dict)
+            await host.send("slowMode", {"seconds": 60}, ack=1)
+            await until(host, "ack")
+            for ack in (2, 3):
+                await guest.send("chatMessage", {"text": "hello"}, ack=ack)
+            error = await until(guest, "error")
+            wait = error["retryAfterMs"]
+            assert error["code"] == "slow_mode"
+            assert isinstance(wait, int)
+            assert 50_000 < wait <= 60_000
+            await host.send("remove", {"userId": you["id"], "ban": True}, ack=4)
+            assert (await guest.closed())[0] == 4403
+            async with websocket_client(port, headers=there) as again:
+                await again.send("join", {"broadcastId": broadcast.id})
+                assert (await again.closed())[0] == 4403
+            async with websocket_client(port, headers=elsewhere) as another:
+                await another.send("join", {"broadcastId": broadcast.id})
+                await until(another, "joined")
+
+
 async def test_strangers_and_wrong_tokens_are_told(tmp_path: Path) -> None:
     async with running(tmp_path) as (server, _):
         port = int(server.urls[0].rsplit(":", 1)[1])
