@@ -67,6 +67,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "BroadcastChanges": {"title": "Late Harbour: the Lisbon sessions"},
     "BroadcastAnswer": _BROADCAST,
     "BroadcastPage": {"items": [_BROADCAST], "nextCursor": None},
+    "NewRole": {"role": "moderator"},
+    "NewBan": {"reason": "Shouts over everyone.", "until": _LATER},
     "NewTransport": {"direction": "recv"},
     "Connect": {"dtlsParameters": {"role": "client", "fingerprints": [_FINGERPRINT]}},
     "Produce": {
