@@ -6,7 +6,7 @@ STAMPS := .make
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve web test test-python test-web check format bench lock clean
+.PHONY: help run serve web test test-python test-web check format types bench lock clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,12 +30,16 @@ check: $(STAMPS)/dev web  ## run every static check: Python and TypeScript
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/openapi.py --check
 	$(BIN)/python scripts/npm.py run check
 
 format: $(STAMPS)/dev  ## format Python and TypeScript
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python scripts/npm.py run format
+
+types: $(STAMPS)/dev  ## renew frontend/openapi.json and the TypeScript types made from it
+	$(BIN)/python scripts/openapi.py
 
 bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.fanout

@@ -59,6 +59,12 @@ class ConflictError(LacError):
     code = "conflict"
 
 
+class ChangedError(LacError):
+    """It is not what the caller has seen any more (412)."""
+
+    code = "precondition_failed"
+
+
 class TooManyRequestsError(LacError):
     """A limit is reached (429). `retry_after_s` says when to try again."""
 

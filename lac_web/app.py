@@ -15,6 +15,7 @@ from lac_web.gateway.routes import Gateway, register_gateway
 from lac_web.metrics import Metrics, register_metrics
 from lac_web.openapi import register_openapi
 from lac_web.rate_limits import RateLimiter, register_rate_limits
+from lac_web.request_ids import register_request_ids
 from lac_web.security import BODY_MAX, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
@@ -45,6 +46,7 @@ def create_app(services: Services) -> WebApp:
     attach_services(app, services)
     register_openapi(app)
     register_error_handlers(app)
+    register_request_ids(app, services.settings)
     limiter = RateLimiter(services.settings)
     app.metrics = Metrics(services, limiter)
     register_metrics(app, app.metrics)

@@ -36,9 +36,14 @@ def is_tls(connection: HasScope, trusted: Sequence[Network]) -> bool:
     """Whether the client speaks TLS, to us or to a trusted proxy that says so in X-Forwarded-Proto."""
     if connection.scope.get("scheme") in ("https", "wss"):
         return True
-    peer = parse_address(_peer(connection))
     said = _header(connection, b"x-forwarded-proto")
-    return peer is not None and _is_in(peer, trusted) and bool(said) and said[-1].lower() in ("https", "wss")
+    return is_from_proxy(connection, trusted) and bool(said) and said[-1].lower() in ("https", "wss")
+
+
+def is_from_proxy(connection: HasScope, trusted: Sequence[Network]) -> bool:
+    """Whether the other end of the connection itself is trusted."""
+    peer = parse_address(_peer(connection))
+    return peer is not None and _is_in(peer, trusted)
 
 
 def is_local(connection: HasScope) -> bool:

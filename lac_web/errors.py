@@ -16,6 +16,7 @@ from quart import Quart, Response, has_request_context, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from lac.errors import (
+    ChangedError,
     ConfigError,
     ConflictError,
     FieldError,
@@ -46,6 +47,7 @@ LAC_STATUS: dict[type[LacError], int] = {
     ForbiddenError: 403,
     NotFoundError: 404,
     ConflictError: 409,
+    ChangedError: 412,
     TooManyRequestsError: 429,
     UnavailableError: 503,
     ConfigError: 500,

@@ -70,7 +70,7 @@ class OwnUser(Answer, frozen=True):
     display_name: str
     is_admin: bool
     email_verified: bool
-    created_at: datetime
+    created_at: AwareTime
 
 
 class SignedInAnswer(Answer, frozen=True):
@@ -128,14 +128,14 @@ class BroadcastAnswer(Answer, frozen=True):
     status: BroadcastStatus
     visibility: Visibility
     tags: list[str]
-    scheduled_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime | None
+    scheduled_at: AwareTime | None
+    started_at: AwareTime | None
+    ended_at: AwareTime | None
     recording_enabled: bool
     host: Host
     listener_count: int
-    created_at: datetime
-    updated_at: datetime
+    created_at: AwareTime
+    updated_at: AwareTime
     your_role: Role | None
     stream_key: str | UnsetType = UNSET
 

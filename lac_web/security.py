@@ -17,7 +17,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from lac.errors import ForbiddenError, NotFoundError, NotSignedInError
 from lac.identity import Identity, IdentityKind
 from lac_media.parameters import Direction
-from lac_web.client_address import address_of
+from lac_web.client_address import address_of, is_tls
 from lac_web.services import Services, current_services
 
 if TYPE_CHECKING:
@@ -148,11 +148,14 @@ _FIXED_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+#: A year; not for other names below this one, which are somebody else's business.
+_HSTS = "max-age=31536000"
+
 # --- cross-origin rules -----------------------------------------------------------------------------------------------
 
 _ALLOW_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-_ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match"
-_EXPOSE_HEADERS = "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch"
+_ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key"
+_EXPOSE_HEADERS = "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch, X-Request-Id"
 _PREFLIGHT_MAX_AGE_S = 600
 
 #: WHIP and WHEP players live on anybody's pages. No cookies exist, so any origin is safe.
@@ -204,6 +207,9 @@ def register_response_headers(app: Quart, settings: Settings) -> None:
             response.headers.setdefault("Cache-Control", "no-store")
         if response.status_code in (204, 304):
             response.headers.pop("Content-Length", None)  # RFC 9110 section 8.6 forbids it, or wants the full length
+        # RFC 6797 section 7.2: only on answers that go over TLS.
+        if is_tls(request, settings.trusted_proxies):
+            response.headers["Strict-Transport-Security"] = _HSTS
         _add_cors(response, settings.cors_origins)
         return response
 

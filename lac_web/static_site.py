@@ -49,7 +49,7 @@ HELP_PAGE = """<!doctype html>
 <pre>cd frontend
 npm ci
 npm run build</pre>
-<p>The API works without it: see <a href="/api/openapi.json">/api/openapi.json</a>.</p>
+<p>The API works without it: see <a href="/api/docs">/api/docs</a>.</p>
 </html>
 """
 

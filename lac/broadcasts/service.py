@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from sqlalchemy import orm
@@ -17,7 +19,16 @@ from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Ro
 from lac.clock import Clock, utc_now
 from lac.config import Settings
 from lac.db.engine import Database
-from lac.errors import ConflictError, FieldError, ForbiddenError, InvalidInputError, NotFoundError, NotSignedInError
+from lac.errors import (
+    ChangedError,
+    ConflictError,
+    FieldError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    NotSignedInError,
+)
+from lac.idempotency import KeptAnswer, find_answer, keep_answer
 from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
 from lac.paging import Page, check_limit, decode_cursor_untrusted
@@ -30,6 +41,14 @@ TAGS_MAX = 20
 TAG_MAX = 40
 
 Ids = list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A request that its sender may send again. `key` has passed `idempotency.check_key`."""
+
+    key: str
+    request_hash: str
 
 
 class BroadcastService:
@@ -47,8 +66,14 @@ class BroadcastService:
         visibility: Visibility = Visibility.PUBLIC,
         tags: Collection[str] = (),
         recording_enabled: bool = False,
+        *,
+        repeatable: Repeatable | None = None,
     ) -> Broadcast:
-        """A new broadcast whose host is the caller. Raises `ForbiddenError` without an account, `InvalidInputError`."""
+        """A new broadcast whose host is the caller; for a request that was made before, the one that it made then.
+
+        Raises `ForbiddenError` without an account, `InvalidInputError` (also idempotency_key_reused), `ConflictError`
+        (request_repeated), `NotFoundError` (what the first request made is gone).
+        """
         _require_account(identity)
         values = _checked(
             {
@@ -66,6 +91,10 @@ class BroadcastService:
             host_name = store.user_name(session, identity.id, keep=True)
             if host_name is None:
                 raise NotSignedInError("This account does not exist any more.", code="token_invalid")
+            if repeatable is not None:
+                kept = find_answer(session, identity.id, repeatable.key, repeatable.request_hash, at=now)
+                if kept is not None:
+                    return _find_visible(session, identity, kept.body)[0]
             broadcast = Broadcast(
                 id=new_id(),
                 host_id=identity.id,
@@ -78,6 +107,10 @@ class BroadcastService:
                 **values,
             )
             store.add(session, broadcast)
+            if repeatable is not None:
+                # Its id only: the answer has the stream key in it, which is nowhere in the database.
+                answer = KeptAnswer(HTTPStatus.CREATED, broadcast.id)
+                keep_answer(session, identity.id, repeatable.key, repeatable.request_hash, answer, at=now)
             return broadcast
 
         return await self._db.run(add)
@@ -118,13 +151,25 @@ class BroadcastService:
             )
         )
 
-    async def update(self, identity: Identity, broadcast_id: str, changes: Mapping[str, Any]) -> Broadcast:
-        """Change the fields in `changes` (title, description, scheduled_at, visibility, tags, recording_enabled)."""
+    async def update(
+        self,
+        identity: Identity,
+        broadcast_id: str,
+        changes: Mapping[str, Any],
+        *,
+        only_if: Callable[[Broadcast], bool] | None = None,
+    ) -> Broadcast:
+        """Change the fields in `changes` (title, description, scheduled_at, visibility, tags, recording_enabled).
+
+        Raises `ChangedError` when `only_if` says that it is not what the caller has seen.
+        """
         values = _checked(changes)
 
         def change(session: orm.Session) -> Broadcast:
             broadcast, role = _find_visible(session, identity, broadcast_id, for_update=True)
             policy.may_edit(_account_role(identity, role), values.keys())
+            if only_if is not None and not only_if(broadcast):
+                raise ChangedError("Somebody has changed this show since you read it. Read it again.")
             if "scheduled_at" in values and broadcast.status is not BroadcastStatus.SCHEDULED:
                 raise ConflictError("This show has started already: its schedule is past.", code="already_started")
             return store.change(session, broadcast_id, values, at=self._clock())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import msgspec
 from msgspec import UNSET, UnsetType
-from quart import Blueprint
+from quart import Blueprint, request
 from quart_schema import tag_blueprint
 
 from lac.broadcasts import policy
 from lac.broadcasts.model import Broadcast, Role
+from lac.broadcasts.service import Repeatable
+from lac.idempotency import check_key
 from lac.identity import Identity
 from lac.paging import decode_cursor_untrusted
 from lac.rooms import store as room_store
@@ -27,6 +32,8 @@ from lac_web.services import Services, current_services
 
 blueprint = Blueprint("broadcasts", __name__)
 tag_blueprint(blueprint, ["broadcasts"])
+
+Answered = tuple[BroadcastAnswer, dict[str, str]]
 
 
 def _answer(
@@ -52,16 +59,34 @@ def _answer(
     )
 
 
-async def _answer_one(services: Services, identity: Identity | None, broadcast: Broadcast) -> BroadcastAnswer:
+def entity_tag(broadcast: Broadcast) -> str:
+    """Names what people can change of it, and its status: not how many listen just now, nor who asks."""
+    return hashlib.sha256(f"{broadcast.id} {broadcast.updated_at.isoformat()}".encode()).hexdigest()[:24]
+
+
+async def _answer_one(services: Services, identity: Identity | None, broadcast: Broadcast) -> Answered:
+    """The answer and its headers."""
     role = None if identity is None else await services.broadcasts.role_of(identity, broadcast)
     reveal = role is not None and policy.is_allowed(role, policy.Act.SEE_STREAM_KEY)
-    return _answer(services, broadcast, role, services.broadcasts.stream_key(broadcast) if reveal else UNSET)
+    answer = _answer(services, broadcast, role, services.broadcasts.stream_key(broadcast) if reveal else UNSET)
+    return answer, {"ETag": f'"{entity_tag(broadcast)}"'}
+
+
+def _repeatable(data: NewBroadcast) -> Repeatable | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    body = hashlib.sha256(b"POST /api/broadcasts " + msgspec.json.encode(data, order="sorted"))
+    return Repeatable(check_key(key), body.hexdigest())
 
 
 @blueprint.post("/api/broadcasts")
 @endpoint(Access.ACCOUNT, takes=NewBroadcast, returns=BroadcastAnswer, status=201)
-async def create_broadcast(identity: Identity, data: NewBroadcast) -> tuple[BroadcastAnswer, dict[str, str]]:
-    """Plan a broadcast. The caller is its host."""
+async def create_broadcast(identity: Identity, data: NewBroadcast) -> Answered:
+    """Plan a broadcast. The caller is its host.
+
+    With an `Idempotency-Key` it can be sent again by a client that did not hear the answer: nothing is made twice.
+    """
     services = current_services()
     broadcast = await services.broadcasts.create(
         identity,
@@ -71,9 +96,10 @@ async def create_broadcast(identity: Identity, data: NewBroadcast) -> tuple[Broa
         visibility=data.visibility,
         tags=tuple(data.tags),
         recording_enabled=data.recording_enabled,
+        repeatable=_repeatable(data),
     )
-    answer = await _answer_one(services, identity, broadcast)
-    return answer, {"Location": f"/api/broadcasts/{broadcast.id}"}
+    answer, headers = await _answer_one(services, identity, broadcast)
+    return answer, {**headers, "Location": f"/api/broadcasts/{broadcast.id}"}
 
 
 @blueprint.get("/api/broadcasts")
@@ -91,7 +117,7 @@ async def list_broadcasts(identity: Identity | None, query: BroadcastQuery) -> B
 
 @blueprint.get("/api/broadcasts/<broadcast_id>")
 @endpoint(Access.OPTIONAL, returns=BroadcastAnswer)
-async def get_broadcast(identity: Identity | None, broadcast_id: str) -> BroadcastAnswer:
+async def get_broadcast(identity: Identity | None, broadcast_id: str) -> Answered:
     """One broadcast."""
     services = current_services()
     return await _answer_one(services, identity, await services.broadcasts.get(identity, broadcast_id))
@@ -99,11 +125,21 @@ async def get_broadcast(identity: Identity | None, broadcast_id: str) -> Broadca
 
 @blueprint.patch("/api/broadcasts/<broadcast_id>")
 @endpoint(Access.ACCOUNT, takes=BroadcastChanges, returns=BroadcastAnswer)
-async def update_broadcast(identity: Identity, broadcast_id: str, data: BroadcastChanges) -> BroadcastAnswer:
-    """Change what is given and leave the rest."""
+async def update_broadcast(identity: Identity, broadcast_id: str, data: BroadcastChanges) -> Answered:
+    """Change what is given and leave the rest.
+
+    With `If-Match` only while it is what the caller has seen: 412 if somebody else has changed it meanwhile.
+    """
     services = current_services()
     changes = {name: value for name in data.__struct_fields__ if (value := getattr(data, name)) is not UNSET}
-    broadcast = await services.broadcasts.update(identity, broadcast_id, changes)
+    tags = request.if_match if "If-Match" in request.headers else None
+    broadcast = await services.broadcasts.update(
+        identity,
+        broadcast_id,
+        changes,
+        # `contains` compares strongly and takes "*" for anything, as If-Match does (RFC 9110 section 13.1.1).
+        only_if=None if tags is None else lambda broadcast: tags.contains(entity_tag(broadcast)),
+    )
     services.on_air.updated(broadcast)
     return await _answer_one(services, identity, broadcast)
 
@@ -117,7 +153,7 @@ async def delete_broadcast(identity: Identity, broadcast_id: str) -> None:
 
 @blueprint.post("/api/broadcasts/<broadcast_id>/start")
 @endpoint(Access.ACCOUNT, returns=BroadcastAnswer)
-async def start_broadcast(identity: Identity, broadcast_id: str) -> BroadcastAnswer:
+async def start_broadcast(identity: Identity, broadcast_id: str) -> Answered:
     """Go on air. Starting what is live changes nothing."""
     services = current_services()
     return await _answer_one(services, identity, await services.on_air.start(identity, broadcast_id))
@@ -125,7 +161,7 @@ async def start_broadcast(identity: Identity, broadcast_id: str) -> BroadcastAns
 
 @blueprint.post("/api/broadcasts/<broadcast_id>/end")
 @endpoint(Access.ACCOUNT, returns=BroadcastAnswer)
-async def end_broadcast(identity: Identity, broadcast_id: str) -> BroadcastAnswer:
+async def end_broadcast(identity: Identity, broadcast_id: str) -> Answered:
     """End the show for everyone. Ending what has ended changes nothing."""
     services = current_services()
     return await _answer_one(services, identity, await services.on_air.end(identity, broadcast_id))

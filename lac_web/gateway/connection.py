@@ -181,6 +181,7 @@ class Connection:
 
     async def _enter(self, join: Join, ack: int | None) -> RoomMember | None:
         identity = None
+        structlog.contextvars.bind_contextvars(broadcast_id=join.broadcast_id)  # this task's log, to its end
         try:
             if join.token is not None:
                 identity = await self._services.auth.identify(join.token)

@@ -1,54 +1,23 @@
 /** What the server sends and takes, as JSON. Times are RFC 3339 UTC strings, ids are opaque. */
 
-export type BroadcastStatus = "scheduled" | "live" | "ended";
-export type Visibility = "public" | "unlisted" | "private";
-export type Role = "admin" | "host" | "cohost" | "moderator" | "speaker" | "listener";
+import type { components } from "./schema";
 
-export interface User {
-  id: string;
-  /** Only in one's own record. */
-  email?: string;
-  displayName: string;
-  isAdmin: boolean;
-  createdAt: string;
-}
+/** What the REST API sends and takes is generated from its own description: see `make types`. */
+type Schemas = components["schemas"];
 
-export interface SignedIn {
-  user: User;
-  accessToken: string;
-  refreshToken: string;
-  /** Seconds for which the access token is good. */
-  expiresIn: number;
-}
+export type BroadcastStatus = Schemas["BroadcastStatus"];
+export type Visibility = Schemas["Visibility"];
+export type Role = Schemas["Role"];
 
-export interface Broadcast {
-  id: string;
-  title: string;
-  description: string;
-  status: BroadcastStatus;
-  visibility: Visibility;
-  tags: string[];
-  scheduledAt: string | null;
-  startedAt: string | null;
-  endedAt: string | null;
-  recordingEnabled: boolean;
-  host: { id: string; displayName: string };
-  listenerCount: number;
-  createdAt: string;
-  updatedAt: string;
-  /** Null for people without an account. */
-  yourRole: Role | null;
-  /** Only for those who may publish the whole show. */
-  streamKey?: string;
-}
-
-export interface NewBroadcast {
-  title: string;
-  description?: string;
-  scheduledAt?: string;
-  visibility?: Visibility;
-  tags?: string[];
-}
+/** Somebody's own account. */
+export type User = Schemas["OwnUser"];
+/** `expiresIn`: seconds for which the access token is good. */
+export type SignedIn = Schemas["SignedInAnswer"];
+/** `yourRole` is null for people without an account; `streamKey` only for those who may publish the whole show. */
+export type Broadcast = Schemas["BroadcastAnswer"];
+export type NewBroadcast = Schemas["NewBroadcast"];
+export type BroadcastPage = Schemas["BroadcastPage"];
+export type MessagePage = Schemas["MessagePage"];
 
 export interface Page<T> {
   items: T[];

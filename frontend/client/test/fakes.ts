@@ -93,6 +93,7 @@ export const user: User = {
   email: "ana@example.org",
   displayName: "Ana",
   isAdmin: false,
+  emailVerified: true,
   createdAt: "2026-01-01T00:00:00Z",
 };
 

@@ -1,12 +1,7 @@
-import type {
-  Broadcast,
-  BroadcastStatus,
-  NewBroadcast,
-  Page,
-  SignedIn,
-  StoredMessage,
-  User,
-} from "../types";
+import type { components, operations } from "../schema";
+import type { Broadcast, BroadcastPage, MessagePage, NewBroadcast, SignedIn, User } from "../types";
+
+type Schemas = components["schemas"];
 
 /** Every failed call throws this. `message` is a sentence for people; `code` is a stable word for programs. */
 export class ApiError extends Error {
@@ -171,13 +166,7 @@ export function messageOf(error: unknown): string {
   return "Something went wrong. Try again.";
 }
 
-export interface ListOptions {
-  status?: BroadcastStatus;
-  hostId?: string;
-  q?: string;
-  limit?: number;
-  cursor?: string;
-}
+export type ListOptions = NonNullable<operations["list_broadcasts"]["parameters"]["query"]>;
 
 const at = (id: string) => encodeURIComponent(id);
 
@@ -186,11 +175,9 @@ export function createAuthApi(request: Request) {
   const post = (path: string, body: unknown) =>
     request<SignedIn>(path, { method: "POST", body, auth: "none" });
   return {
-    register: (body: { email: string; password: string; displayName: string }) =>
-      post("/api/auth/register", body),
-    login: (body: { email: string; password: string }) => post("/api/auth/login", body),
-    setup: (body: { token: string; email: string; password: string; displayName: string }) =>
-      post("/api/auth/setup", body),
+    register: (body: Schemas["Register"]) => post("/api/auth/register", body),
+    login: (body: Schemas["Login"]) => post("/api/auth/login", body),
+    setup: (body: Schemas["SetupAdmin"]) => post("/api/auth/setup", body),
     refresh: (refreshToken: string) => post("/api/auth/refresh", { refreshToken }),
     logout: (refreshToken: string) =>
       request<void>("/api/auth/logout", { method: "POST", body: { refreshToken }, auth: "none" }),
@@ -201,10 +188,10 @@ export function createApi(request: Request) {
   return {
     request,
     me: () => request<User>("/api/auth/me"),
-    updateMe: (changes: { displayName: string }) =>
+    updateMe: (changes: Schemas["UpdateMe"]) =>
       request<User>("/api/auth/me", { method: "PATCH", body: changes }),
     listBroadcasts: (query: ListOptions = {}, signal?: AbortSignal) =>
-      request<Page<Broadcast>>("/api/broadcasts", {
+      request<BroadcastPage>("/api/broadcasts", {
         query: { ...query },
         ...(signal ? { signal } : {}),
       }),
@@ -219,7 +206,7 @@ export function createApi(request: Request) {
     endBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
     messages: (id: string) =>
-      request<Page<StoredMessage>>(`/api/broadcasts/${at(id)}/messages`, { query: { limit: 100 } }),
+      request<MessagePage>(`/api/broadcasts/${at(id)}/messages`, { query: { limit: 100 } }),
   };
 }
 

@@ -1,0 +1,110 @@
+"""Examples for the OpenAPI document, by the name of their schema. A test checks each against its schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_AT = "2030-01-31T20:00:00Z"
+_LATER = "2030-01-31T21:30:00Z"
+_JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1c2VyIn0.c2lnbmF0dXJl"
+_USER = {"id": "q4ls2xv7ezbm3k6a", "displayName": "Ada"}
+_ACCOUNT: dict[str, Any] = {
+    **_USER,
+    "email": "ada@example.org",
+    "emailVerified": True,
+    "isAdmin": False,
+    "createdAt": _AT,
+}
+_FINGERPRINT = {"algorithm": "sha-256", "value": ":".join(["4A", "AD", "B9", "B1"] * 8)}
+_BROADCAST: dict[str, Any] = {
+    "id": "m3zt5wqk2hfy7n4c",
+    "title": "Late Harbour",
+    "description": "Vinyl, no playlist, one candle.",
+    "status": "scheduled",
+    "visibility": "public",
+    "tags": ["jazz", "vinyl"],
+    "scheduledAt": _LATER,
+    "startedAt": None,
+    "endedAt": None,
+    "recordingEnabled": False,
+    "host": _USER,
+    "listenerCount": 0,
+    "createdAt": _AT,
+    "updatedAt": _AT,
+    "yourRole": None,
+}
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "Register": {"email": "ada@example.org", "password": "correct horse battery", "displayName": "Ada"},
+    "Login": {"email": "ada@example.org", "password": "correct horse battery"},
+    "RefreshToken": {"refreshToken": "7Xb0mW1yqkq0n1mS3b5vB0e3s4h9x2aQ"},
+    "SetupAdmin": {
+        "token": "Zq0m-1yqkq0n1mS3b5vB0e3s4h9x2aQ7",
+        "email": "ada@example.org",
+        "password": "correct horse battery",
+        "displayName": "Ada",
+    },
+    "ChangePassword": {"currentPassword": "correct horse battery", "newPassword": "staple of the correct horse"},
+    "RequestPasswordReset": {"email": "ada@example.org"},
+    "ConfirmPasswordReset": {"token": "Zq0m-1yqkq0n1mS3b5vB0e3s4h9x2aQ7", "password": "staple of the correct horse"},
+    "VerifyEmail": {"token": "Zq0m-1yqkq0n1mS3b5vB0e3s4h9x2aQ7"},
+    "UpdateMe": {"displayName": "Ada L."},
+    "DeleteMe": {"password": "correct horse battery"},
+    "OwnUser": _ACCOUNT,
+    "SignedInAnswer": {
+        "user": _ACCOUNT,
+        "accessToken": _JWT,
+        "refreshToken": "7Xb0mW1yqkq0n1mS3b5vB0e3s4h9x2aQ",
+        "expiresIn": 900,
+    },
+    "NewBroadcast": {
+        "title": "Late Harbour",
+        "description": "Vinyl, no playlist, one candle.",
+        "scheduledAt": _LATER,
+        "visibility": "public",
+        "tags": ["jazz", "vinyl"],
+    },
+    "BroadcastChanges": {"title": "Late Harbour: the Lisbon sessions"},
+    "BroadcastAnswer": _BROADCAST,
+    "BroadcastPage": {"items": [_BROADCAST], "nextCursor": None},
+    "NewRole": {"role": "moderator"},
+    "NewBan": {"reason": "Shouts over everyone.", "until": _LATER},
+    "NewTransport": {"direction": "recv"},
+    "Connect": {"dtlsParameters": {"role": "client", "fingerprints": [_FINGERPRINT]}},
+    "Produce": {
+        "kind": "audio",
+        "rtpParameters": {
+            "codecs": [{"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000, "channels": 2}],
+            "encodings": [{"ssrc": 31415926}],
+        },
+    },
+    "Consume": {
+        "rtpCapabilities": {
+            "codecs": [
+                {
+                    "kind": "audio",
+                    "mimeType": "audio/opus",
+                    "preferredPayloadType": 111,
+                    "clockRate": 48000,
+                    "channels": 2,
+                }
+            ]
+        }
+    },
+    "Health": {"status": "ok"},
+    "Ready": {"status": "ready", "database": "ok", "migrations": "ok", "media": "ok"},
+    "Problem": {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "There is no such broadcast.",
+        "code": "not_found",
+    },
+}
+
+#: For bodies that are not JSON, by media type.
+TEXT_EXAMPLES = {
+    "application/sdp": "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n…",
+    "application/trickle-ice-sdpfrag": "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n…",
+    "text/plain": "# TYPE lac_listeners gauge\nlac_listeners 42.0\n",
+}
