@@ -87,6 +87,7 @@ ROUTES: dict[str, Need] = {
     "GET /ready": Standing.ANYONE,
     "GET /metrics": Standing.ANYONE,  # only this machine, or with LAC_METRICS_TOKEN, gets an answer
     "GET /api/openapi.json": Standing.ANYONE,
+    "GET /api/docs": Standing.ANYONE,
     "GET /ws": Standing.ANYONE,  # `join` identifies
     "POST /api/auth/register": Standing.ANYONE,
     "POST /api/auth/login": Standing.ANYONE,
