@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any
+from functools import lru_cache, wraps
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 from quart import Response, request
@@ -123,11 +124,31 @@ async def parse_json(model: Model) -> msgspec.Struct:
 
 
 def parse_query(model: Model) -> msgspec.Struct:
+    """The query string as `model`. 422 naming the parameters, also for one that comes twice."""
     raw = request.args.to_dict()
+    twice = [FieldError(name, "is given more than once") for name in raw if len(request.args.getlist(name)) > 1]
+    if twice:
+        raise InvalidInputError("; ".join(f"{error.field} {error.message}" for error in twice) + ".", *twice)
+    without_null = _without_null(model)
     try:
-        return msgspec.convert(raw, model, strict=False)
+        given = msgspec.convert(raw, without_null, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(model, raw, error, strict=False) from None
+        raise _invalid(without_null, raw, error, strict=False) from None
+    values = {name: getattr(given, name) for name in given.__struct_fields__}
+    return model(**{name: value for name, value in values.items() if value is not msgspec.UNSET})
+
+
+@lru_cache(maxsize=64)
+def _without_null(model: Model) -> Model:
+    """`model` as a query string can say it: a parameter is there or not, and the text "null" is a text."""
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(model):
+        kinds = tuple(kind for kind in get_args(field.type) if kind is not NoneType)
+        kind = Union[kinds] if isinstance(field.type, UnionType) or get_origin(field.type) is Union else field.type  # noqa: UP007
+        fields.append((field.name, kind) if field.required else (field.name, kind | msgspec.UnsetType, msgspec.UNSET))
+    names = {field.name: field.encode_name for field in msgspec.structs.fields(model)}
+    strict = model.__struct_config__.forbid_unknown_fields
+    return msgspec.defstruct(model.__name__, fields, rename=names, forbid_unknown_fields=strict, kw_only=True)
 
 
 # --- naming the fields ------------------------------------------------------------------------------------------------

@@ -192,3 +192,17 @@ async def test_an_answer_without_content_has_no_headers_about_it(api: Api) -> No
 def test_behind_a_proxy_the_public_host_is_named_too() -> None:
     assert "wss://public.example" in content_security_policy("inner:8000", "public.example")
     assert content_security_policy("same", "same", "").count("wss://") == 1
+
+
+async def test_null_in_a_query_string_is_a_text(api: Api) -> None:
+    token = await api.token()
+    await api.broadcast(token, title="Something")
+    await api.broadcast(token, title="The null hypothesis")
+    found = await (await api.call("GET", "/api/broadcasts?q=null")).get_json()
+    assert [item["title"] for item in found["items"]] == ["The null hypothesis"]
+    await problem_of(await api.call("GET", "/api/broadcasts?status=null"), 422, "invalid_input")
+
+
+async def test_a_parameter_that_comes_twice_is_refused(api: Api) -> None:
+    problem = await problem_of(await api.call("GET", "/api/broadcasts?limit=1&limit=2"), 422, "invalid_input")
+    assert problem["errors"] == [{"field": "limit", "message": "is given more than once"}]
