@@ -93,6 +93,12 @@ class _ServerCollector(Collector):
         gateway = self._metrics.gateway
         if gateway is not None:
             yield GaugeMetricFamily("lac_sockets", "Open WebSockets.", len(gateway.connections))
+            closed = CounterMetricFamily(
+                "lac_sockets_closed", "WebSockets that we closed, by code; 1013: too slow.", labels=("code",)
+            )
+            for code, count in sorted(gateway.closed.items()):
+                closed.add_metric((str(int(code)),), count)
+            yield closed
         refused = CounterMetricFamily(
             "lac_rate_limited", "Requests refused because a limit was reached.", labels=("limit",)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -23,6 +24,8 @@ class Gateway:
         self._services = services
         self._limits = limits
         self.connections: set[Connection] = set()
+        #: How many sockets we closed, by code. 1013 is a full outbox.
+        self.closed: Counter[int] = Counter()
         self.draining = False
 
     async def serve(self, socket: Socket, pipe: FramePipe | None = None, address: str | None = None) -> None:
@@ -32,6 +35,8 @@ class Gateway:
             await connection.run()
         finally:
             self.connections.discard(connection)
+            if connection.closing is not None:
+                self.closed[connection.closing[0]] += 1
 
     def close_all(self, code: int = CloseCode.SHUTTING_DOWN, reason: str = "shutting down") -> None:
         """Refuse new sockets and close those that are open, also those that have not joined yet. Does not wait: the

@@ -87,6 +87,15 @@ async def test_media_is_counted_and_goes_on_counting_when_the_room_has_closed(ap
         assert name in found
 
 
+async def test_sockets_that_were_closed_are_counted_by_code(api: Api) -> None:
+    async with api.app.test_client().websocket("/ws") as socket:
+        await socket.send("nonsense")
+        await socket.receive()
+        while not api.app.gateway.closed:  # noqa: ASYNC110  the gateway tells nobody
+            await trio.sleep(0.01)
+    assert any(name.startswith("lac_sockets_closed_total{code=") for name in await samples(api))
+
+
 async def test_two_applications_count_apart(api: Api) -> None:
     other = create_app(api.services)
     await api.call("GET", "/health")
