@@ -25,7 +25,6 @@ from lac_web.server import HttpLimits
 STATEMENT_TIMEOUT_S = 2.0
 ANSWER_GRACE_S = 0.5
 CONNECT_TIMEOUT_S = 2  # libpq takes no less
-QUEUE_TIMEOUT_S = 1.5
 BUSY_TIMEOUT_S = 2.0
 #: For media sessions that never connect, and sockets that never join.
 CONNECT_WITHIN_S = 5.0
@@ -37,7 +36,7 @@ _PAGES_MAX = 4_294_967_294
 
 
 def shorten_limits() -> None:
-    for name in ("STATEMENT_TIMEOUT_S", "ANSWER_GRACE_S", "CONNECT_TIMEOUT_S", "QUEUE_TIMEOUT_S", "BUSY_TIMEOUT_S"):
+    for name in ("STATEMENT_TIMEOUT_S", "ANSWER_GRACE_S", "CONNECT_TIMEOUT_S", "BUSY_TIMEOUT_S"):
         _replace(engine, name, globals()[name])
     _replace(lac_media.proto.peer, "CONNECT_TIMEOUT_S", CONNECT_WITHIN_S)
     # Where they are made without arguments.
