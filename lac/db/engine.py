@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
+import psycopg
 import sqlalchemy as sa
 import trio
 from sqlalchemy import orm
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Worker threads, which is also the size of each pool. SQLite gains nothing from more than four.
 SQLITE_THREADS = 4
+#: So many of them may write, or wait for it.
+SQLITE_WRITERS = 2
 POSTGRES_THREADS = 8
 #: How long one call may wait for a thread: behind more than this, the database is overloaded or hangs.
 QUEUE_TIMEOUT_S = 5.0
@@ -35,6 +38,8 @@ BUSY_TIMEOUT_S = 10.0
 #: How much later than the server we give a connection up that has not even said that it gave up.
 ANSWER_GRACE_S = 2.0
 CONNECT_TIMEOUT_S = 5
+#: A full disk is not emptied in a moment.
+FULL_RETRY_S = 30.0
 #: A transaction in which nothing has happened for so long belongs to a process that is gone.
 IDLE_TRANSACTION_TIMEOUT_S = 60
 
@@ -48,6 +53,9 @@ class Database:
         self._writer = orm.sessionmaker(writer, expire_on_commit=False)
         self._reader = orm.sessionmaker(reader, expire_on_commit=False)
         self._limiter = trio.CapacityLimiter(threads)
+        # SQLite has one writer at a time, and readers wait for none: nor shall they wait for the threads in which the
+        # others wait to write.
+        self._writers = trio.CapacityLimiter(SQLITE_WRITERS if writer.dialect.name == "sqlite" else threads)
         #: How many calls run at a time; the others wait.
         self.threads = threads
 
@@ -58,11 +66,11 @@ class Database:
         completes, and returns its value: a commit is never left behind unseen.
         Raises `UnavailableError` when the database is away or overloaded, and whatever `fn` raises.
         """
-        return await self._in_thread(self._writer, fn)
+        return await self._in_thread(self._writer, fn, self._writers)
 
     async def read(self, fn: Callable[[orm.Session], T]) -> T:
         """The same for reading only: sees one consistent state and waits for no writer. Writing in it is an error."""
-        return await self._in_thread(self._reader, fn)
+        return await self._in_thread(self._reader, fn, nullcontext())
 
     async def ping(self) -> None:
         """Return if the database answers; raise `UnavailableError` if it does not."""
@@ -70,10 +78,15 @@ class Database:
 
     def load(self) -> tuple[int, int]:
         """(calls that run now, calls that wait for a thread)."""
-        statistics = self._limiter.statistics()
-        return statistics.borrowed_tokens, statistics.tasks_waiting
+        threads, writers = self._limiter.statistics(), self._writers.statistics()
+        return threads.borrowed_tokens, threads.tasks_waiting + writers.tasks_waiting
 
-    async def _in_thread(self, sessions: orm.sessionmaker[orm.Session], fn: Callable[[orm.Session], T]) -> T:
+    async def _in_thread(
+        self,
+        sessions: orm.sessionmaker[orm.Session],
+        fn: Callable[[orm.Session], T],
+        turn: AbstractAsyncContextManager[None],
+    ) -> T:
         def in_transaction() -> T:
             with sessions.begin() as session:
                 return fn(session)
@@ -81,7 +94,8 @@ class Database:
         try:
             # Bounds the wait for a thread only: once the thread runs, its call is neither cancelled nor forgotten.
             with trio.move_on_after(QUEUE_TIMEOUT_S):
-                return await trio.to_thread.run_sync(in_transaction, limiter=self._limiter)
+                async with turn:
+                    return await trio.to_thread.run_sync(in_transaction, limiter=self._limiter)
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
             if not _is_passing(error):
                 raise
@@ -89,6 +103,12 @@ class Database:
             if took_too_long(_cause(error)):
                 raise UnavailableError(
                     "The database took too long to answer. Try again in a moment.", code="database_timeout"
+                ) from error
+            if _is_full(_cause(error)):
+                raise UnavailableError(
+                    "The server has no space left to store this. Try again later.",
+                    retry_after_s=FULL_RETRY_S,
+                    code="storage_full",
                 ) from error
             raise UnavailableError("The database cannot be reached just now.", code="database_unavailable") from error
         log.warning("database call given up: all %d threads were busy", self.threads)
@@ -236,6 +256,12 @@ def _is_passing(error: sa.exc.SQLAlchemyError) -> bool:
             sqlite3.SQLITE_CANTOPEN,
         )
     return True
+
+
+def _is_full(cause: BaseException | None) -> bool:
+    if isinstance(cause, sqlite3.Error):
+        return cause.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+    return isinstance(cause, psycopg.errors.DiskFull)
 
 
 def _cause(error: sa.exc.SQLAlchemyError) -> BaseException | None:

@@ -47,16 +47,24 @@ class RoomSocket:
 
     def command(self, event: str, **data: Any) -> dict[str, Any]:
         """Send one command and return what its ack carries."""
+        answer = self.answer_to(self.send(event, **data))
+        assert answer["event"] == "ack", answer
+        result: dict[str, Any] = answer["data"]
+        return result
+
+    def send(self, event: str, **data: Any) -> int:
+        """Send one command; the number is for `answer_to`."""
         self._acks += 1
         number = self._acks
         frame = json.dumps({"event": event, "data": data, "ack": number})
         with self._changed:
             assert self._changed.wait_for(lambda: self._ws.state.name == "OPEN" or self._closed, PATIENCE_S)
             self._socket.sendall(self._ws.send(TextMessage(frame)))
-        answer = self._take(lambda frame: frame.get("ack") == number, f"the ack of {event}")
-        assert answer["event"] == "ack", answer
-        result: dict[str, Any] = answer["data"]
-        return result
+        return number
+
+    def answer_to(self, number: int) -> dict[str, Any]:
+        """The whole frame that answers the command: an ack, or an error."""
+        return self._take(lambda frame: frame.get("ack") == number, f"the answer to command {number}")
 
     def wait_for(self, event: str, **fields: Any) -> dict[str, Any]:
         """The data of the next event of that name with these fields; earlier ones of other names stay."""

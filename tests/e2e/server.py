@@ -40,6 +40,8 @@ class LacServer:
     process: subprocess.Popen[str]
     output: list[str] = field(default_factory=list)
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=20))
+    #: What it leaves with in order; after `kill` that is the signal.
+    exit_code: int = 0
     _admin: Account | None = None
 
     def call(self, method: str, path: str, *, token: str | None = None, **kwargs: Any) -> Any:
@@ -76,6 +78,17 @@ class LacServer:
     def log(self) -> str:
         return "\n".join(self.output[-80:])
 
+    def metric(self, name: str) -> float:
+        """One value of `/metrics`, summed over its labels."""
+        text = self.call("GET", "/metrics").text
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+    def kill(self) -> None:
+        """SIGKILL: it gets to clean up nothing."""
+        self.exit_code = -signal.SIGKILL
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
+
     def stop(self) -> int:
         """SIGTERM, and the exit code."""
         if self.process.poll() is None:
@@ -84,14 +97,15 @@ class LacServer:
 
 
 @contextmanager
-def running_server(data_dir: Path, **environment: str) -> Iterator[LacServer]:
-    """Start `lac serve` on free ports; stop it at the end and fail if it did not leave in order."""
+def running_server(data_dir: Path, *, program: str = "lac.cli.main", **environment: str) -> Iterator[LacServer]:
+    """Start `lac serve` on free ports; stop it at the end and fail if it did not leave in order. `program` is the
+    module to run in place of `lac`."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("LAC_", "MEDIASOUP_", "DATABASE_"))}
     env |= {"LAC_DATA_DIR": str(data_dir), "LAC_PORT": "0", "MEDIASOUP_MIN_PORT": "0", "PYTHONUNBUFFERED": "1"}
     env["LAC_LIMITS_FACTOR"] = "50"  # whole suites come from one address
     env |= environment
     process = subprocess.Popen(
-        [sys.executable, "-m", "lac.cli.main", "serve"],
+        [sys.executable, "-m", program, "serve"],
         env=env,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -119,7 +133,7 @@ def running_server(data_dir: Path, **environment: str) -> Iterator[LacServer]:
         assert ready.wait(START_TIMEOUT_S), f"the server did not start:\n{server.log()}"
         assert server.url, f"the server ended at once:\n{server.log()}"
         yield server
-        assert server.stop() == 0, f"the server did not leave in order:\n{server.log()}"
+        assert server.stop() == server.exit_code, f"the server did not leave in order:\n{server.log()}"
     finally:
         if process.poll() is None:
             process.kill()
