@@ -97,7 +97,12 @@ class Show:
     def check_audio(self) -> None:
         """Nothing was lost and nothing came late since the listener began."""
         self.listener.wait_for_packets(25)
-        self.listener.check_one_unbroken_stream()
+        try:
+            self.listener.check_one_unbroken_stream()
+        except AssertionError as error:
+            names = ("lac_media_packets_lost_in_total", "lac_media_dropped_total", "lac_loop_lag_seconds_sum")
+            error.add_note(f"the server says: { ({name: self.server.metric(name) for name in names}) }")
+            raise
         arrivals = list(self.listener.arrivals)
         assert missing_frames(packet.payload for _, packet in arrivals) == []
         gap_s = max(later - earlier for (earlier, _), (later, _) in pairwise(arrivals))
