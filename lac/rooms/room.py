@@ -6,7 +6,8 @@ of the state and its notices there is no `await`, so everybody sees the changes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 
@@ -50,6 +51,8 @@ log = structlog.get_logger(__name__)
 REACTION_INTERVAL_S = 0.25
 #: Chat lines that may wait for the database; the next one is refused (503) instead of waiting.
 CHAT_WAITING_MAX = 100
+#: How long a line may wait for those before it. Each of them may take the database's own limits, one after the other.
+CHAT_WAIT_S = 5.0
 #: When the server goes away, clients come back to its successor one after the other, not all at once.
 RECONNECT_FIRST_MS = 500
 RECONNECT_STEP_MS = 10
@@ -258,7 +261,7 @@ class Room:
             raise
 
     async def _send_chat(self, author: Person, text: str) -> ChatAccepted:
-        async with self._chat_order:
+        async with self._chat_turn():
             chat = Chat(
                 id=new_id(),
                 user=author,
@@ -272,6 +275,17 @@ class Room:
         return ChatAccepted(id=chat.id, at=chat.at, media_time=chat.media_time)
 
     # inside
+
+    @asynccontextmanager
+    async def _chat_turn(self) -> AsyncGenerator[None, None]:
+        with trio.move_on_after(CHAT_WAIT_S) as waiting:
+            await self._chat_order.acquire()
+        if waiting.cancelled_caught:
+            raise UnavailableError("The chat is busy. Send the message again in a moment.", code="chat_busy")
+        try:
+            yield
+        finally:
+            self._chat_order.release()
 
     def _audience(self, audience: Audience) -> list[Member]:
         """A copy: an outlet that is full closes itself while it is offered a frame."""

@@ -44,6 +44,7 @@ class RawListener:
         self._peer: ClientPeer | None = None
         self._trio_token: trio.lowlevel.TrioToken | None = None
         self._failed: BaseException | None = None
+        self._running = trio.CancelScope()
 
     def start(self) -> None:
         self._thread.start()
@@ -54,6 +55,7 @@ class RawListener:
         if peer is not None and trio_token is not None:
             with contextlib.suppress(trio.RunFinishedError):  # the server hung up first
                 trio_token.run_sync_soon(peer.close)
+                trio_token.run_sync_soon(self._running.cancel)  # a server that is gone does not answer
         self._thread.join()
 
     def wait_for_packets(self, count: int) -> None:
@@ -93,7 +95,8 @@ class RawListener:
         core = peer.connect(ice, candidate, dtls)
         core.expect_stream(expected)
         self._peer = peer
-        await peer.run()
+        with self._running:
+            await peer.run()
 
     def _signal(
         self, fingerprint: Fingerprint

@@ -54,6 +54,7 @@ class RawPublisher:
         self._token = token
         self._sending = threading.Event()
         self._connected: trio.Event
+        self._running = trio.CancelScope()
         self._peer: ClientPeer | None = None
         self._trio_token: trio.lowlevel.TrioToken | None = None
         self._thread = threading.Thread(target=trio.run, args=(self._main,), name="raw publisher")
@@ -67,6 +68,7 @@ class RawPublisher:
         if peer is not None and trio_token is not None:
             with contextlib.suppress(trio.RunFinishedError):  # the server hung up first
                 trio_token.run_sync_soon(peer.close)
+                trio_token.run_sync_soon(self._running.cancel)  # a server that is gone does not answer
         self._thread.join()
 
     async def _main(self) -> None:
@@ -75,6 +77,10 @@ class RawPublisher:
         peer = ClientPeer(open_udp_socket("127.0.0.1", 0), make_dtls_identity(), on_event=self._on_event)
         peer.connect(*await trio.to_thread.run_sync(self._signal, peer.fingerprint, peer.ssrc))
         self._peer = peer
+        with self._running:
+            await self._send_while_open(peer)
+
+    async def _send_while_open(self, peer: ClientPeer) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send, peer)
             await peer.run()

@@ -97,7 +97,12 @@ class Show:
     def check_audio(self) -> None:
         """Nothing was lost and nothing came late since the listener began."""
         self.listener.wait_for_packets(25)
-        self.listener.check_one_unbroken_stream()
+        try:
+            self.listener.check_one_unbroken_stream()
+        except AssertionError as error:
+            names = ("lac_media_packets_lost_in_total", "lac_media_dropped_total", "lac_loop_lag_seconds_sum")
+            error.add_note(f"the server says: { ({name: self.server.metric(name) for name in names}) }")
+            raise
         arrivals = list(self.listener.arrivals)
         assert missing_frames(packet.payload for _, packet in arrivals) == []
         gap_s = max(later - earlier for (earlier, _), (later, _) in pairwise(arrivals))
@@ -159,10 +164,23 @@ def rows(data_dir: Path, query: str) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LacServer]:
-    """On SQLite."""
-    with running_server(tmp_path_factory.mktemp("data"), program=HURRIED) as running:
-        yield running
+def current_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], LacServer]]:
+    """On SQLite, started again when it is gone."""
+    data_dir = tmp_path_factory.mktemp("data")
+    started: list[LacServer] = []
+    with ExitStack() as stack:
+
+        def current() -> LacServer:
+            if not started or started[-1].process.poll() is not None:
+                started.append(stack.enter_context(running_server(data_dir, program=HURRIED)))
+            return started[-1]
+
+        yield current
+
+
+@pytest.fixture
+def server(current_server: Callable[[], LacServer]) -> LacServer:
+    return current_server()
 
 
 # -- PostgreSQL --------------------------------------------------------------------------------------------------------
@@ -394,42 +412,44 @@ def test_a_writer_that_keeps_the_file_locked_is_given_up_and_readers_do_not_wait
         assert (0,) in rows(server.data_dir, "SELECT count(*) FROM broadcasts WHERE title = 'Lost'")
 
 
-def test_a_killed_server_takes_the_show_up_again(tmp_path: Path) -> None:
-    sessions = "SELECT close_reason FROM sessions ORDER BY opened_at"
-    with running_server(tmp_path, program=HURRIED) as server:
-        host = server.register("Hanna")
-        show_id = server.start_show(host)["id"]
-        with (
-            publishing_frames(server, show_id, host.token),
-            recording_packets(server, show_id) as listener,
-            room_socket(server.url) as guest,
-        ):
-            guest.join(show_id, name="Gus")
-            for number in range(3):
-                guest.command("chatMessage", text=f"{number}")
+def test_a_killed_server_takes_the_show_up_again(server: LacServer, current_server: Callable[[], LacServer]) -> None:
+    host = server.register("Hanna")
+    show_id = server.start_show(host)["id"]
+
+    def close_reasons() -> list[object]:
+        stored = rows(server.data_dir, "SELECT broadcast_id, close_reason FROM sessions ORDER BY opened_at")
+        return [reason for broadcast_id, reason in stored if broadcast_id == show_id]
+
+    with (
+        publishing_frames(server, show_id, host.token),
+        recording_packets(server, show_id) as listener,
+        room_socket(server.url) as guest,
+    ):
+        guest.join(show_id, name="Gus")
+        for number in range(3):
+            guest.command("chatMessage", text=f"{number}")
+        listener.wait_for_packets(25)
+        wait_until(lambda: close_reasons() == [None, None], "both sessions have open rows")
+        listener.check_one_unbroken_stream()
+        server.kill()
+
+    server = current_server()
+    assert server.call("GET", f"/api/broadcasts/{show_id}")["status"] == "live"
+    assert close_reasons() == ["lost", "lost"]
+    with room_socket(server.url) as guest:
+        joined = guest.join(show_id, name="Gus")
+        assert joined["hostAway"] is True
+        assert [message["text"] for message in joined["recentMessages"]] == ["0", "1", "2"]
+        with publishing_frames(server, show_id, host.token), recording_packets(server, show_id) as listener:
+            guest.wait_for("hostBack")
+            guest.command("chatMessage", text="3")
             listener.wait_for_packets(25)
-            wait_until(lambda: rows(tmp_path, sessions) == [(None,), (None,)], "both sessions have open rows")
             listener.check_one_unbroken_stream()
-            server.kill()
-    with running_server(tmp_path, program=HURRIED) as server:
-        assert server.call("GET", f"/api/broadcasts/{show_id}")["status"] == "live"
-        assert rows(tmp_path, sessions) == [("lost",), ("lost",)]
-        with room_socket(server.url) as guest:
-            joined = guest.join(show_id, name="Gus")
-            assert joined["hostAway"] is True
-            assert [message["text"] for message in joined["recentMessages"]] == ["0", "1", "2"]
-            with (
-                publishing_frames(server, show_id, host.token),
-                recording_packets(server, show_id) as listener,
-            ):
-                guest.wait_for("hostBack")
-                guest.command("chatMessage", text="3")
-                listener.wait_for_packets(25)
-                listener.check_one_unbroken_stream()
-                heard = [packet.payload for _, packet in listener.arrivals]
-                assert any(frame_number(payload) is not None for payload in heard)
-                assert missing_frames(heard) == []
-        assert errors_in(server.output) == []
+            heard = [packet.payload for _, packet in listener.arrivals]
+            assert any(frame_number(payload) is not None for payload in heard)
+            assert missing_frames(heard) == []
+    server.call("POST", f"/api/broadcasts/{show_id}/end", token=host.token)
+    assert errors_in(server.output) == []
 
 
 # -- clients that are in the way ---------------------------------------------------------------------------------------
@@ -566,17 +586,23 @@ class Flood:
     async def _whep(self, abandon: bool) -> None:
         answer = await self._request("POST", f"/whep/{self._show_id}", "application/sdp", offer("recvonly"), abandon)
         if answer:
+            assert answer.startswith("HTTP/1.1 201"), answer
             location = re.search(r"(?i)\r\nlocation: (?:http://[^/]+)?(\S+)", answer)
             assert location is not None, answer
-            assert " 200 " in (await self._request("DELETE", location[1])).partition("\r\n")[0]
+            await self._delete(location[1])
 
     async def _mediasoup(self, abandon: bool) -> None:
         path, body = f"/api/mediasoup/{self._show_id}/transports", '{"direction":"recv"}'
         answer = await self._request("POST", path, "application/json", body, abandon)
         if answer:
+            assert answer.startswith("HTTP/1.1 201"), answer
             transport = json.loads(answer.partition("\r\n\r\n")[2])
-            answer = await self._request("DELETE", f"/api/mediasoup/transports/{transport['id']}")
-            assert " 204 " in answer.partition("\r\n")[0]
+            await self._delete(f"/api/mediasoup/transports/{transport['id']}")
+
+    async def _delete(self, path: str) -> None:
+        answer = await self._request("DELETE", path)
+        # Gone already, on a machine so busy that its time to connect was over.
+        assert answer.startswith("HTTP/1.1 20") or '"code":"session_not_found"' in answer, answer
 
     async def _request(
         self, method: str, path: str, content_type: str = "text/plain", body: str = "", abandon: bool = False
@@ -591,9 +617,7 @@ class Flood:
             received = bytearray()
             async for data in stream:
                 received += data
-            answer = received.decode()
-            assert answer.startswith("HTTP/1.1 20"), answer
-            return answer
+            return received.decode()
 
     async def _read_until(self, stream: trio.SocketStream, wanted: bytes) -> None:
         received = b""
