@@ -1,8 +1,10 @@
 import type {
+  AuditEntry,
   Broadcast,
   BroadcastStatus,
   NewBroadcast,
   Page,
+  Profile,
   SignedIn,
   StoredMessage,
   User,
@@ -218,8 +220,17 @@ export function createApi(request: Request) {
       request<Broadcast>(`/api/broadcasts/${at(id)}/start`, { method: "POST" }),
     endBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
-    messages: (id: string) =>
-      request<Page<StoredMessage>>(`/api/broadcasts/${at(id)}/messages`, { query: { limit: 100 } }),
+    messages: (id: string, cursor?: string) =>
+      request<Page<StoredMessage>>(`/api/broadcasts/${at(id)}/messages`, {
+        query: { limit: 100, cursor },
+      }),
+    audit: (id: string, cursor?: string, signal?: AbortSignal) =>
+      request<Page<AuditEntry>>(`/api/broadcasts/${at(id)}/audit`, {
+        query: { limit: 50, cursor },
+        ...(signal ? { signal } : {}),
+      }),
+    profile: (id: string) => request<Profile>(`/api/users/${at(id)}`),
+    follow: (id: string) => request<void>(`/api/users/${at(id)}/follow`, { method: "PUT" }),
   };
 }
 
