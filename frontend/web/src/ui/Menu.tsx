@@ -1,6 +1,7 @@
 import {
   type KeyboardEvent,
   type ReactNode,
+  useCallback,
   useEffect,
   useId,
   useLayoutEffect,
@@ -41,18 +42,23 @@ export function Menu({
     if (focus) button.current?.focus();
   };
 
-  useLayoutEffect(() => {
+  const place = useCallback(() => {
     const menu = list.current;
     const anchor = button.current?.getBoundingClientRect();
-    if (!open || !menu || !anchor) return;
+    if (!menu || !anchor) return;
     const { width, height } = menu.getBoundingClientRect();
-    const below = anchor.bottom + height + MARGIN_PX <= window.innerHeight;
-    const top = below ? anchor.bottom : anchor.top - height;
-    menu.style.top = `${Math.max(MARGIN_PX, top)}px`;
+    const last = window.innerHeight - height - MARGIN_PX;
+    const top = anchor.bottom <= last ? anchor.bottom : anchor.top - height;
+    menu.style.top = `${Math.min(Math.max(MARGIN_PX, top), Math.max(MARGIN_PX, last))}px`;
     menu.style.left = `${Math.max(MARGIN_PX, anchor.right - width)}px`;
-    const all = menu.querySelectorAll<HTMLElement>("[role=menuitem]");
+  }, []);
+
+  useLayoutEffect(() => {
+    if (!open) return;
+    place();
+    const all = list.current?.querySelectorAll<HTMLElement>("[role=menuitem]") ?? [];
     all[start.current === "last" ? all.length - 1 : 0]?.focus({ preventScroll: true });
-  }, [open]);
+  }, [open, place]);
 
   useEffect(() => {
     if (!open) return;
@@ -60,19 +66,16 @@ export function Menu({
       const target = event.target as Node;
       if (!list.current?.contains(target) && !button.current?.contains(target)) setOpen(false);
     };
-    // Where the button was, the menu would float in the air.
-    const moved = (event: Event) => {
-      if (!(event.target instanceof Node) || event.target.contains(button.current)) setOpen(false);
-    };
     document.addEventListener("pointerdown", outside);
-    document.addEventListener("scroll", moved, true);
-    window.addEventListener("resize", moved);
+    // It stays with its button: the chat scrolls by itself whenever somebody writes.
+    document.addEventListener("scroll", place, true);
+    window.addEventListener("resize", place);
     return () => {
       document.removeEventListener("pointerdown", outside);
-      document.removeEventListener("scroll", moved, true);
-      window.removeEventListener("resize", moved);
+      document.removeEventListener("scroll", place, true);
+      window.removeEventListener("resize", place);
     };
-  }, [open]);
+  }, [open, place]);
 
   if (items.length === 0) return null;
 
