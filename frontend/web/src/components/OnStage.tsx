@@ -190,6 +190,7 @@ export function StagePanel({ view, speaking }: { view: RoomView; speaking: Speak
             {sending ? (
               <Button
                 size="large"
+                className="grow sm:grow-0"
                 look={state.paused ? "primary" : "outline"}
                 icon={state.paused ? <MicIcon /> : <MicOffIcon />}
                 onClick={state.paused ? speaker.resume : speaker.pause}
@@ -200,6 +201,7 @@ export function StagePanel({ view, speaking }: { view: RoomView; speaking: Speak
               <Button
                 size="large"
                 look="signal"
+                className="grow sm:grow-0"
                 icon={<MicIcon />}
                 busy={state.phase !== "off_air"}
                 onClick={() => {
@@ -210,7 +212,7 @@ export function StagePanel({ view, speaking }: { view: RoomView; speaking: Speak
                 Start speaking
               </Button>
             )}
-            <Button size="large" onClick={() => void speaking.leave()}>
+            <Button size="large" className="grow sm:grow-0" onClick={() => void speaking.leave()}>
               Leave the stage
             </Button>
             <p role="status" className="min-h-6 flex-1 basis-60 font-medium">
