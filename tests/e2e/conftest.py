@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.e2e.asyncio_thread import AsyncioThread
 from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
+from tests.e2e.pages import People
 from tests.e2e.server import LacServer, running_server
 from tests.e2e.tone import write_tone
 
@@ -51,6 +52,18 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chromium(microphone: Path) -> Iterator[Browser]:
     with running_chromium(microphone) as browser:
         yield browser
+
+
+@pytest.fixture
+def people(chromium: Browser, server: LacServer) -> Iterator[People]:
+    """Whoever takes part. What a console complains about (errors, violations of the Content-Security-Policy) fails the
+    test."""
+    everybody = People(chromium, server.url)
+    try:
+        yield everybody
+    finally:
+        everybody.close()
+    assert not everybody.complaints, everybody.complaints
 
 
 @pytest.fixture

@@ -108,6 +108,9 @@ class RoomPage:
         self.page = page
         self.chat = page.get_by_role("log", name="Chat messages")
         self.message = page.get_by_role("textbox", name="Message")
+        # For those who moderate.
+        self.people = page.get_by_role("list", name="People in this show")
+        self.hands = page.get_by_role("list", name="Raised hands")
 
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
@@ -115,6 +118,11 @@ class RoomPage:
     def notice(self, text: str) -> Locator:
         """Something that the page announces."""
         return self.page.get_by_role("status").or_(self.page.get_by_role("alert")).filter(has_text=text)
+
+    def choose(self, menu: str, item: str) -> None:
+        """Open the menu behind a button with three dots, and take one of its items."""
+        self.button(menu).first.click()
+        self.page.get_by_role("menuitem", name=item, exact=True).click()
 
     def say(self, text: str) -> None:
         self.message.fill(text)
@@ -141,11 +149,6 @@ class RoomPage:
 class ConsolePage(RoomPage):
     """/host/:id"""
 
-    def __init__(self, page: Page) -> None:
-        super().__init__(page)
-        self.people = page.get_by_role("list", name="People in this show")
-        self.hands = page.get_by_role("list", name="Raised hands")
-
     def open(self, show_id: str) -> None:
         self.page.goto(f"/host/{show_id}")
         expect(self.page.get_by_role("heading", name="Studio")).to_be_visible()
@@ -169,6 +172,11 @@ class ConsolePage(RoomPage):
         dialog.get_by_label("Reason").fill(reason)
         dialog.get_by_role("button", name="Remove", exact=True).click()
 
+    def hand_over(self) -> None:
+        """Off the stage, so that a speaker can be heard; the show goes on for a while."""
+        self.button("Leave the stage").click()
+        self.page.get_by_role("dialog").get_by_role("button", name="Hand over").click()
+
     def end(self) -> None:
         self.button("End show").click()
         self.page.get_by_role("dialog").get_by_role("button", name="End for everyone").click()
@@ -189,6 +197,11 @@ class PlayerPage(RoomPage):
         dialog = self.page.get_by_role("dialog", name="What should people call you?")
         dialog.get_by_label("Your name").fill(name)
         dialog.get_by_role("button", name="Continue").click()
+
+    def start_speaking(self) -> None:
+        """From the stage, with the sound untouched."""
+        self.page.get_by_role("radio", name="Music").check()
+        self.button("Start speaking").click()
 
     def heard_hz(self) -> float | None:
         heard: float | None = self.page.evaluate(HEARD_HZ)

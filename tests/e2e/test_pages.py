@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Error, Page, expect
 
 from tests.e2e.chromium import MICROPHONE_HZ, REMOTE_NAME
 from tests.e2e.conftest import RecordFigure
@@ -29,18 +28,6 @@ pytestmark = pytest.mark.e2e
 #: From the host's click to the removed person's silence, on a busy machine.
 REMOVED_WITHIN_S = 5.0
 TAB_STOPS_MAX = 30
-
-
-@pytest.fixture
-def people(chromium: Browser, server: LacServer) -> Iterator[People]:
-    """Whoever takes part. What a console complains about (errors, violations of the Content-Security-Policy) fails the
-    test."""
-    everybody = People(chromium, server.url)
-    try:
-        yield everybody
-    finally:
-        everybody.close()
-    assert not everybody.complaints, everybody.complaints
 
 
 class Show:

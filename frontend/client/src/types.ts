@@ -8,6 +8,8 @@ type Schemas = components["schemas"];
 export type BroadcastStatus = Schemas["BroadcastStatus"];
 export type Visibility = Schemas["Visibility"];
 export type Role = Schemas["Role"];
+export type ChatMode = "open" | "followers" | "closed";
+export type InviteOutcome = "accepted" | "declined" | "withdrawn";
 
 /** Somebody's own account. */
 export type User = Schemas["OwnUser"];
@@ -54,6 +56,28 @@ export type StoredMessage = Omit<ChatMessage, "user"> & {
   user: { id: string; displayName: string };
 };
 
+/** What somebody did in a show, as `GET /api/broadcasts/:id/audit` answers it. */
+export interface AuditEntry {
+  id: string;
+  at: string;
+  /** Null for what the server did by itself. */
+  actorId: string | null;
+  action: string;
+  broadcastId: string | null;
+  targetId: string | null;
+  detail: Record<string, unknown>;
+}
+
+export interface Profile {
+  id: string;
+  displayName: string;
+  createdAt: string;
+  followers: number;
+  following: number;
+  /** The caller follows this person. */
+  followed: boolean;
+}
+
 export interface ProducerInfo {
   id: string;
   userId: string;
@@ -83,6 +107,15 @@ export interface Joined {
   /** When the show ends unless the host comes back; only while `hostAway`. */
   hostAwayUntil?: string | null;
   announcesEveryone: boolean;
+  slowModeS: number;
+  chatMode: ChatMode;
+  locked: boolean;
+  /** An invitation to speak waits for an answer. */
+  invited: boolean;
+  /** After `join {since}`: more was written since than is sent, or `since` is not known. */
+  messagesMissed: boolean;
+  /** After `join {since}`: messages that were deleted lately. */
+  deletedMessages: string[];
 }
 
 export interface RoomStats {
@@ -106,9 +139,20 @@ export interface ServerEvents {
   reaction: { counts: Record<string, number>; mediaTime: number };
   handRaised: Hand & { position: number };
   handLowered: { userId: string };
+  handMoved: { userId: string; position: number };
+  /** One's own hand. */
+  handPosition: { position: number };
+  invitedToSpeak: { byUserId: string };
+  inviteEnded: { userId: string; outcome: InviteOutcome };
+  messageDeleted: { id: string };
+  messagesCleared: { userId: string };
+  slowMode: { seconds: number };
+  chatMode: { mode: ChatMode };
+  roomLocked: { locked: boolean };
   muted: { userId: string };
   unmuted: { userId: string };
-  removed: { reason: string | null };
+  /** `until` null: for good. */
+  removed: { reason?: string | null; banned?: boolean; until?: string | null };
   listenerCount: { count: number };
   activeSpeakers: { producers: ProducerInfo[] };
   broadcastStarted: { startedAt: string };
@@ -126,7 +170,8 @@ export type ServerEvent = {
 
 /** Client to server, by event name. */
 export interface Commands {
-  join: { broadcastId: string; token?: string; name?: string };
+  /** `since`: the last message that one has. */
+  join: { broadcastId: string; token?: string; name?: string; since?: string };
   leave: Record<string, never>;
   chatMessage: { text: string };
   reaction: { emoji: string };
@@ -134,7 +179,18 @@ export interface Commands {
   lowerHand: { userId?: string };
   mute: { userId: string };
   unmute: { userId: string };
-  remove: { userId: string; reason?: string; ban?: boolean };
+  remove: { userId: string; reason?: string; ban?: boolean; until?: string };
+  moveHand: { userId: string; position: number };
+  muteAll: Record<string, never>;
+  inviteToSpeak: { userId: string };
+  acceptInvite: Record<string, never>;
+  declineInvite: Record<string, never>;
+  moveToAudience: { userId: string };
+  deleteMessage: { messageId: string };
+  clearMessages: { userId: string };
+  slowMode: { seconds: number };
+  chatMode: { mode: ChatMode };
+  lockRoom: { locked: boolean };
   listMembers: { cursor?: string };
 }
 
@@ -159,6 +215,7 @@ export const REACTIONS = [
 export const CHAT_TEXT_MAX = 2_000;
 export const NAME_MAX = 64;
 export const NOTE_MAX = 200;
+export const REASON_MAX = 300;
 
 const STRENGTH: Record<Role, number> = {
   admin: 5,
@@ -172,6 +229,16 @@ const STRENGTH: Record<Role, number> = {
 /** May this role mute and remove people? The server decides; this only chooses what to show. */
 export function mayModerate(role: Role | null | undefined): boolean {
   return role != null && STRENGTH[role] >= STRENGTH.moderator;
+}
+
+/** May this role be heard, once they are on the stage? */
+export function maySpeak(role: Role | null | undefined): boolean {
+  return role === "speaker" || mayHost(role);
+}
+
+/** Is this somebody whom `role` may mute, remove, take off the stage? Equals may; nobody a stronger role. */
+export function mayActOn(role: Role | null | undefined, other: Role): boolean {
+  return role != null && mayModerate(role) && STRENGTH[role] >= STRENGTH[other];
 }
 
 /** May this role run the show: go on air, end it? */

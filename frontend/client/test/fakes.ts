@@ -76,8 +76,9 @@ export class FakeSocket implements SocketLike {
   answer(event: string, data: unknown = {}): void {
     this.receive({ event: "ack", ack: this.last(event)?.ack, data });
   }
-  refuse(event: string, code: string, message = "No."): void {
-    this.receive({ event: "error", ack: this.last(event)?.ack, data: { code, message } });
+  refuse(event: string, code: string, message = "No.", more: Record<string, unknown> = {}): void {
+    const data = { code, message, ...more };
+    this.receive({ event: "error", ack: this.last(event)?.ack, data });
   }
   last(event: string) {
     return this.sent.findLast((frame) => frame.event === event);
@@ -144,6 +145,12 @@ export function joined(changes: Partial<Joined> = {}): Joined {
     mediaTime: 0,
     hostAway: false,
     announcesEveryone: true,
+    slowModeS: 0,
+    chatMode: "open",
+    locked: false,
+    invited: false,
+    messagesMissed: false,
+    deletedMessages: [],
     ...changes,
   };
 }

@@ -169,3 +169,88 @@ describe("the show", () => {
     expect(reduceRoom(state, event)).toBe(state);
   });
 });
+
+describe("moderation", () => {
+  const at = (minute: number) => `2026-01-01T08:0${minute}:00Z`;
+  const hand = (userId: string) => ({ userId, displayName: userId, note: null, raisedAt: at(0) });
+  const order = (state: RoomState) => state.hands.map(({ userId }) => userId);
+
+  it("moves a hand, and those between", () => {
+    const state = inRoom({ hands: ["a", "b", "c"].map(hand) });
+    const moved = play(state, { event: "handMoved", data: { userId: "c", position: 1 } });
+    expect(order(moved)).toEqual(["c", "a", "b"]);
+    expect(order(play(moved, { event: "handMoved", data: { userId: "c", position: 9 } }))).toEqual([
+      "a",
+      "b",
+      "c",
+    ]);
+    expect(play(state, { event: "handMoved", data: { userId: "x", position: 1 } })).toEqual(state);
+  });
+
+  it("puts one's own hand where the server says it is", () => {
+    const state = inRoom({ hands: ["a", "g1"].map(hand) });
+    expect(order(play(state, { event: "handPosition", data: { position: 1 } }))).toEqual([
+      "g1",
+      "a",
+    ]);
+  });
+
+  it("takes down what was deleted, and counts what was one's own", () => {
+    const own = { ...chat("2", at(1)), user: person("g1") };
+    const state = inRoom({ recentMessages: [chat("1", at(0)), own, chat("3", at(2))] });
+    const deleted = play(state, { event: "messageDeleted", data: { id: "2" } });
+    expect(deleted.messages.map(({ id }) => id)).toEqual(["1", "3"]);
+    expect(deleted.ownDeleted).toBe(1);
+    const cleared = play(deleted, { event: "messagesCleared", data: { userId: "p" } });
+    expect(cleared.messages).toEqual([]);
+    expect(cleared.ownDeleted).toBe(1);
+  });
+
+  it("after coming back drops what was deleted and shows where messages are missing", () => {
+    const state = play(inRoom({ recentMessages: [chat("1", at(0)), chat("2", at(1))] }), {
+      event: "joined",
+      data: joined({
+        recentMessages: [chat("8", at(3)), chat("9", at(4))],
+        messagesMissed: true,
+        deletedMessages: ["2"],
+      }),
+    });
+    expect(state.messages.map(({ id }) => id)).toEqual(["1", "8", "9"]);
+    expect(state.gapBefore).toBe("8");
+    const without = play(state, { event: "messageDeleted", data: { id: "8" } });
+    expect(without.gapBefore).toBe("9");
+  });
+
+  it("knows the rules of the room", () => {
+    const state = play(
+      inRoom({ slowModeS: 5, chatMode: "followers", locked: true }),
+      { event: "slowMode", data: { seconds: 30 } },
+      { event: "chatMode", data: { mode: "closed" } },
+      { event: "roomLocked", data: { locked: false } },
+    );
+    expect(state).toMatchObject({ slowModeS: 30, chatMode: "closed", locked: false });
+  });
+
+  it("keeps an invitation until it ends, and not for others' ends", () => {
+    const invited = play(inRoom(), { event: "invitedToSpeak", data: { byUserId: "h" } });
+    const other = play(invited, {
+      event: "inviteEnded",
+      data: { userId: "x", outcome: "declined" },
+    });
+    expect([invited.invited, other.invited]).toEqual([true, true]);
+    const ended = play(other, {
+      event: "inviteEnded",
+      data: { userId: "g1", outcome: "withdrawn" },
+    });
+    expect(ended.invited).toBe(false);
+    expect(ended.inviteEnded).toEqual({ seq: 2, userId: "g1", outcome: "withdrawn" });
+  });
+
+  it("remembers until when somebody is banned", () => {
+    const state = play(inRoom(), {
+      event: "removed",
+      data: { reason: null, banned: true, until: at(9) },
+    });
+    expect(state.removed).toEqual({ reason: null, banned: true, until: at(9) });
+  });
+});

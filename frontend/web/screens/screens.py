@@ -155,6 +155,12 @@ def joined(broadcast: dict[str, Any], you: dict[str, Any], **changes: Any) -> di
         "mediaTime": 2520.0,
         "hostAway": False,
         "announcesEveryone": True,
+        "slowModeS": 0,
+        "chatMode": "open",
+        "locked": False,
+        "invited": False,
+        "messagesMissed": False,
+        "deletedMessages": [],
         **changes,
     }
 
@@ -203,7 +209,9 @@ class World:
         events: list[tuple[str, dict[str, Any]]] | None = None,
         shows: list[dict[str, Any]] = SHOWS,
         answers: dict[str, Answer] | None = None,
+        refuse: str | None = None,
     ) -> None:
+        self.refuse = refuse
         self.user, self.broadcast, self.join, self.close = user, broadcast, join, close
         self.events, self.shows, self.answers = events or [], shows, answers or {}
 
@@ -252,6 +260,11 @@ class World:
                 socket.send(json.dumps({"event": "joined", "data": self.join}))
                 for event, data in self.events:
                     socket.send(json.dumps({"event": event, "data": data}))
+                if self.close:
+                    socket.close(code=self.close[0])
+            elif frame["event"] == "join" and self.refuse:
+                data = {"code": self.refuse, "message": "No."}
+                socket.send(json.dumps({"event": "error", "ack": frame.get("ack"), "data": data}))
                 if self.close:
                     socket.close(code=self.close[0])
             elif "ack" in frame:
@@ -309,6 +322,52 @@ STATS = {
     "weakListeners": 3,
     "roundTripMs": 41.0,
 }
+TOM = person("g-2", "Tom")
+TOM_USER = {**ANA, "id": TOM["id"], "displayName": "Tom", "email": "tom@example.org"}
+MIRO = person("u-mod", "Miro", "moderator")
+MIRO_USER = {**ANA, "id": MIRO["id"], "displayName": "Miro", "email": "miro@example.org"}
+SPEAKER = {**TOM, "role": "speaker"}
+
+
+def act(index: int, action: str, actor: str, target: str | None = None, **detail: Any) -> dict[str, Any]:
+    return {
+        "id": f"a-{index}",
+        "at": at(minutes=-index),
+        "actorId": actor,
+        "action": f"room.{action}",
+        "broadcastId": "b-morning",
+        "targetId": target,
+        "detail": detail,
+    }
+
+
+AUDIT = [
+    act(1, "banned", "u-mod", "g-1", reason="Advertising, again and again", until=at(hours=1)),
+    act(2, "messages_cleared", "u-mod", "g-1"),
+    act(4, "invited", "u-ana", "g-2"),
+    act(5, "settings_changed", "u-mod", slowMode=10),
+    act(9, "role_given", "u-ana", "u-mod", role="moderator"),
+]
+
+
+def menu(name: str) -> Callable[[Page], None]:
+    def act(page: Page) -> None:
+        page.get_by_role("button", name=name, exact=True).first.click()
+        page.wait_for_timeout(200)
+
+    return act
+
+
+def ban(page: Page) -> None:
+    menu("More about Seagull")(page)
+    page.get_by_role("menuitem", name="Ban…").click()
+
+
+def on_stage(page: Page) -> None:
+    click("Start speaking")(page)
+    page.wait_for_timeout(500)
+
+
 MY_LIVE, MY_SCHEDULED, MY_ENDED = ({**item, **MINE} for item in (LIVE, SCHEDULED, ENDED))
 HERE = {**HOST, "speaking": True}
 BURST = ("reaction", {"counts": {"👏": 4, "❤️": 3, "🔥": 1}, "mediaTime": 1.0})
@@ -351,6 +410,46 @@ PAGES: dict[str, tuple[str, World, Callable[[Page], None] | None]] = {
         ),
         None,
     ),
+    "player-banned": (
+        "/b/b-morning",
+        World(
+            broadcast=LIVE,
+            join=joined(LIVE, GUEST),
+            events=[("removed", {"reason": "Advertising", "banned": True, "until": at(hours=1)})],
+            close=(4403, None),
+        ),
+        None,
+    ),
+    "player-locked": ("/b/b-morning", World(broadcast=LIVE, refuse="room_locked", close=(1008, None)), None),
+    "player-invited": (
+        "/b/b-morning",
+        World(user=TOM_USER, broadcast=LIVE, join=joined(LIVE, TOM, hands=HANDS, invited=True)),
+        None,
+    ),
+    "player-stage": (
+        "/b/b-morning",
+        World(user=TOM_USER, broadcast=LIVE, join=joined(LIVE, SPEAKER, producers=[])),
+        on_stage,
+    ),
+    "player-stage-taken": ("/b/b-morning", World(user=TOM_USER, broadcast=LIVE, join=joined(LIVE, SPEAKER)), None),
+    "player-slow": (
+        "/b/b-morning",
+        World(user=TOM_USER, broadcast=LIVE, join=joined(LIVE, TOM, slowModeS=30, locked=True, hands=HANDS)),
+        write_as_guest,
+    ),
+    "player-closed": ("/b/b-morning", World(broadcast=LIVE, join=joined(LIVE, GUEST, chatMode="closed")), None),
+    "player-followers": ("/b/b-morning", World(broadcast=LIVE, join=joined(LIVE, GUEST, chatMode="followers")), None),
+    "player-moderator": (
+        "/b/b-morning",
+        World(user=MIRO_USER, broadcast=LIVE, join=joined(LIVE, MIRO, hands=HANDS, slowModeS=10)),
+        menu("More about Tom"),
+    ),
+    "player-message-menu": (
+        "/b/b-morning",
+        World(user=MIRO_USER, broadcast=LIVE, join=joined(LIVE, MIRO)),
+        menu("About the message of Tom"),
+    ),
+    "player-ban": ("/b/b-morning", World(user=MIRO_USER, broadcast=LIVE, join=joined(LIVE, MIRO)), ban),
     "my-shows": ("/host", World(user=ANA), None),
     "my-shows-new": ("/host?new", World(user=ANA, shows=[]), None),
     "host": (
@@ -367,6 +466,16 @@ PAGES: dict[str, tuple[str, World, Callable[[Page], None] | None]] = {
             events=[("stats", STATS)],
         ),
         studio,
+    ),
+    "host-activity": (
+        "/host/b-morning",
+        World(
+            user=ANA,
+            broadcast=MY_LIVE,
+            join=joined(MY_LIVE, HERE, producers=[]),
+            answers={"/api/broadcasts/b-morning/audit": (200, {"items": AUDIT, "nextCursor": None})},
+        ),
+        open_details("Activity"),
     ),
     "host-end": (
         "/host/b-morning",

@@ -1,7 +1,10 @@
 import type {
   Broadcast,
   ChatMessage,
+  ChatMode,
   Hand,
+  InviteOutcome,
+  Joined,
   Person,
   ProducerInfo,
   RoomStats,
@@ -25,10 +28,32 @@ export interface RoomState {
   messages: readonly ChatMessage[];
   hostAway: { until: string | null } | null;
   ended: { reason: string } | null;
-  removed: { reason: string | null } | null;
+  removed: Removal | null;
+  /** Seconds between two messages of everyone but moderators; 0: no slow mode. */
+  slowModeS: number;
+  chatMode: ChatMode;
+  /** Nobody new comes in. */
+  locked: boolean;
+  /** We are invited to speak, and have not answered. */
+  invited: boolean;
+  /** The invitation that ended last: our own, or for moderators anybody's. `seq` tells two equal ones apart. */
+  inviteEnded: { seq: number; userId: string; outcome: InviteOutcome } | null;
+  /** Messages are missing before the one with this id. */
+  gapBefore: string | null;
+  /** How many of our own messages a moderator has taken down. */
+  ownDeleted: number;
+  /** Names of everyone seen so far, also of those who have left. */
+  names: Readonly<Record<string, string>>;
   stats: RoomStats | null;
   /** The latest merged reactions; `seq` tells two equal bursts apart. */
   reactions: { seq: number; counts: Readonly<Record<string, number>> };
+}
+
+export interface Removal {
+  reason: string | null;
+  banned: boolean;
+  /** When a ban ends; null: it does not. */
+  until: string | null;
 }
 
 export const MESSAGES_KEPT = 300;
@@ -46,11 +71,23 @@ export const emptyRoom: RoomState = {
   hostAway: null,
   ended: null,
   removed: null,
+  slowModeS: 0,
+  chatMode: "open",
+  locked: false,
+  invited: false,
+  inviteEnded: null,
+  gapBefore: null,
+  ownDeleted: 0,
+  names: {},
   stats: null,
   reactions: { seq: 0, counts: {} },
 };
 
-export function reduceRoom(state: RoomState, { event, data }: ServerEvent): RoomState {
+export function reduceRoom(state: RoomState, event: ServerEvent): RoomState {
+  return withNames(reduce(state, event), event);
+}
+
+function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
   switch (event) {
     case "joined":
       return {
@@ -68,7 +105,11 @@ export function reduceRoom(state: RoomState, { event, data }: ServerEvent): Room
         announcesEveryone: data.announcesEveryone,
         hands: data.hands,
         producers: data.producers,
-        messages: mergeMessages(state.messages, data.recentMessages),
+        ...resumed(state, data),
+        slowModeS: data.slowModeS ?? 0,
+        chatMode: data.chatMode ?? "open",
+        locked: data.locked ?? false,
+        invited: data.invited ?? false,
         hostAway: data.hostAway
           ? { until: data.hostAwayUntil ?? state.hostAway?.until ?? null }
           : null,
@@ -104,7 +145,12 @@ export function reduceRoom(state: RoomState, { event, data }: ServerEvent): Room
     case "roleChanged": {
       const next = withMember(state, data.user.id, data.user);
       if (state.you?.id !== data.user.id) return next;
-      return { ...next, you: { ...state.you, role: data.user.role } };
+      const { role } = data.user;
+      const { you } = state;
+      return {
+        ...(you.anonymous ? next : withBroadcast(next, { yourRole: role })),
+        you: { ...you, role },
+      };
     }
     case "chatMessage":
       return { ...state, messages: mergeMessages(state.messages, [data]) };
@@ -118,12 +164,42 @@ export function reduceRoom(state: RoomState, { event, data }: ServerEvent): Room
     }
     case "handLowered":
       return { ...state, hands: state.hands.filter((hand) => hand.userId !== data.userId) };
+    case "handMoved":
+      return { ...state, hands: moveHand(state.hands, data.userId, data.position) };
+    case "handPosition":
+      if (!state.you) return state;
+      return { ...state, hands: moveHand(state.hands, state.you.id, data.position) };
+    case "invitedToSpeak":
+      return { ...state, invited: true };
+    case "inviteEnded":
+      return {
+        ...state,
+        invited: state.invited && data.userId !== state.you?.id,
+        inviteEnded: { seq: (state.inviteEnded?.seq ?? 0) + 1, ...data },
+      };
+    case "messageDeleted":
+      return withoutMessages(state, (message) => message.id === data.id);
+    case "messagesCleared":
+      return withoutMessages(state, (message) => message.user.id === data.userId);
+    case "slowMode":
+      return { ...state, slowModeS: data.seconds };
+    case "chatMode":
+      return { ...state, chatMode: data.mode };
+    case "roomLocked":
+      return { ...state, locked: data.locked };
     case "muted":
       return withMember(state, data.userId, { muted: true });
     case "unmuted":
       return withMember(state, data.userId, { muted: false });
     case "removed":
-      return { ...state, removed: { reason: data.reason } };
+      return {
+        ...state,
+        removed: {
+          reason: data.reason ?? null,
+          banned: data.banned ?? false,
+          until: data.until ?? null,
+        },
+      };
     case "listenerCount":
       return { ...state, listenerCount: data.count };
     case "activeSpeakers": {
@@ -172,8 +248,57 @@ function withBroadcast(state: RoomState, changes: Partial<Broadcast>): RoomState
   return { ...state, broadcast: { ...state.broadcast, ...changes } };
 }
 
+function moveHand(hands: readonly Hand[], userId: string, position: number): readonly Hand[] {
+  const hand = hands.find((hand) => hand.userId === userId);
+  if (!hand || hands[position - 1] === hand) return hands;
+  const others = hands.filter((other) => other !== hand);
+  return others.toSpliced(Math.min(Math.max(position - 1, 0), others.length), 0, hand);
+}
+
+/** Messages after joining: those known already, those since, and none that was deleted meanwhile. */
+function resumed(state: RoomState, data: Joined): Partial<RoomState> {
+  const gone = new Set(data.deletedMessages ?? []);
+  const left = withoutMessages(state, (message) => gone.has(message.id));
+  const messages = mergeMessages(left.messages, data.recentMessages);
+  const [first] = data.recentMessages;
+  const known = first !== undefined && left.messages.some((message) => message.id === first.id);
+  const gapBefore =
+    data.messagesMissed && left.messages.length > 0 && first && !known ? first.id : left.gapBefore;
+  return { messages, gapBefore, ownDeleted: left.ownDeleted };
+}
+
+function withoutMessages(state: RoomState, gone: (message: ChatMessage) => boolean): RoomState {
+  const messages = state.messages.filter((message) => !gone(message));
+  if (messages.length === state.messages.length) return state;
+  const own = state.messages.filter(
+    (message) => message.user.id === state.you?.id && gone(message),
+  );
+  // A gap stays where it is when the message after it goes.
+  const from = state.messages.findIndex((message) => message.id === state.gapBefore);
+  const next = from < 0 ? undefined : state.messages.slice(from).find((message) => !gone(message));
+  return {
+    ...state,
+    messages,
+    gapBefore: next?.id ?? null,
+    ownDeleted: state.ownDeleted + own.length,
+  };
+}
+
+function withNames(state: RoomState, { event, data }: ServerEvent): RoomState {
+  let people: { id: string; displayName: string }[];
+  if (event === "joined") {
+    const { members, recentMessages, you, broadcast } = data;
+    people = [broadcast.host, ...recentMessages.map(({ user }) => user), ...members, you];
+  } else if (event === "userJoined" || event === "chatMessage") people = [data.user];
+  else return state;
+  const fresh = people.filter(({ id, displayName }) => state.names[id] !== displayName);
+  if (fresh.length === 0) return state;
+  const added = Object.fromEntries(fresh.map(({ id, displayName }) => [id, displayName]));
+  return { ...state, names: { ...state.names, ...added } };
+}
+
 /** In the order of their sending, each once: a rejoin repeats what is known already. */
-function mergeMessages(
+export function mergeMessages(
   known: readonly ChatMessage[],
   added: readonly ChatMessage[],
 ): readonly ChatMessage[] {

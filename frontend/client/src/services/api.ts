@@ -1,5 +1,15 @@
 import type { components, operations } from "../schema";
-import type { Broadcast, BroadcastPage, MessagePage, NewBroadcast, SignedIn, User } from "../types";
+import type {
+  AuditEntry,
+  Broadcast,
+  BroadcastPage,
+  NewBroadcast,
+  Page,
+  Profile,
+  SignedIn,
+  StoredMessage,
+  User,
+} from "../types";
 
 type Schemas = components["schemas"];
 
@@ -205,8 +215,17 @@ export function createApi(request: Request) {
       request<Broadcast>(`/api/broadcasts/${at(id)}/start`, { method: "POST" }),
     endBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
-    messages: (id: string) =>
-      request<MessagePage>(`/api/broadcasts/${at(id)}/messages`, { query: { limit: 100 } }),
+    messages: (id: string, cursor?: string) =>
+      request<Page<StoredMessage>>(`/api/broadcasts/${at(id)}/messages`, {
+        query: { limit: 100, cursor },
+      }),
+    audit: (id: string, cursor?: string, signal?: AbortSignal) =>
+      request<Page<AuditEntry>>(`/api/broadcasts/${at(id)}/audit`, {
+        query: { limit: 50, cursor },
+        ...(signal ? { signal } : {}),
+      }),
+    profile: (id: string) => request<Profile>(`/api/users/${at(id)}`),
+    follow: (id: string) => request<void>(`/api/users/${at(id)}/follow`, { method: "PUT" }),
   };
 }
 

@@ -17,7 +17,14 @@ export const CloseCode = {
 } as const;
 
 /** Why the socket will not come back by itself. */
-export type Outcome = "left" | "removed" | "not_found" | "sign_in" | "forbidden" | "refused";
+export type Outcome =
+  | "left"
+  | "removed"
+  | "not_found"
+  | "sign_in"
+  | "forbidden"
+  | "locked"
+  | "refused";
 
 export type SocketState =
   | { name: "idle" }
@@ -59,6 +66,8 @@ export class CommandError extends Error {
   constructor(
     readonly code: string,
     message: string,
+    /** The same command may work after this long. */
+    readonly retryAfterMs: number | null = null,
   ) {
     super(message);
   }
@@ -266,7 +275,8 @@ export class RoomSocket {
       waiting.resolve(data);
     } else {
       const message = typeof data.message === "string" ? data.message : "The server refused this.";
-      waiting.reject(new CommandError(String(data.code ?? "error"), message));
+      const retryAfterMs = typeof data.retryAfterMs === "number" ? data.retryAfterMs : null;
+      waiting.reject(new CommandError(String(data.code ?? "error"), message, retryAfterMs));
     }
   }
 
@@ -287,7 +297,8 @@ export class RoomSocket {
       // One code for "removed" and "never allowed in"; the answer to `join` tells them apart.
       const forbidden =
         verdict.outcome === "removed" && joinError && !REMOVED_CODES.has(joinError.code);
-      const outcome = forbidden ? "forbidden" : verdict.outcome;
+      const locked = verdict.outcome === "refused" && joinError?.code === "room_locked";
+      const outcome = forbidden ? "forbidden" : locked ? "locked" : verdict.outcome;
       this.#stopWith(outcome, joinError?.message ?? reason);
     } else if (verdict.action === "reauthenticate") {
       if (this.#renewed) {

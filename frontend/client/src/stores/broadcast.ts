@@ -1,9 +1,25 @@
 import { createStore, type StoreApi } from "zustand/vanilla";
 import { type Platform, randomOf } from "../platform";
-import { emptyRoom, type RoomState, reduceRoom } from "../room/reducer";
+import {
+  emptyRoom,
+  mergeMessages,
+  type Removal,
+  type RoomState,
+  reduceRoom,
+} from "../room/reducer";
 import { type Api, ApiError, messageOf } from "../services/api";
 import { CommandError, type Outcome, RoomSocket, type SocketState } from "../services/socket";
-import type { Broadcast, ChatMessage, CommandName, Commands, Person, ServerEvent } from "../types";
+import {
+  type Broadcast,
+  type ChatMessage,
+  type ChatMode,
+  type CommandName,
+  type Commands,
+  mayModerate,
+  type Person,
+  type ServerEvent,
+  type StoredMessage,
+} from "../types";
 import type { Auth } from "./auth";
 
 /** What the page as a whole shows. */
@@ -16,12 +32,16 @@ export type RoomPhase =
   | "not_found"
   | "private"
   | "sign_in"
+  /** Nobody new comes in just now. */
+  | "locked"
   | "refused";
 
 export interface RoomView extends RoomState {
   phase: RoomPhase;
   problem: string | null;
   socket: SocketState;
+  /** In slow mode: when we may write again, in this clock's milliseconds. */
+  mayWriteAt: number | null;
 }
 
 export interface Room {
@@ -42,7 +62,25 @@ export interface Room {
   lowerHand(userId?: string): Promise<void>;
   mute(userId: string): Promise<void>;
   unmute(userId: string): Promise<void>;
-  remove(userId: string, options?: { reason?: string; ban?: boolean }): Promise<void>;
+  remove(
+    userId: string,
+    options?: { reason?: string; ban?: boolean; until?: string },
+  ): Promise<void>;
+  moveHand(userId: string, position: number): Promise<void>;
+  /** Resolves to how many are muted now. */
+  muteAll(): Promise<number>;
+  inviteToSpeak(userId: string): Promise<void>;
+  acceptInvite(): Promise<void>;
+  declineInvite(): Promise<void>;
+  /** Somebody else or oneself; withdraws an invitation, too. */
+  moveToAudience(userId: string): Promise<void>;
+  deleteMessage(messageId: string): Promise<void>;
+  clearMessages(userId: string): Promise<void>;
+  setSlowMode(seconds: number): Promise<void>;
+  setChatMode(mode: ChatMode): Promise<void>;
+  lock(locked: boolean): Promise<void>;
+  /** Fetch what lies in the gap of the chat. */
+  loadMissed(): Promise<void>;
   listMembers(cursor?: string): Promise<{ items: Person[]; nextCursor: string | null }>;
   /** Take in what a REST call answered, so that the page need not wait for the event. */
   update(broadcast: Broadcast): void;
@@ -51,9 +89,13 @@ export interface Room {
 }
 
 const NAME_KEY = "lac.guest-name";
+const removedKey = (id: string) => `lac.removed.${id}`;
 const guestKey = (id: string) => `lac.guest.${id}`;
 /** While the room cannot be joined yet, the broadcast itself is asked for this often. */
 const POLL_MS = 15_000;
+/** What was missed is fetched in pages of a hundred; whoever missed more than this reads the end of it. */
+const MISSED_PAGES_MAX = 3;
+const NOT_TOLD: Removal = { reason: null, banned: false, until: null };
 
 export function createRoom(platform: Platform, api: Api, auth: Auth, id: string): Room {
   const store = createStore<RoomView>(() => ({
@@ -61,6 +103,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     phase: "loading",
     problem: null,
     socket: { name: "idle" },
+    mayWriteAt: null,
   }));
   let guestName: string | null = null;
   let guestToken: string | null = null;
@@ -75,13 +118,14 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       if (auth.store.getState().user) {
         let token = await auth.accessToken();
         if (renew && token !== null) token = await auth.renew(token);
-        if (token !== null) return { broadcastId: id, token };
+        if (token !== null) return { broadcastId: id, token, ...since() };
       }
       if (renew) guestToken = null;
       return {
         broadcastId: id,
         ...(guestToken === null ? {} : { token: guestToken }),
         ...(guestName === null ? {} : { name: guestName }),
+        ...since(),
       };
     },
     onEvent: receive,
@@ -91,8 +135,24 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     },
   });
 
+  /** Who comes back gets what was said meanwhile. */
+  function since(): { since?: string } {
+    const last = store.getState().messages.at(-1);
+    return last ? { since: last.id } : {};
+  }
+
   function receive(event: ServerEvent): void {
     store.setState((state) => reduceRoom(state, event));
+    if (event.event === "slowMode") {
+      const latest = Date.now() + event.data.seconds * 1000;
+      store.setState(({ mayWriteAt: at }) => ({
+        mayWriteAt: at === null || event.data.seconds === 0 ? null : Math.min(at, latest),
+      }));
+    }
+    if (event.event === "removed") {
+      const removed = store.getState().removed;
+      void attempt(() => platform.storage.set(removedKey(id), JSON.stringify(removed)));
+    }
     if (event.event === "broadcastEnded") {
       // The room is closing. Nobody is let in again, so do not ask.
       socket.stop();
@@ -101,6 +161,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     if (event.event === "joined") {
       clearTimeout(pollTimer);
       store.setState({ phase: "open", problem: null });
+      void attempt(() => platform.storage.remove(removedKey(id)));
       const { you } = event.data;
       guestToken = you.anonymous ? (you.token ?? null) : null;
       if (guestToken !== null)
@@ -112,8 +173,12 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     if (outcome === "removed") {
       store.setState((state) => ({
         phase: "removed",
-        removed: state.removed ?? { reason: reason || null },
+        removed: state.removed ?? NOT_TOLD,
       }));
+      void recallRemoval();
+    } else if (outcome === "locked") {
+      store.setState({ phase: "locked" });
+      poll();
     } else if (outcome === "not_found") {
       store.setState({ phase: "not_found" });
     } else if (outcome === "sign_in") {
@@ -138,7 +203,8 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       store.setState((state) => ({
         broadcast: state.you ? state.broadcast : broadcast,
         listenerCount: state.you ? state.listenerCount : broadcast.listenerCount,
-        phase: "open",
+        // Whether a locked room lets us in is not known before it does.
+        phase: state.phase === "locked" && broadcast.status !== "ended" ? "locked" : "open",
         problem: null,
       }));
       if (broadcast.status === "ended") await loadChat(generation);
@@ -151,6 +217,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       else if (status === 403) {
         const removed = error instanceof ApiError && error.code === "removed";
         store.setState({ phase: removed ? "removed" : "private" });
+        if (removed) await recallRemoval();
       } else {
         store.setState((state) => ({
           phase: state.broadcast ? state.phase : "error",
@@ -165,15 +232,22 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     store.setState((state) => ({ ended: state.ended ?? { reason: "" } }));
     const { items } = await api.messages(id).catch(() => ({ items: [] }));
     if (generation !== opened) return;
-    const hostId = store.getState().broadcast?.host.id;
-    const messages = items.toReversed().map((message): ChatMessage => {
-      const role = message.user.id === hostId ? "host" : "listener";
-      return {
-        ...message,
-        user: { ...message.user, role, anonymous: false, muted: false, speaking: false },
-      };
-    });
+    const messages = items.toReversed().map(asSent);
     store.setState((state) => (state.messages.length === 0 ? { messages } : {}));
+  }
+
+  function asSent(message: StoredMessage): ChatMessage {
+    const { broadcast, members } = store.getState();
+    const role = message.user.id === broadcast?.host.id ? "host" : "listener";
+    const user = { ...message.user, anonymous: false, muted: false, speaking: false };
+    return { ...message, user: { ...user, role: members[message.user.id]?.role ?? role } };
+  }
+
+  /** The server says only that we are not let in; why and until when it said when it happened. */
+  async function recallRemoval(): Promise<void> {
+    const told = await attempt(() => platform.storage.get(removedKey(id)));
+    const known = parseRemoval(told ?? null);
+    if (known) store.setState((state) => (state.phase === "removed" ? { removed: known } : {}));
   }
 
   function poll(): void {
@@ -216,7 +290,15 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     store,
     open() {
       const generation = ++opened;
-      store.setState({ ...emptyRoom, phase: "loading", problem: null, socket: { name: "idle" } });
+      clearTimeout(pollTimer);
+      socket.stop();
+      store.setState({
+        ...emptyRoom,
+        phase: "loading",
+        problem: null,
+        socket: { name: "idle" },
+        mayWriteAt: null,
+      });
       void restoreGuest().then(() => (generation === opened ? load(generation) : undefined));
     },
     close() {
@@ -238,7 +320,19 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     },
     needsName: () => auth.store.getState().user === null && guestName === null,
     async say(text) {
-      await command("chatMessage", { text });
+      const waits = () => {
+        const { you, slowModeS } = store.getState();
+        return mayModerate(you?.role) ? 0 : slowModeS * 1000;
+      };
+      try {
+        await command("chatMessage", { text });
+        store.setState({ mayWriteAt: waits() > 0 ? Date.now() + waits() : null });
+      } catch (error) {
+        if (error instanceof CommandError && error.code === "slow_mode") {
+          store.setState({ mayWriteAt: Date.now() + (error.retryAfterMs ?? waits()) });
+        }
+        throw error;
+      }
     },
     async react(emoji) {
       await command("reaction", { emoji });
@@ -258,6 +352,61 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     async remove(userId, options = {}) {
       await command("remove", { userId, ...options });
     },
+    async moveHand(userId, position) {
+      await command("moveHand", { userId, position });
+    },
+    async muteAll() {
+      const { userIds } = (await command("muteAll", {})) as { userIds?: string[] };
+      return userIds?.length ?? 0;
+    },
+    async inviteToSpeak(userId) {
+      await command("inviteToSpeak", { userId });
+    },
+    async acceptInvite() {
+      await command("acceptInvite", {});
+      store.setState({ invited: false });
+    },
+    async declineInvite() {
+      await command("declineInvite", {});
+      store.setState({ invited: false });
+    },
+    async moveToAudience(userId) {
+      await command("moveToAudience", { userId });
+    },
+    async deleteMessage(messageId) {
+      await command("deleteMessage", { messageId });
+    },
+    async clearMessages(userId) {
+      await command("clearMessages", { userId });
+    },
+    async setSlowMode(seconds) {
+      await command("slowMode", { seconds });
+    },
+    async setChatMode(mode) {
+      await command("chatMode", { mode });
+    },
+    async lock(locked) {
+      await command("lockRoom", { locked });
+    },
+    async loadMissed() {
+      const generation = opened;
+      const { messages, gapBefore } = store.getState();
+      const gap = messages.findIndex((message) => message.id === gapBefore);
+      const before = new Set(messages.slice(0, Math.max(gap, 0)).map((message) => message.id));
+      const missed: StoredMessage[] = [];
+      let cursor: string | undefined;
+      for (let page = 0; page < MISSED_PAGES_MAX; page++) {
+        const { items, nextCursor } = await api.messages(id, cursor);
+        missed.push(...items);
+        if (nextCursor === null || items.some((message) => before.has(message.id))) break;
+        cursor = nextCursor;
+      }
+      if (generation !== opened) return;
+      store.setState((state) => ({
+        messages: mergeMessages(state.messages, missed.toReversed().map(asSent)),
+        gapBefore: null,
+      }));
+    },
     async listMembers(cursor) {
       const answer = await command("listMembers", cursor ? { cursor } : {});
       return answer as { items: Person[]; nextCursor: string | null };
@@ -275,6 +424,20 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       return "session";
     },
   };
+}
+
+function parseRemoval(text: string | null): Removal | null {
+  if (!text) return null;
+  try {
+    const { reason, banned, until } = JSON.parse(text);
+    return {
+      reason: typeof reason === "string" ? reason : null,
+      banned: banned === true,
+      until: typeof until === "string" ? until : null,
+    };
+  } catch {
+    return null;
+  }
 }
 
 /** Storage may be refused (private windows): then nothing is remembered, and nothing breaks. */

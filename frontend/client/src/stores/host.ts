@@ -59,6 +59,8 @@ export interface Host {
   pause(): void;
   resume(): void;
   end(): Promise<void>;
+  /** Stop sending and keep the microphone: the stage is somebody else's now. */
+  stepDown(): void;
   /** Off air without ending the show: the page is being left, or the show ended by itself. */
   leave(options?: CloseOptions): void;
   retryNow(): void;
@@ -68,7 +70,8 @@ export interface Host {
 
 export function createHost(config: {
   broadcastId: string;
-  api: Pick<Api, "startBroadcast" | "endBroadcast">;
+  /** How the show is begun and ended; null for speakers, who do neither. */
+  api: Pick<Api, "startBroadcast" | "endBroadcast"> | null;
   microphone: Microphone;
   openPublish: OpenPublish;
   /** What the server answered about the show. */
@@ -181,7 +184,7 @@ export function createHost(config: {
         return;
       }
       try {
-        config.onBroadcast(await api.startBroadcast(broadcastId));
+        if (api) config.onBroadcast(await api.startBroadcast(broadcastId));
         if (mine !== run) return;
         const opened = await config.openPublish(track, getState().kind, {
           onState: (state) => {
@@ -207,6 +210,7 @@ export function createHost(config: {
     pause: () => setPaused(true),
     resume: () => setPaused(false),
     async end() {
+      if (!api) return;
       const before = getState().phase;
       setState({ phase: "ending", problem: null });
       try {
@@ -218,11 +222,23 @@ export function createHost(config: {
         setState({ phase: before, problem: messageOf(error) });
       }
     },
+    stepDown() {
+      closeLink();
+      setPaused(false);
+      setState({ phase: "off_air", problem: null, code: null });
+    },
     leave(options) {
       closeLink(options);
       microphoneRun += 1;
       stopTrack();
-      setState({ phase: "off_air", track: null, microphone: "off", paused: false });
+      setState({
+        phase: "off_air",
+        track: null,
+        microphone: "off",
+        paused: false,
+        problem: null,
+        code: null,
+      });
     },
     retryNow() {
       link?.retryNow();

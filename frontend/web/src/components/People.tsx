@@ -1,25 +1,31 @@
 import {
   comparePeople,
   type Hand,
+  type InviteOutcome,
+  mayActOn,
+  maySpeak,
   messageOf,
   type Person,
+  REASON_MAX,
   type Room,
   type RoomView,
 } from "@lac/client";
-import { useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { formatTime, plural } from "../lib/time";
 import { Button } from "../ui/Button";
 import { Card } from "../ui/Card";
 import { Dialog } from "../ui/Dialog";
 import { TextField } from "../ui/Field";
-import { HandIcon, MicIcon, MicOffIcon } from "../ui/icons";
+import { HandIcon, MicIcon, MicOffIcon, UpIcon } from "../ui/icons";
+import { Menu, type MenuItem } from "../ui/Menu";
 import { Notice } from "../ui/Notice";
 import { RoleBadge } from "./RoleBadge";
 
 /** Who is here, for those who moderate: the queue of hands first, then everyone. */
 export function People({ room, view }: { room: Room; view: RoomView }) {
   const [problem, setProblem] = useState<string | null>(null);
-  const [removing, setRemoving] = useState<Person | null>(null);
+  const [removing, setRemoving] = useState<{ person: Person; banned: boolean } | null>(null);
+  const { invited, invite, news } = useInvitations(room, view);
   const [more, setMore] = useState<Person[]>([]);
   const [cursor, setCursor] = useState<string | null | undefined>();
 
@@ -36,6 +42,25 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
     } catch (error) {
       setProblem(messageOf(error));
     }
+  }
+
+  const toggleMute = (person: Person) =>
+    act(() => (person.muted ? room.unmute(person.id) : room.mute(person.id)));
+
+  function acts(person: Person): MenuItem[] {
+    const { id, role } = person;
+    const items: MenuItem[] = [];
+    const item = (label: string, work: () => Promise<void>) =>
+      items.push({ label, onSelect: () => void act(work) });
+    if (role === "listener" && !person.anonymous) item("Invite to speak", () => invite(id));
+    if (invited.has(id)) item("Withdraw the invitation", () => room.moveToAudience(id));
+    if (role === "speaker") item("Move to the audience", () => room.moveToAudience(id));
+    if (isMutable(person)) item(person.muted ? "Unmute" : "Mute", () => toggleMute(person));
+    item("Clear their messages", () => room.clearMessages(id));
+    const remove = (banned: boolean) => () => setRemoving({ person, banned });
+    items.push({ label: "Remove…", onSelect: remove(false), danger: true });
+    items.push({ label: "Ban…", onSelect: remove(true), danger: true });
+    return items;
   }
 
   const showMore = () =>
@@ -60,7 +85,17 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
           <Notice tone="error">{problem}</Notice>
         </div>
       )}
-      <Hands hands={view.hands} onLower={(hand) => act(() => room.lowerHand(hand.userId))} />
+      <p role="status" className="mb-3 text-sm font-medium text-accent empty:hidden">
+        {news}
+      </p>
+      <Hands
+        view={view}
+        invited={invited}
+        nameOf={(id) => view.members[id]?.displayName ?? ""}
+        onLower={(hand) => act(() => room.lowerHand(hand.userId))}
+        onUp={(hand, position) => act(() => room.moveHand(hand.userId, position))}
+        onInvite={(hand) => act(() => invite(hand.userId))}
+      />
       {people.length === 0 ? (
         <p className="text-muted">Nobody is here yet. Share the link to bring people in.</p>
       ) : (
@@ -71,10 +106,11 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
               key={person.id}
               person={person}
               own={person.id === view.you?.id}
-              onMute={() =>
-                act(() => (person.muted ? room.unmute(person.id) : room.mute(person.id)))
-              }
-              onRemove={() => setRemoving(person)}
+              invited={invited.has(person.id)}
+              manageable={mayActOn(view.you?.role, person.role)}
+              items={acts(person)}
+              onMute={() => toggleMute(person)}
+              onRemove={() => setRemoving({ person, banned: false })}
             />
           ))}
         </ul>
@@ -87,13 +123,15 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
       <Dialog
         open={removing !== null}
         onClose={() => setRemoving(null)}
-        title={`Remove ${removing?.displayName ?? ""}?`}
+        title={`${removing?.banned ? "Ban" : "Remove"} ${removing?.person.displayName ?? ""}?`}
       >
         {removing && (
           <RemoveForm
+            person={removing.person}
+            banned={removing.banned}
             onCancel={() => setRemoving(null)}
             onRemove={(options) => {
-              const { id } = removing;
+              const { id } = removing.person;
               setRemoving(null);
               void act(async () => {
                 await room.remove(id, options);
@@ -107,7 +145,48 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
   );
 }
 
-function Hands({ hands, onLower }: { hands: readonly Hand[]; onLower: (hand: Hand) => void }) {
+/** Whom we have asked onto the stage, and what became of it. */
+function useInvitations(room: Room, { inviteEnded, names }: RoomView) {
+  const [invited, setInvited] = useState<ReadonlySet<string>>(new Set());
+  const [news, setNews] = useState("");
+  const told = useRef(inviteEnded?.seq ?? 0);
+  useEffect(() => {
+    if (!inviteEnded || inviteEnded.seq === told.current) return;
+    told.current = inviteEnded.seq;
+    const { userId, outcome } = inviteEnded;
+    setInvited((invited) => new Set([...invited].filter((id) => id !== userId)));
+    setNews(outcomeWords(names[userId] ?? "They", outcome));
+  }, [inviteEnded, names]);
+  const invite = async (id: string) => {
+    await room.inviteToSpeak(id);
+    setInvited((invited) => new Set([...invited, id]));
+    setNews(`${names[id] ?? "They"} has been invited to speak.`);
+  };
+  return { invited, invite, news };
+}
+
+function outcomeWords(name: string, outcome: InviteOutcome): string {
+  if (outcome === "accepted") return `${name} accepted, and may speak now.`;
+  if (outcome === "declined") return `${name} does not want to speak just now.`;
+  return `The invitation to ${name} was withdrawn.`;
+}
+
+function Hands({
+  view,
+  invited,
+  nameOf,
+  onLower,
+  onUp,
+  onInvite,
+}: {
+  view: RoomView;
+  invited: ReadonlySet<string>;
+  nameOf: (id: string) => string;
+  onLower: (hand: Hand) => void;
+  onUp: (hand: Hand, position: number) => void;
+  onInvite: (hand: Hand) => void;
+}) {
+  const { hands, members } = view;
   if (hands.length === 0) return null;
   return (
     <div className="mb-4 rounded-2xl bg-accent-soft p-3">
@@ -116,23 +195,58 @@ function Hands({ hands, onLower }: { hands: readonly Hand[]; onLower: (hand: Han
         Raised hands ({hands.length})
       </h3>
       <ol aria-label="Raised hands">
-        {hands.map((hand) => (
-          <li key={hand.userId} className="flex items-center gap-3 py-1">
-            <span className="min-w-0 flex-1">
-              <span className="block truncate font-medium">{hand.displayName}</span>
-              <span className="block text-sm text-muted">
-                {hand.note ? `“${hand.note}”` : `since ${formatTime(hand.raisedAt)}`}
-              </span>
-            </span>
-            <Button
-              size="small"
-              aria-label={`Lower the hand of ${hand.displayName}`}
-              onClick={() => onLower(hand)}
+        {hands.map((hand, index) => {
+          const name = nameOf(hand.userId) || hand.displayName;
+          const guest = members[hand.userId]?.anonymous ?? hand.userId.startsWith("guest-");
+          const asked = invited.has(hand.userId);
+          return (
+            <li
+              key={hand.userId}
+              className="flex flex-wrap items-center gap-x-3 gap-y-1.5 border-b border-line py-2 last:border-0 last:pb-0"
             >
-              Lower
-            </Button>
-          </li>
-        ))}
+              <span className="min-w-0 flex-1 basis-40">
+                <span className="flex items-baseline gap-2">
+                  <span aria-hidden="true" className="text-muted tabular-nums">
+                    {index + 1}.
+                  </span>
+                  <span className="truncate font-medium">{name}</span>
+                </span>
+                <span className="block text-sm wrap-anywhere text-muted">
+                  {hand.note ? `“${hand.note}”` : `since ${formatTime(hand.raisedAt)}`}
+                  {guest && " · a guest, who has to sign in to speak"}
+                </span>
+              </span>
+              <span className="ml-auto flex flex-wrap justify-end gap-2">
+                {!guest && (
+                  <Button
+                    size="small"
+                    look={asked ? "outline" : "primary"}
+                    aria-label={asked ? `Invite ${name} again` : `Invite ${name} to speak`}
+                    onClick={() => onInvite(hand)}
+                  >
+                    {asked ? "Invite again" : "Invite to speak"}
+                  </Button>
+                )}
+                {index > 0 && (
+                  <Button
+                    size="small"
+                    className="w-11 px-0!"
+                    icon={<UpIcon />}
+                    aria-label={`Move the hand of ${name} up`}
+                    onClick={() => onUp(hand, index)}
+                  />
+                )}
+                <Button
+                  size="small"
+                  aria-label={`Lower the hand of ${name}`}
+                  onClick={() => onLower(hand)}
+                >
+                  Lower
+                </Button>
+              </span>
+            </li>
+          );
+        })}
       </ol>
     </div>
   );
@@ -141,24 +255,30 @@ function Hands({ hands, onLower }: { hands: readonly Hand[]; onLower: (hand: Han
 function Member({
   person,
   own,
+  invited,
+  manageable,
+  items,
   onMute,
   onRemove,
 }: {
   person: Person;
   own: boolean;
+  invited: boolean;
+  /** Not stronger than we are. */
+  manageable: boolean;
+  items: readonly MenuItem[];
   onMute: () => void;
   onRemove: () => void;
 }) {
   const { displayName, role, muted, speaking, anonymous } = person;
-  // Only those whose sound can reach the show have something to mute.
-  const mutable = role !== "listener" || speaking || muted;
   return (
     <li className="flex min-h-12 flex-wrap items-center gap-x-2 gap-y-1 border-b border-line py-1.5 last:border-0">
       <span className="flex min-w-0 flex-1 basis-32 flex-wrap items-center gap-x-2">
-        <span className="truncate font-medium">{displayName}</span>
+        <span className="max-w-full truncate font-medium">{displayName}</span>
         {own && <span className="text-sm text-muted">you</span>}
         {anonymous && <span className="text-sm text-muted">guest</span>}
         <RoleBadge role={role} />
+        {invited && <span className="text-sm text-accent">invited</span>}
         {muted ? (
           <span className="inline-flex items-center gap-1 text-sm text-signal">
             <MicOffIcon width={16} height={16} />
@@ -173,9 +293,9 @@ function Member({
           )
         )}
       </span>
-      {!own && (
-        <span className="ml-auto flex">
-          {mutable && (
+      {!own && manageable && (
+        <span className="ml-auto flex items-center">
+          {isMutable(person) && (
             <Button
               size="small"
               look="quiet"
@@ -188,53 +308,100 @@ function Member({
           <Button size="small" look="quiet" aria-label={`Remove ${displayName}`} onClick={onRemove}>
             Remove
           </Button>
+          <Menu label={`More about ${displayName}`} items={items} />
         </span>
       )}
     </li>
   );
 }
 
+/** Only those whose sound can reach the show have something to mute. */
+function isMutable({ role, speaking, muted }: Person): boolean {
+  return maySpeak(role) || speaking || muted;
+}
+
+const MINUTE_MS = 60_000;
+const BAN_TIMES = [
+  { label: "10 minutes", ms: 10 * MINUTE_MS },
+  { label: "1 hour", ms: 60 * MINUTE_MS },
+  { label: "1 day", ms: 24 * 60 * MINUTE_MS },
+  { label: "1 week", ms: 7 * 24 * 60 * MINUTE_MS },
+  { label: "For good", ms: 0 },
+] as const;
+
 function RemoveForm({
+  person,
+  banned,
   onRemove,
   onCancel,
 }: {
-  onRemove: (options: { reason?: string; ban?: boolean }) => void;
+  person: Person;
+  /** Begin with the ban chosen. */
+  banned: boolean;
+  onRemove: (options: { reason?: string; ban?: boolean; until?: string }) => void;
   onCancel: () => void;
 }) {
   const [reason, setReason] = useState("");
-  const [ban, setBan] = useState(false);
+  const [ban, setBan] = useState(banned);
+  const [banMs, setBanMs] = useState<number>(0);
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        onRemove({ ban, ...(reason.trim() === "" ? {} : { reason: reason.trim() }) });
+        onRemove({
+          ban,
+          ...(reason.trim() === "" ? {} : { reason: reason.trim() }),
+          ...(ban && banMs > 0 ? { until: new Date(Date.now() + banMs).toISOString() } : {}),
+        });
       }}
     >
       <p className="mb-4 text-muted">
-        They stop hearing the show at once, and cannot come back while it runs.
+        {ban
+          ? "They stop hearing the show at once, and cannot come back while they are banned."
+          : "They stop hearing the show at once, and cannot come back while it runs."}
       </p>
       <TextField
         label="Reason"
         hint="They will see it."
-        maxLength={300}
+        maxLength={REASON_MAX}
         value={reason}
         onChange={(event) => setReason(event.target.value)}
       />
-      <label className="mt-3 flex min-h-11 items-center gap-3">
-        <input
-          type="checkbox"
-          checked={ban}
-          onChange={(event) => setBan(event.target.checked)}
-          className="size-5 accent-accent"
-        />
-        Also ban their account from this show
-      </label>
+      {!banned && (
+        <label className="mt-3 flex min-h-11 items-center gap-3">
+          <input
+            type="checkbox"
+            checked={ban}
+            onChange={(event) => setBan(event.target.checked)}
+            className="size-5 shrink-0 accent-accent"
+          />
+          {person.anonymous
+            ? "Also ban them, and other guests from where they are"
+            : "Also ban their account from this show"}
+        </label>
+      )}
+      {ban && (
+        <label className="mt-3 block">
+          <span className="mb-1.5 block font-medium">For how long</span>
+          <select
+            className="input"
+            value={banMs}
+            onChange={(event) => setBanMs(Number(event.target.value))}
+          >
+            {BAN_TIMES.map(({ label, ms }) => (
+              <option key={ms} value={ms}>
+                {label}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
       <div className="mt-4 flex flex-wrap justify-end gap-2">
         <Button look="quiet" onClick={onCancel}>
           Cancel
         </Button>
         <Button type="submit" look="signal">
-          Remove
+          {banned ? "Ban" : "Remove"}
         </Button>
       </div>
     </form>

@@ -1,5 +1,7 @@
-import type { Room, RoomView } from "@lac/client";
+import type { Removal, Room, RoomView } from "@lac/client";
 import { useLocation } from "react-router";
+import { useNow } from "../lib/hooks";
+import { formatDateTime } from "../lib/time";
 import { Button, ButtonLink } from "../ui/Button";
 import { Loading, PageState } from "./PageState";
 
@@ -8,6 +10,40 @@ const home = (
     See what is on
   </ButtonLink>
 );
+
+/** Also for those who are banned: until when, and the way back once it is over. */
+function Removed({ room, removal }: { room: Room; removal: Removal }) {
+  const { reason, banned, until } = removal;
+  const now = useNow(until ? 1000 : null);
+  const over = until !== null && Date.parse(until) <= now;
+  return (
+    <PageState
+      title={banned ? "You are banned from this show" : "You were removed from this show"}
+      action={
+        over ? (
+          <Button look="primary" onClick={() => room.open()}>
+            Come in again
+          </Button>
+        ) : (
+          home
+        )
+      }
+    >
+      {banned && until && !over && (
+        <>
+          You can come back after <time dateTime={until}>{formatDateTime(until)}</time>.{" "}
+        </>
+      )}
+      {over && "The ban is over. "}
+      {banned && !until && "The ban does not end by itself. "}
+      {reason ? (
+        <>The reason given: “{reason}”</>
+      ) : (
+        !over && `A moderator ${banned ? "banned" : "removed"} you.`
+      )}
+    </PageState>
+  );
+}
 
 /** What stands in for a show's page when there is nothing to show. Null when there is. */
 export function useRoomProblem(room: Room, { phase, problem, removed }: RoomView) {
@@ -43,8 +79,13 @@ export function useRoomProblem(room: Room, { phase, problem, removed }: RoomView
       );
     case "removed":
       return (
-        <PageState title="You were removed from this show" action={home}>
-          {removed?.reason ? <>The reason given: “{removed.reason}”</> : "A moderator removed you."}
+        <Removed room={room} removal={removed ?? { reason: null, banned: false, until: null }} />
+      );
+    case "locked":
+      return (
+        <PageState title="The room is locked" action={home}>
+          Nobody new comes in just now. Stay on this page: it lets you in as soon as a moderator
+          opens the room again.
         </PageState>
       );
     default:

@@ -1,4 +1,4 @@
-import { createHost, type Host, type Room, type SoundKind } from "@lac/client";
+import { createHost, type Host, type OpenPublish, type Room, type SoundKind } from "@lac/client";
 import { createStore, type StoreApi } from "zustand/vanilla";
 import type { Services } from "../services";
 
@@ -9,6 +9,32 @@ export interface Studio {
   host: Host;
   /** A page shows this studio. The returned function says that it no longer does. */
   enter(): () => void;
+}
+
+type Sources = Pick<Services, "lac" | "microphone" | "loadWebRtc">;
+
+/** The way on air of somebody who was invited onto the stage: as the host's, without the show being theirs. */
+export function createSpeaker(services: Sources, room: Room): Host {
+  const speaker = createHost({
+    broadcastId: room.id,
+    api: null,
+    microphone: services.microphone,
+    openPublish: publishTo(services, room.id),
+    onBroadcast: () => undefined,
+    initial: loadSettings(),
+  });
+  speaker.store.subscribe((state, before) => {
+    if (state.kind !== before.kind || state.deviceId !== before.deviceId) saveSettings(state);
+  });
+  return speaker;
+}
+
+function publishTo({ lac, loadWebRtc }: Sources, broadcastId: string): OpenPublish {
+  return async (track, kind, handlers) => {
+    const { publish } = await loadWebRtc();
+    const auth = () => "session" as const;
+    return publish({ broadcastId, request: lac.api.request, auth, ...handlers }, track, kind);
+  };
 }
 
 export interface OnAir {
@@ -23,9 +49,7 @@ export interface Studios {
 
 const SETTINGS_KEY = "lac.sound";
 
-export function createStudios(
-  services: Pick<Services, "lac" | "microphone" | "loadWebRtc">,
-): Studios {
+export function createStudios(services: Sources): Studios {
   const open = new Map<string, Studio>();
   const onAir = createStore<{ current: OnAir | null }>(() => ({ current: null }));
 
@@ -35,22 +59,13 @@ export function createStudios(
   });
 
   function create(id: string): Studio {
-    const { lac, microphone, loadWebRtc } = services;
+    const { lac, microphone } = services;
     const room = lac.createRoom(id);
     const host = createHost({
       broadcastId: id,
       api: lac.api,
       microphone,
-      openPublish: async (track, kind, handlers) => {
-        const { publish } = await loadWebRtc();
-        const options = {
-          broadcastId: id,
-          request: lac.api.request,
-          auth: () => "session" as const,
-          ...handlers,
-        };
-        return publish(options, track, kind);
-      },
+      openPublish: publishTo(services, id),
       onBroadcast: (broadcast) => room.update(broadcast),
       initial: loadSettings(),
     });

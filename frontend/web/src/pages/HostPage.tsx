@@ -5,14 +5,16 @@ import {
   type LinkStats,
   mayHost,
   type RoomView,
-  type SoundKind,
 } from "@lac/client";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
 import { useStore } from "zustand";
+import { Activity } from "../components/Activity";
 import { Chat } from "../components/Chat";
+import { ChatSettings } from "../components/ChatSettings";
 import { ConnectionDetails } from "../components/ConnectionDetails";
 import { LevelMeter } from "../components/LevelMeter";
+import { MicrophoneSetup } from "../components/MicrophoneSetup";
 import { PageState } from "../components/PageState";
 import { People } from "../components/People";
 import { FloatingReactions } from "../components/Reactions";
@@ -21,7 +23,6 @@ import { useRoomProblem } from "../components/RoomProblem";
 import { audioContext, useLevel } from "../lib/audio";
 import { offerDiagnostics } from "../lib/diagnostics";
 import { useNow, useWakeUp } from "../lib/hooks";
-import { MICROPHONE_HELP, useMicrophones } from "../lib/microphone";
 import type { Studio } from "../lib/studio";
 import { formatClock, formatDateTime, formatTime, plural } from "../lib/time";
 import { useServices } from "../services";
@@ -29,7 +30,6 @@ import { Button, ButtonLink } from "../ui/Button";
 import { Card } from "../ui/Card";
 import { CopyField } from "../ui/CopyField";
 import { Dialog } from "../ui/Dialog";
-import { type Choice, Choices } from "../ui/Field";
 import { HeadphonesIcon, MicIcon, MicOffIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
 import { StatusBadge } from "../ui/StatusBadge";
@@ -108,8 +108,10 @@ function Console({ studio, view, broadcast }: Props) {
         {!ended && (
           <div className="grid min-w-0 gap-5">
             <People room={studio.room} view={view} />
+            <ChatSettings room={studio.room} view={view} />
             <ShareCard id={studio.id} />
             <EncoderCard studio={studio} broadcast={broadcast} />
+            <Activity id={studio.id} names={view.names} />
           </div>
         )}
       </div>
@@ -153,6 +155,7 @@ function StudioCard({ studio, view, broadcast }: Props) {
   const meter = useRef<HTMLDivElement>(null);
   useLevel(state.track, [meter]);
   const [ending, setEnding] = useState(false);
+  const [handing, setHanding] = useState(false);
   const stats = useLinkStats(host, state.phase === "on_air");
 
   useEffect(
@@ -171,6 +174,9 @@ function StudioCard({ studio, view, broadcast }: Props) {
   const sending = state.phase === "on_air" || state.phase === "reconnecting";
   const live = broadcast.status === "live";
   const mutedByOthers = view.you ? view.members[view.you.id]?.muted === true : false;
+  // One voice at a time: a speaker is heard only once the host has made room.
+  const guest = Object.values(view.members).find(({ role }) => role === "speaker") ?? null;
+  const heard = view.producers.find((producer) => producer.userId !== view.you?.id);
   const elsewhere =
     state.phase === "off_air" &&
     live &&
@@ -205,6 +211,11 @@ function StudioCard({ studio, view, broadcast }: Props) {
               {live ? "Resume show" : "Go live"}
             </Button>
           )}
+          {sending && guest && (
+            <Button size="large" onClick={() => setHanding(true)}>
+              Leave the stage
+            </Button>
+          )}
           {live && (
             <Button size="large" onClick={() => setEnding(true)} busy={state.phase === "ending"}>
               End show
@@ -226,7 +237,14 @@ function StudioCard({ studio, view, broadcast }: Props) {
           </Notice>
         )}
         {live && view.hostAway?.until && state.phase === "off_air" && (
-          <Notice tone="warn" title="Listeners hear silence">
+          <Notice
+            tone="warn"
+            title={
+              heard
+                ? `${view.names[heard.userId] ?? "A speaker"} is on the stage`
+                : "Listeners hear silence"
+            }
+          >
             Resume by {formatTime(view.hostAway.until)}, or the show ends by itself.
           </Notice>
         )}
@@ -244,6 +262,26 @@ function StudioCard({ studio, view, broadcast }: Props) {
         <ConnectionDetails stats={host.stats} />
       </div>
       <FloatingReactions room={room} />
+      <Dialog open={handing} onClose={() => setHanding(false)} title="Leave the stage?">
+        <p className="mb-5 text-muted">
+          One person can be heard at a time. When you leave, a speaker can start, and the show goes
+          on. Come back with “Resume show” within a minute, or the show ends by itself.
+        </p>
+        <div className="flex flex-wrap justify-end gap-2">
+          <Button look="quiet" onClick={() => setHanding(false)}>
+            Stay
+          </Button>
+          <Button
+            look="primary"
+            onClick={() => {
+              setHanding(false);
+              host.stepDown();
+            }}
+          >
+            Hand over
+          </Button>
+        </div>
+      </Dialog>
       <Dialog open={ending} onClose={() => setEnding(false)} title="End this show for everyone?">
         <p className="mb-5 text-muted">
           Listeners are disconnected, and an ended show cannot go live again.
@@ -283,100 +321,6 @@ function words(state: HostState, live: boolean, elsewhere: boolean): string {
         ? "The show is live, but nothing is sent from here."
         : "Off air. Nobody hears you.";
   }
-}
-
-const KINDS: readonly Choice<SoundKind>[] = [
-  {
-    value: "voice",
-    label: "Voice",
-    hint: "Removes echo and background noise, and evens out the loudness.",
-  },
-  { value: "music", label: "Music", hint: "Sends the sound in stereo, exactly as it comes in." },
-];
-
-const labelOf = (kind: SoundKind) => KINDS.find(({ value }) => value === kind)?.label.toLowerCase();
-
-function MicrophoneSetup({
-  host,
-  state,
-  sending,
-}: {
-  host: Host;
-  state: HostState;
-  sending: boolean;
-}) {
-  const on = state.microphone === "on";
-  const devices = useMicrophones(on);
-  const current = state.track?.getSettings?.().deviceId ?? state.deviceId ?? "";
-  const insecure = !window.isSecureContext;
-  const help = state.microphoneProblem ?? (insecure && !on ? "insecure" : null);
-  return (
-    <div className="grid gap-4">
-      {help && (
-        <Notice
-          tone={help === "insecure" ? "warn" : "error"}
-          title={MICROPHONE_HELP[help].title}
-          action={
-            help !== "insecure" && <Button onClick={() => host.openMicrophone()}>Try again</Button>
-          }
-        >
-          {MICROPHONE_HELP[help].what}
-        </Notice>
-      )}
-      {on ? (
-        <label className="block">
-          <span className="mb-1.5 block font-medium">Microphone</span>
-          <select
-            className="input"
-            value={current}
-            onChange={(event) => host.chooseDevice(event.target.value)}
-          >
-            {devices.length === 0 && (
-              <option value={current}>{state.track?.label || "In use"}</option>
-            )}
-            {devices.map((device, index) => (
-              <option key={device.deviceId} value={device.deviceId}>
-                {device.label || `Microphone ${index + 1}`}
-              </option>
-            ))}
-          </select>
-        </label>
-      ) : (
-        help === null && (
-          <div className="rounded-2xl bg-sunken p-4">
-            <p className="mb-3 text-muted">
-              Check your sound first: the browser asks whether this page may use the microphone.
-              Nobody hears anything before you go live.
-            </p>
-            <Button
-              icon={<MicIcon />}
-              busy={state.microphone === "asking"}
-              onClick={() => {
-                audioContext();
-                void host.openMicrophone();
-              }}
-            >
-              Set up microphone
-            </Button>
-          </div>
-        )
-      )}
-      {sending ? (
-        <p className="text-sm text-muted">
-          Sent as <span className="font-medium text-ink">{labelOf(state.kind)}</span>. This can be
-          changed while off air.
-        </p>
-      ) : (
-        <Choices
-          legend="What you send"
-          choices={KINDS}
-          value={state.kind}
-          onChange={(kind) => void host.chooseKind(kind)}
-          disabled={state.phase === "starting"}
-        />
-      )}
-    </div>
-  );
 }
 
 const STATS_EVERY_MS = 2000;

@@ -1,8 +1,11 @@
 import {
   type Broadcast,
   createPlayer,
+  type Host,
   mayHost,
+  mayModerate,
   messageOf,
+  NOTE_MAX,
   type Player,
   type PlayerState,
   type Room,
@@ -12,9 +15,12 @@ import { type RefObject, useEffect, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
 import { useStore } from "zustand";
 import { Chat } from "../components/Chat";
+import { ChatSettings } from "../components/ChatSettings";
 import { ConnectionDetails } from "../components/ConnectionDetails";
 import { LevelMeter } from "../components/LevelMeter";
 import { useName } from "../components/NameDialog";
+import { Invitation, type Speaking, StagePanel, useSpeaking } from "../components/OnStage";
+import { People } from "../components/People";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
 import { useRoomProblem } from "../components/RoomProblem";
 import { audioContext, useLevel } from "../lib/audio";
@@ -24,6 +30,8 @@ import { useRoom } from "../lib/room";
 import { formatClock, formatCountdown, formatDateTime, formatTime, plural } from "../lib/time";
 import { useServices } from "../services";
 import { Button, ButtonLink } from "../ui/Button";
+import { Dialog } from "../ui/Dialog";
+import { TextField } from "../ui/Field";
 import { HandIcon, HeadphonesIcon, PlayIcon, StopIcon, VolumeIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
 import { StatusBadge } from "../ui/StatusBadge";
@@ -43,19 +51,49 @@ export default function PlayerPage() {
 
 function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast: Broadcast }) {
   const { ensureName, nameDialog } = useName(room);
+  const speaking = useSpeaking(room, view);
   const ended = broadcast.status === "ended";
+  // Who may host has the console for it.
+  const moderates = mayModerate(view.you?.role) && !mayHost(view.you?.role) && !ended;
   return (
     <div className="grid gap-5 lg:grid-cols-[minmax(0,1fr)_24rem] lg:items-start">
       <div className="grid min-w-0 gap-5">
         {view.problem && <Notice tone="warn">{view.problem}</Notice>}
-        <Stage room={room} view={view} broadcast={broadcast} ensureName={ensureName} />
+        <Invitation room={room} view={view} speaker={speaking.speaker} />
+        {speaking.onStage && <StagePanel view={view} speaking={speaking} />}
+        {speaking.away && (
+          <Notice
+            title="You have left the stage"
+            action={<Button onClick={speaking.stepUp}>Back to the stage</Button>}
+          >
+            Nobody hears you. You may still come back.
+          </Notice>
+        )}
+        {speaking.returned && (
+          <Notice title="You are back in the audience">
+            Thank you for speaking. Raise your hand to be invited again.
+          </Notice>
+        )}
+        <Stage
+          room={room}
+          view={view}
+          broadcast={broadcast}
+          ensureName={ensureName}
+          speaking={speaking}
+        />
       </div>
       <Chat
         room={room}
         beforeSpeaking={ensureName}
         disabled={ended ? "The show has ended, and the chat is closed." : null}
-        className="h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:h-[min(46rem,calc(100dvh-9rem))]"
+        className="h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:row-span-2 lg:h-[min(46rem,calc(100dvh-9rem))]"
       />
+      {moderates && (
+        <div className="grid min-w-0 gap-5">
+          <People room={room} view={view} />
+          <ChatSettings room={room} view={view} />
+        </div>
+      )}
       {nameDialog}
     </div>
   );
@@ -66,13 +104,15 @@ function Stage({
   view,
   broadcast,
   ensureName,
+  speaking,
 }: {
   room: Room;
   view: RoomView;
   broadcast: Broadcast;
   ensureName: () => Promise<boolean>;
+  speaking: Speaking;
 }) {
-  const player = usePlayer(room);
+  const player = usePlayer(room, speaking.speaker);
   const state = useStore(player.store);
   const audio = useRef<HTMLAudioElement>(null);
   const meter = useRef<HTMLDivElement>(null);
@@ -82,6 +122,8 @@ function Stage({
   useLevel(state.track, [meter, ring]);
 
   const { status } = broadcast;
+  // The host is away, and somebody else is heard.
+  const guest = view.hostAway ? view.producers.find((p) => p.userId !== broadcast.host.id) : null;
   useEffect(() => {
     if (status === "ended") player.stop({ serverKnows: true });
     if (status === "live" && armed) {
@@ -106,8 +148,7 @@ function Stage({
       aria-label="Player"
       className="relative rounded-card border border-line bg-surface p-5 shadow-card sm:p-7"
     >
-      {/* biome-ignore lint/a11y/useMediaCaption: live sound; there is no text of it */}
-      <audio ref={audio} className="hidden" />
+      <audio ref={audio} muted={speaking.heard} className="hidden" />
       <div className="flex flex-wrap items-center justify-between gap-3">
         <StatusBadge status={status} away={view.hostAway !== null} />
         {status !== "ended" && (
@@ -162,8 +203,17 @@ function Stage({
           </div>
           <div className="mt-4 grid gap-3 empty:hidden">
             {view.hostAway && (
-              <Notice tone="warn" title="The host has lost the connection">
-                Stay: the sound comes back by itself as soon as they are here again.
+              <Notice
+                tone="warn"
+                title={
+                  guest
+                    ? `${view.names[guest.userId] ?? "A speaker"} is on the stage`
+                    : "The host has lost the connection"
+                }
+              >
+                {guest
+                  ? "The host has left the stage to them."
+                  : "Stay: the sound comes back by itself as soon as they are here again."}
                 {view.hostAway.until &&
                   ` If they do not return by ${formatTime(view.hostAway.until)}, the show ends.`}
               </Notice>
@@ -193,7 +243,9 @@ function Stage({
       {status === "live" && (
         <div className="mt-6 flex flex-wrap items-center justify-center gap-x-4 gap-y-3 border-t border-line pt-5">
           <ReactionBar room={room} disabled={view.socket.name !== "joined"} />
-          <RaiseHand room={room} view={view} ensureName={ensureName} />
+          {(view.you?.role === "listener" || view.you === null) && (
+            <RaiseHand room={room} view={view} ensureName={ensureName} />
+          )}
         </div>
       )}
       <p role="status" className="min-h-6 pt-2 text-center text-sm text-muted">
@@ -213,7 +265,7 @@ function Stage({
   );
 }
 
-function usePlayer(room: Room): Player {
+function usePlayer(room: Room, speaker: Host): Player {
   const { lac, loadWebRtc } = useServices();
   const player = useMemo(
     () =>
@@ -235,7 +287,9 @@ function usePlayer(room: Room): Player {
       get remoteTrack() {
         return player.store.getState().track;
       },
-      localTrack: null,
+      get localTrack() {
+        return speaker.store.getState().track;
+      },
       stats: player.stats,
       rawStats: player.rawStats,
     });
@@ -244,7 +298,7 @@ function usePlayer(room: Room): Player {
       withdraw();
       player.stop({ serverKnows: room.store.getState().phase === "removed" });
     };
-  }, [player, room]);
+  }, [player, room, speaker]);
   useWakeUp(() => player.retryNow());
   return player;
 }
@@ -455,31 +509,66 @@ function RaiseHand({
   ensureName: () => Promise<boolean>;
 }) {
   const [problem, setProblem] = useState<string | null>(null);
+  const [asking, setAsking] = useState(false);
+  const [note, setNote] = useState("");
   const position = view.hands.findIndex((hand) => hand.userId === view.you?.id) + 1;
   const raised = position > 0;
-  async function toggle() {
+  async function act(work: () => Promise<void>) {
     setProblem(null);
     try {
-      if (raised) await room.lowerHand();
-      else if (await ensureName()) await room.raiseHand();
+      await work();
     } catch (error) {
       setProblem(messageOf(error));
     }
   }
+  const raise = (note?: string) =>
+    act(async () => {
+      if (await ensureName()) await room.raiseHand(note);
+    });
   return (
     <div className="flex flex-wrap items-center justify-center gap-x-3 gap-y-1">
       <Button
         look={raised ? "primary" : "outline"}
         icon={<HandIcon />}
-        onClick={toggle}
+        onClick={() => void (raised ? act(() => room.lowerHand()) : raise())}
         disabled={view.socket.name !== "joined"}
       >
         {raised ? "Lower hand" : "Raise hand"}
       </Button>
+      {raised && (
+        <Button look="quiet" onClick={() => setAsking(true)}>
+          Add a note
+        </Button>
+      )}
       <span role="status" className="text-sm text-muted empty:hidden">
         {raised && `Your hand is up, number ${position} in the queue.`}
         {problem}
       </span>
+      <Dialog open={asking} onClose={() => setAsking(false)} title="What is it about?">
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            setAsking(false);
+            void raise(note.trim());
+          }}
+        >
+          <TextField
+            label="Note"
+            hint="Everyone in this show can see it."
+            maxLength={NOTE_MAX}
+            value={note}
+            onChange={(event) => setNote(event.target.value)}
+          />
+          <div className="mt-5 flex flex-wrap justify-end gap-2">
+            <Button look="quiet" onClick={() => setAsking(false)}>
+              Cancel
+            </Button>
+            <Button type="submit" look="primary">
+              Save
+            </Button>
+          </div>
+        </form>
+      </Dialog>
     </div>
   );
 }

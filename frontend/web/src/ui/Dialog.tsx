@@ -5,11 +5,14 @@ export function Dialog({
   open,
   onClose,
   title,
+  unasked = false,
   children,
 }: {
   open: boolean;
   onClose: () => void;
   title: string;
+  /** It opens by itself, whatever the person is doing. */
+  unasked?: boolean;
   children: ReactNode;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
@@ -19,11 +22,13 @@ export function Dialog({
     if (!element) return;
     if (open && !element.open) {
       element.showModal();
-      // A question with a field starts in the field; others start on the first, harmless button.
-      element.querySelector("input")?.focus();
+      // A question with a field starts in the field; others start on the first, harmless button. One that nobody asked
+      // for starts on its title: a key that was meant for something else must not answer it.
+      if (unasked) element.querySelector("h2")?.focus();
+      else element.querySelector("input")?.focus();
     }
     if (!open && element.open) element.close();
-  }, [open]);
+  }, [open, unasked]);
   return (
     <dialog
       ref={dialog}
@@ -31,7 +36,7 @@ export function Dialog({
       onClose={onClose}
       className="w-[min(28rem,calc(100vw-2rem))] rounded-card border border-line bg-surface p-6 text-ink shadow-card"
     >
-      <h2 id={id} className="mb-3 text-xl font-semibold">
+      <h2 id={id} tabIndex={-1} className="mb-3 text-xl font-semibold outline-none wrap-anywhere">
         {title}
       </h2>
       {open && children}

@@ -116,6 +116,17 @@ export const PlusIcon = (props: Props) => (
   </Icon>
 );
 
+export const MoreIcon = (props: Props) => (
+  <Icon {...props} strokeWidth="3">
+    <path d="M5.5 12h.01M12 12h.01M18.5 12h.01" />
+  </Icon>
+);
+export const UpIcon = (props: Props) => (
+  <Icon {...props}>
+    <path d="M12 19V5M6 11l6-6 6 6" />
+  </Icon>
+);
+
 export function BrandMark({ size = 30 }: { size?: number }) {
   return (
     <svg viewBox="0 0 32 32" width={size} height={size} aria-hidden="true" focusable="false">
