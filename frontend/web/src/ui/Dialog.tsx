@@ -5,11 +5,14 @@ export function Dialog({
   open,
   onClose,
   title,
+  describedBy,
   children,
 }: {
   open: boolean;
   onClose: () => void;
   title: string;
+  /** Id of what a screen reader says along with the title: the focus may start behind it. */
+  describedBy?: string;
   children: ReactNode;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
@@ -20,7 +23,7 @@ export function Dialog({
     if (open && !element.open) {
       element.showModal();
       // A question with a field starts in the field; others start on the first, harmless button.
-      element.querySelector("input")?.focus();
+      element.querySelector<HTMLElement>("input:not([hidden])")?.focus();
     }
     if (!open && element.open) element.close();
   }, [open]);
@@ -28,6 +31,7 @@ export function Dialog({
     <dialog
       ref={dialog}
       aria-labelledby={id}
+      aria-describedby={describedBy}
       onClose={onClose}
       className="w-[min(28rem,calc(100vw-2rem))] rounded-card border border-line bg-surface p-6 text-ink shadow-card"
     >
