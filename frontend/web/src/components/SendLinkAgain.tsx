@@ -20,7 +20,10 @@ export function SendLinkAgain({ centred = false }: { centred?: boolean }) {
       await api.requestVerification();
       setSent(true);
       // Confirmed meanwhile, on another device: then there was nothing to send.
-      await api.me().then(auth.setUser, () => undefined);
+      await api
+        .me()
+        .then(auth.setUser)
+        .catch(() => undefined);
     } catch (error) {
       setProblem(messageOf(error));
     } finally {

@@ -63,7 +63,10 @@ function Account({ onLeave }: { onLeave: (how: Farewell) => void }) {
   const { api, auth } = useLac();
   // The address may have been confirmed on another device since.
   const renew = useCallback(() => {
-    void api.me().then(auth.setUser, () => undefined);
+    void api
+      .me()
+      .then(auth.setUser)
+      .catch(() => undefined);
   }, [api, auth]);
   useEffect(renew, [renew]);
   useWakeUp(renew);

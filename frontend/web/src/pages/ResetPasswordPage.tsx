@@ -55,7 +55,10 @@ function Reset({ token }: { token: string }) {
     });
     // If it was this account that is signed in here, that has ended too: find out.
     if (done && auth.store.getState().user) {
-      await api.me().then(auth.setUser, () => undefined);
+      await api
+        .me()
+        .then(auth.setUser)
+        .catch(() => undefined);
     }
   }
 

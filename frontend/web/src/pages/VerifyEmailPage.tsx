@@ -45,7 +45,11 @@ function Verify({ token }: { token: string }) {
     }
     setState("done");
     // The account that is signed in here is probably the one.
-    if (auth.store.getState().user) await api.me().then(auth.setUser, () => undefined);
+    if (auth.store.getState().user)
+      await api
+        .me()
+        .then(auth.setUser)
+        .catch(() => undefined);
   }
 
   if (state === "done") {
