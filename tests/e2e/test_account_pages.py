@@ -17,7 +17,7 @@ from tests.e2e.server import Account, LacServer
 
 pytestmark = pytest.mark.e2e
 
-NEW_PASSWORD = "quite another password"  # noqa: S105  of nobody
+NEW_PASSWORD = "quite another password"
 
 
 @pytest.fixture

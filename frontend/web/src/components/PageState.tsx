@@ -22,7 +22,7 @@ export function PageState({
       <h1 ref={heading} tabIndex={-1} className="text-2xl font-semibold outline-none">
         {title}
       </h1>
-      {children && <div className="text-muted">{children}</div>}
+      {children && <div className="text-balance text-muted">{children}</div>}
       {action && <div className="mt-2 flex flex-wrap justify-center gap-2">{action}</div>}
     </div>
   );
