@@ -214,6 +214,8 @@ export const REACTIONS = [
 
 export const CHAT_TEXT_MAX = 2_000;
 export const NAME_MAX = 64;
+/** Characters, after NFKC: as the server counts. */
+export const PASSWORD_MIN = 10;
 export const NOTE_MAX = 200;
 export const REASON_MAX = 300;
 
@@ -249,4 +251,11 @@ export function mayHost(role: Role | null | undefined): boolean {
 /** Strongest first, then by name: the order in which people are listed. */
 export function comparePeople(a: Person, b: Person): number {
   return STRENGTH[b.role] - STRENGTH[a.role] || a.displayName.localeCompare(b.displayName);
+}
+
+/** What is wrong with a password that somebody chooses, before the server says so. */
+export function newPasswordProblem(password: string): string | undefined {
+  if (password === "") return "Write the new password.";
+  if ([...password.normalize("NFKC")].length >= PASSWORD_MIN) return undefined;
+  return `Use at least ${PASSWORD_MIN} characters. A few words in a row are good.`;
 }

@@ -48,6 +48,7 @@ ANA = {
     "id": "u-ana",
     "email": "ana@example.org",
     "displayName": "Ana Lindqvist",
+    "emailVerified": True,
     "isAdmin": False,
     "createdAt": at(days=-90),
 }
@@ -309,6 +310,42 @@ def studio(page: Page) -> None:
     page.wait_for_timeout(2500)
 
 
+def forgot(page: Page) -> None:
+    page.get_by_label("E-mail").fill("ana@example.org")
+    click("Send the link")(page)
+
+
+def new_password(page: Page) -> None:
+    page.get_by_label("New password", exact=True).fill("correct horse battery")
+    click("Set new password")(page)
+
+
+def short_password(page: Page) -> None:
+    page.get_by_label("New password", exact=True).fill("short")
+    click("Show new password", "Set new password")(page)
+
+
+def account_errors(page: Page) -> None:
+    page.get_by_label("Current password", exact=True).fill("old horse")
+    page.get_by_label("New password", exact=True).fill("correct horse battery")
+    click("Change password", "Send the link again", "Sign out everywhere", "Download my data")(page)
+
+
+def delete_account(page: Page) -> None:
+    click("Delete my account")(page)
+    page.get_by_label("Your password", exact=True).fill("correct horse battery")
+    click("Delete for good")(page)
+
+
+NEW_ANA = {**ANA, "emailVerified": False}
+RESET, VERIFY = "/api/auth/password-reset", "/api/auth/verify-email"
+WRONG_PASSWORD = (403, {"code": "wrong_password", "detail": "The password is wrong."})
+MAIL_LIMIT = (
+    429,
+    {"code": "mail_limit", "detail": "You have been sent several links. Look into the spam folder too, or try later."},
+)
+BUSY = (503, {"code": "database_busy", "detail": "The server is busy. Try again in a moment."})
+
 HANDS = [
     {"userId": "g-1", "displayName": "Seagull", "note": "About the lighthouse", "raisedAt": at(minutes=-3)},
     {"userId": "g-2", "displayName": "Tom", "note": None, "raisedAt": at(minutes=-1)},
@@ -485,8 +522,56 @@ PAGES: dict[str, tuple[str, World, Callable[[Page], None] | None]] = {
     "host-ended": ("/host/b-past", World(user=ANA, broadcast=MY_ENDED, join=joined(MY_ENDED, HERE)), None),
     "login": ("/login", World(), None),
     "register-errors": ("/register", World(), fill_wrong),
-    "setup": ("/setup?token=abc", World(), None),
+    "setup": ("/setup#token=abc", World(), None),
+    "forgot": ("/forgot-password", World(), None),
+    "forgot-sent": ("/forgot-password", World(answers={f"{RESET}/request": (202, None)}), forgot),
+    "reset": ("/reset-password#token=abc", World(), None),
+    "reset-short": ("/reset-password#token=abc", World(), short_password),
+    "reset-done": ("/reset-password#token=abc", World(answers={f"{RESET}/confirm": (200, None)}), new_password),
+    "reset-used": (
+        "/reset-password#token=abc",
+        World(answers={f"{RESET}/confirm": (403, {"code": "reset_token_invalid", "detail": "Used or expired."})}),
+        new_password,
+    ),
+    "reset-incomplete": ("/reset-password", World(), None),
+    "verify": ("/verify-email#token=abc", World(), None),
+    "verify-done": ("/verify-email#token=abc", World(answers={VERIFY: (200, None)}), click("Confirm my address")),
+    "verify-expired": (
+        "/verify-email#token=abc",
+        World(user=NEW_ANA, answers={VERIFY: (403, {"code": "verify_token_invalid", "detail": "Expired."})}),
+        click("Confirm my address"),
+    ),
     "account": ("/account", World(user=ANA), None),
+    "account-new": (
+        "/account",
+        World(user=NEW_ANA, answers={f"{VERIFY}/request": (202, None)}),
+        click("Send the link again"),
+    ),
+    "account-errors": (
+        "/account",
+        World(
+            user=NEW_ANA,
+            answers={
+                f"{VERIFY}/request": MAIL_LIMIT,
+                "/api/auth/password": WRONG_PASSWORD,
+                "/api/auth/logout-all": BUSY,
+                "/api/auth/me/export": BUSY,
+            },
+        ),
+        account_errors,
+    ),
+    "account-delete": ("/account", World(user=ANA), click("Delete my account")),
+    "account-delete-live": (
+        "/account",
+        World(
+            user=ANA,
+            answers={
+                "/api/auth/me": (409, {"code": "show_is_live", "detail": "Your show “Morning” is live. End it first."})
+            },
+        ),
+        delete_account,
+    ),
+    "account-deleted": ("/account", World(user=ANA, answers={"/api/auth/me": (200, None)}), delete_account),
     "nowhere": ("/nowhere", World(), None),
 }
 

@@ -12,6 +12,9 @@ const HostPage = lazy(() => import("./pages/HostPage"));
 const LoginPage = lazy(() => import("./pages/LoginPage"));
 const RegisterPage = lazy(() => import("./pages/RegisterPage"));
 const SetupPage = lazy(() => import("./pages/SetupPage"));
+const ForgotPasswordPage = lazy(() => import("./pages/ForgotPasswordPage"));
+const ResetPasswordPage = lazy(() => import("./pages/ResetPasswordPage"));
+const VerifyEmailPage = lazy(() => import("./pages/VerifyEmailPage"));
 const AccountPage = lazy(() => import("./pages/AccountPage"));
 
 export function App() {
@@ -25,6 +28,9 @@ export function App() {
         <Route path="login" element={<Later page={LoginPage} />} />
         <Route path="register" element={<Later page={RegisterPage} />} />
         <Route path="setup" element={<Later page={SetupPage} />} />
+        <Route path="forgot-password" element={<Later page={ForgotPasswordPage} />} />
+        <Route path="reset-password" element={<Later page={ResetPasswordPage} />} />
+        <Route path="verify-email" element={<Later page={VerifyEmailPage} />} />
         <Route path="account" element={<Later page={AccountPage} />} />
         <Route path="*" element={<NotFoundPage />} />
       </Route>

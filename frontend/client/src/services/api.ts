@@ -200,6 +200,29 @@ export function createApi(request: Request) {
     me: () => request<User>("/api/auth/me"),
     updateMe: (changes: Schemas["UpdateMe"]) =>
       request<User>("/api/auth/me", { method: "PATCH", body: changes }),
+    /** Every other sign-in ends; this one goes on. A wrong password is `wrong_password`. */
+    changePassword: (body: { currentPassword: string; newPassword: string }) =>
+      request<void>("/api/auth/password", { method: "POST", body }),
+    /** Answers the same whether or not there is such an account. */
+    requestPasswordReset: (email: string) =>
+      request<void>("/api/auth/password-reset/request", {
+        method: "POST",
+        body: { email },
+        auth: "none",
+      }),
+    /** Every sign-in of the account ends. A used or expired token is `reset_token_invalid`. */
+    confirmPasswordReset: (body: { token: string; password: string }) =>
+      request<void>("/api/auth/password-reset/confirm", { method: "POST", body, auth: "none" }),
+    /** An expired or wrong token is `verify_token_invalid`. */
+    verifyEmail: (token: string) =>
+      request<void>("/api/auth/verify-email", { method: "POST", body: { token }, auth: "none" }),
+    requestVerification: () => request<void>("/api/auth/verify-email/request", { method: "POST" }),
+    /** Here too: call `auth.forget()` next. */
+    logoutEverywhere: () => request<void>("/api/auth/logout-all", { method: "POST" }),
+    /** `wrong_password`, `show_is_live` or `last_admin` when refused; call `auth.forget()` when done. */
+    deleteAccount: (password: string) =>
+      request<void>("/api/auth/me", { method: "DELETE", body: { password } }),
+    exportAccount: () => request<Record<string, unknown>>("/api/auth/me/export"),
     listBroadcasts: (query: ListOptions = {}, signal?: AbortSignal) =>
       request<BroadcastPage>("/api/broadcasts", {
         query: { ...query },

@@ -28,6 +28,9 @@ export interface Auth extends TokenSource {
   register(email: string, password: string, displayName: string): Promise<void>;
   setup(token: string, email: string, password: string, displayName: string): Promise<void>;
   logout(): Promise<void>;
+  /** The server has ended this session already: drop what is kept of it. */
+  forget(): Promise<void>;
+  /** News of the person who is signed in; of anybody else it is ignored. */
   setUser(user: User): Promise<void>;
 }
 
@@ -117,8 +120,11 @@ export function createAuth(
       // Signed out here in any case; without an answer the token just ends later.
       if (ending) await authApi.logout(ending.refreshToken).catch(() => undefined);
     },
+    async forget() {
+      await keep(null);
+    },
     async setUser(user) {
-      if (session) await keep({ ...session, user });
+      if (session?.user.id === user.id) await keep({ ...session, user });
     },
   };
 }

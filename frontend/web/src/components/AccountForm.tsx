@@ -1,10 +1,10 @@
-import { ApiError, messageOf } from "@lac/client";
+import { ApiError, messageOf, NAME_MAX, newPasswordProblem, PASSWORD_MIN } from "@lac/client";
 import { type ReactNode, useEffect, useRef, useState } from "react";
-import { Navigate, useNavigate, useSearchParams } from "react-router";
+import { Link, Navigate, useNavigate, useSearchParams } from "react-router";
 import { useUser } from "../services";
 import { Button } from "../ui/Button";
 import { Card } from "../ui/Card";
-import { TextField } from "../ui/Field";
+import { PasswordField, TextField } from "../ui/Field";
 import { Notice } from "../ui/Notice";
 
 export interface Credentials {
@@ -59,10 +59,10 @@ export function AccountForm({
     if (isNew && values.displayName.trim() === "") wrong.displayName = "Write the name people see.";
     if (!values.email.includes("@"))
       wrong.email = "Write an e-mail address, such as ana@example.org.";
-    if (values.password === "") wrong.password = "Write your password.";
-    else if (isNew && values.password.length < 8) {
-      wrong.password = "Use at least 8 characters. A few words in a row are good.";
-    }
+    const badPassword = isNew
+      ? newPasswordProblem(values.password)
+      : values.password === "" && "Write your password.";
+    if (badPassword) wrong.password = badPassword;
     return wrong;
   }
 
@@ -120,7 +120,7 @@ export function AccountForm({
             <TextField
               label="Display name"
               autoComplete="nickname"
-              maxLength={64}
+              maxLength={NAME_MAX}
               {...field("displayName")}
             />
           )}
@@ -130,16 +130,24 @@ export function AccountForm({
             autoComplete={isNew ? "email" : "username"}
             {...field("email")}
           />
-          <TextField
+          <PasswordField
             label="Password"
-            type="password"
             autoComplete={isNew ? "new-password" : "current-password"}
-            hint={isNew ? "At least 8 characters." : undefined}
+            hint={isNew ? `At least ${PASSWORD_MIN} characters.` : undefined}
             {...field("password")}
           />
           <Button type="submit" look="primary" busy={busy} className="mt-1">
             {submit}
           </Button>
+          {!isNew && (
+            <Link
+              to="/forgot-password"
+              state={{ email: values.email.trim() }}
+              className="inline-flex min-h-11 items-center justify-self-center px-2 text-accent underline"
+            >
+              Forgot your password?
+            </Link>
+          )}
         </form>
       </Card>
       {below && <p className="mt-5 text-center text-muted">{below}</p>}

@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from "react";
+import { useLocation } from "react-router";
 
 /** The time, renewed every `everyMs`; stands still when that is null. */
 export function useNow(everyMs: number | null): number {
@@ -85,4 +86,14 @@ function copyTheOldWay(text: string): boolean {
   area.remove();
   if (focused instanceof HTMLElement) focused.focus();
   return done;
+}
+
+/** The token of a link: behind the #, where no log of a server has it, or in the query as older links have it. */
+export function useLinkToken(): string | null {
+  const { hash, search } = useLocation();
+  return (
+    new URLSearchParams(hash.slice(1)).get("token") ||
+    new URLSearchParams(search).get("token") ||
+    null
+  );
 }

@@ -1,12 +1,11 @@
-import { useSearchParams } from "react-router";
 import { AccountForm } from "../components/AccountForm";
 import { PageState } from "../components/PageState";
+import { useLinkToken } from "../lib/hooks";
 import { useLac } from "../services";
 
 export default function SetupPage() {
   const { auth } = useLac();
-  const [params] = useSearchParams();
-  const token = params.get("token");
+  const token = useLinkToken();
   return (
     <>
       <title>Set up · LiveAudioCast</title>

@@ -6,6 +6,7 @@ export function Dialog({
   onClose,
   title,
   unasked = false,
+  describedBy,
   children,
 }: {
   open: boolean;
@@ -13,6 +14,8 @@ export function Dialog({
   title: string;
   /** It opens by itself, whatever the person is doing. */
   unasked?: boolean;
+  /** Id of what a screen reader says along with the title: the focus may start behind it. */
+  describedBy?: string;
   children: ReactNode;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
@@ -25,7 +28,7 @@ export function Dialog({
       // A question with a field starts in the field; others start on the first, harmless button. One that nobody asked
       // for starts on its title: a key that was meant for something else must not answer it.
       if (unasked) element.querySelector("h2")?.focus();
-      else element.querySelector("input")?.focus();
+      else element.querySelector<HTMLElement>("input:not([hidden])")?.focus();
     }
     if (!open && element.open) element.close();
   }, [open, unasked]);
@@ -33,6 +36,7 @@ export function Dialog({
     <dialog
       ref={dialog}
       aria-labelledby={id}
+      aria-describedby={describedBy}
       onClose={onClose}
       className="w-[min(28rem,calc(100vw-2rem))] rounded-card border border-line bg-surface p-6 text-ink shadow-card"
     >

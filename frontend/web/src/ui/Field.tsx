@@ -3,6 +3,7 @@ import {
   type ReactNode,
   type TextareaHTMLAttributes,
   useId,
+  useState,
 } from "react";
 
 interface Common {
@@ -60,6 +61,39 @@ export function TextField({
   return (
     <Frame id={id} label={label} hint={hint} error={error} optional={!props.required}>
       <input {...props} {...described(id, hint, error)} className={`input ${className}`} />
+    </Frame>
+  );
+}
+
+/** Hidden until asked for: one field that can be read is better than typing it twice. */
+export function PasswordField({
+  label,
+  hint,
+  error,
+  ...props
+}: Omit<InputHTMLAttributes<HTMLInputElement>, "type"> & Common) {
+  const id = useId();
+  const [shown, setShown] = useState(false);
+  return (
+    <Frame id={id} label={label} hint={hint} error={error} optional={!props.required}>
+      <div className="relative">
+        <input
+          {...props}
+          {...described(id, hint, error)}
+          type={shown ? "text" : "password"}
+          autoCapitalize="none"
+          spellCheck={false}
+          className="input pr-18"
+        />
+        <button
+          type="button"
+          aria-label={`${shown ? "Hide" : "Show"} ${label.toLowerCase()}`}
+          onClick={() => setShown(!shown)}
+          className="absolute inset-y-0 right-0 min-w-16 rounded-xl px-3 text-sm font-medium text-muted hover:text-ink"
+        >
+          {shown ? "Hide" : "Show"}
+        </button>
+      </div>
     </Frame>
   );
 }
