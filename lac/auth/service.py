@@ -193,7 +193,7 @@ class AuthService:
 
         if not await self._db.run(issue):
             return None
-        return f"{base_url_of(self._settings, base_url)}/setup?token={token}"
+        return f"{base_url_of(self._settings, base_url)}/setup#token={token}"
 
     async def create_admin_with_setup_token(self, token: str, email: str, password: str, display_name: str) -> SignedIn:
         """The first admin, signed in. Raises `ForbiddenError` (setup_token_invalid) and what `register` raises; the

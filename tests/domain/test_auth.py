@@ -399,7 +399,7 @@ async def test_the_database_holds_no_token_that_could_be_presented(
         return "".join(repr(session.execute(sa.select(table.__table__)).all()) for table in tables)
 
     dump = await db.read(stored)
-    for secret in (ada.refresh_token, ada.access_token, link.partition("?token=")[2], PASSWORD):
+    for secret in (ada.refresh_token, ada.access_token, link.partition("#token=")[2], PASSWORD):
         assert secret not in dump
 
 
@@ -444,7 +444,7 @@ async def test_a_guest_has_no_account_to_change(auth: AuthService) -> None:
 
 def token_of(link: str | None) -> str:
     assert link is not None
-    address, _, token = link.partition("?token=")
+    address, _, token = link.partition("#token=")
     assert address.endswith("/setup")
     return token
 
@@ -507,11 +507,11 @@ async def test_an_admin_made_at_the_command_line_voids_the_setup_link(auth: Auth
 @pytest.mark.parametrize(
     ("changes", "base_url", "start"),
     [
-        ({}, None, "http://127.0.0.1:8000/setup?"),
-        ({"host": "::", "port": 80}, None, "http://localhost:80/setup?"),
-        ({"host": "::1"}, None, "http://[::1]:8000/setup?"),
-        ({}, "http://127.0.0.1:49152", "http://127.0.0.1:49152/setup?"),
-        ({"public_url": "https://a.example"}, "http://127.0.0.1:49152", "https://a.example/setup?"),
+        ({}, None, "http://127.0.0.1:8000/setup#"),
+        ({"host": "::", "port": 80}, None, "http://localhost:80/setup#"),
+        ({"host": "::1"}, None, "http://[::1]:8000/setup#"),
+        ({}, "http://127.0.0.1:49152", "http://127.0.0.1:49152/setup#"),
+        ({"public_url": "https://a.example"}, "http://127.0.0.1:49152", "https://a.example/setup#"),
     ],
 )
 async def test_the_setup_link_leads_here(
