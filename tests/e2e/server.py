@@ -60,7 +60,7 @@ class LacServer:
     def admin(self) -> Account:
         """Made with the link that the first start prints, which works once."""
         if self._admin is None:
-            (token,) = (found[1] for line in self.output if (found := re.search(r"/setup\?token=(\S+)", line)))
+            (token,) = (found[1] for line in self.output if (found := re.search(r"/setup#token=(\S+)", line)))
             account = {"email": "admin@example.org", "password": "a long enough password", "displayName": "Admin"}
             body = self.call("POST", "/api/auth/setup", json={"token": token, **account})
             self._admin = Account(body["user"]["id"], body["accessToken"], account["email"], account["password"])

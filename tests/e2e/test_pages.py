@@ -250,10 +250,13 @@ def test_pages_on_air_meet_wcag_2_2_aa(show: Show, people: People) -> None:
 
 def test_account_pages_meet_wcag_2_2_aa(people: People) -> None:
     page = people.arrive()
-    for path, button in (("/login", "Sign in"), ("/register", "Create account")):
+    for path, button, told in (
+        ("/login", "Sign in", "Write your password."),
+        ("/register", "Create account", "Write the new password."),
+    ):
         page.goto(path)
         page.get_by_role("button", name=button).click()
-        expect(page.get_by_text("Write your password.")).to_be_visible()
+        expect(page.get_by_text(told)).to_be_visible()
         assert accessibility_problems(page) == []
 
 
