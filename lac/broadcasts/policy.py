@@ -160,7 +160,7 @@ EVENTS: dict[str, Need] = {
     "muteAll": Act.MODERATE,
     "remove": Act.MODERATE,
     "inviteToSpeak": Act.MODERATE,
-    "moveToAudience": Act.MODERATE,
+    "moveToAudience": Act.TAKE_PART,  # oneself
     "deleteMessage": Act.MODERATE,
     "clearMessages": Act.MODERATE,
     "slowMode": Act.MODERATE,

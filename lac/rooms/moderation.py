@@ -176,7 +176,7 @@ class Moderation:
         self._owner.audit(audited(RoomAct.INVITED, actor.id, person_id))
 
     async def _move_to_audience(self, actor: Actor, person_id: str) -> None:
-        role = await self.role_of(actor, person_id)
+        role = actor.role if person_id == actor.id else await self.role_of(actor, person_id)
         self._state.check_move_to_audience(actor, person_id, role)
         self._tell(self._state.withdraw_invite(person_id))
         if role is Role.LISTENER:

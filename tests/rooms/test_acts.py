@@ -675,3 +675,20 @@ def test_an_act_is_done_or_not_begun_and_its_line_is_there_or_not(new_station: C
             assert len(audit(station)) - before == changed
 
     sweep_within(scenario, lambda: None)
+
+
+async def test_a_speaker_leaves_the_stage_by_themselves_and_nobody_elses_for_them(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    speaker, listener = await station.join(SPEAKER), await station.join(LISTENER)
+    session = (await station.publish(SPEAKER)).speak()
+    for target in (SPEAKER, HOST, LISTENER):
+        with pytest.raises(ForbiddenError):
+            await listener.do(MoveToAudience(target.id))
+    with pytest.raises(ForbiddenError):
+        await speaker.do(MoveToAudience(HOST.id))
+    assert session.closed is None
+    await speaker.do(MoveToAudience(SPEAKER.id))
+    assert session.closed is not None
+    assert speaker.data("roleChanged")[-1]["user"]["role"] == "listener"
