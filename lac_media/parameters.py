@@ -92,6 +92,11 @@ class ProducerParameters:
     #: RTCP may go without the compound's leading report (RFC 5506).
     reduced_size_rtcp: bool = False
 
+    @property
+    def payload_types(self) -> tuple[int, ...]:
+        """Those of the packets that carry its audio."""
+        return (self.payload_type,) if self.red_payload_type is None else (self.payload_type, self.red_payload_type)
+
 
 @dataclass(frozen=True, slots=True)
 class ConsumerParameters:
