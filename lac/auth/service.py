@@ -147,7 +147,13 @@ class AuthService:
         when the account is gone or this sign-in has ended)."""
         claims = decode_token_untrusted(bearer, key=self._settings.jwt_secret, now=self._clock())
         if isinstance(claims, GuestClaims):
-            return Identity(IdentityKind.GUEST, claims.guest_id, claims.display_name, broadcast_id=claims.broadcast_id)
+            return Identity(
+                IdentityKind.GUEST,
+                claims.guest_id,
+                claims.display_name,
+                broadcast_id=claims.broadcast_id,
+                invite_version=claims.invite_version,
+            )
         user_id, sign_in_id = claims.user_id, claims.sign_in_id
         user = await self._db.read(lambda session: store.find_signed_in(session, user_id, sign_in_id))
         if user is None:
@@ -171,9 +177,12 @@ class AuthService:
             raise NotFoundError("There is no such user.")
         return user
 
-    def issue_guest(self, broadcast_id: str, guest_id: str, display_name: str) -> str:
-        """A token for somebody without an account, good in one broadcast for 12 hours."""
-        claims = GuestClaims(guest_id, broadcast_id, display_name)
+    def issue_guest(
+        self, broadcast_id: str, guest_id: str, display_name: str, *, invite_version: int | None = None
+    ) -> str:
+        """A token for somebody without an account, good in one broadcast for 12 hours. `invite_version`: they came by
+        its invite link."""
+        claims = GuestClaims(guest_id, broadcast_id, display_name, invite_version)
         return encode_guest(claims, key=self._settings.jwt_secret, now=self._clock())
 
     async def issue_setup_link(self, base_url: str | None = None) -> str | None:

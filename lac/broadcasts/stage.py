@@ -42,6 +42,7 @@ class MediaSession:
     number: int
     #: Of somebody without an account: the hash of where they come from.
     address_hash: str | None = None
+    by_stream_key: bool = False
     connected: bool = False
     #: The producer that is heard now.
     producer_id: str | None = None
@@ -83,6 +84,14 @@ class Stage:
     def publishing_of(self, owner: str) -> list[Closable]:
         return [entry.session for entry in self._sessions.values() if entry.owner == owner and entry.is_publisher]
 
+    def opened_by_key(self) -> list[Closable]:
+        """Sessions of encoders that presented the stream key."""
+        return [entry.session for entry in self._sessions.values() if entry.by_stream_key]
+
+    def people(self) -> set[str]:
+        """Everyone with a session."""
+        return {entry.owner for entry in self._sessions.values()}
+
     def from_address(self, address_hash: str) -> list[Closable]:
         return [entry.session for entry in self._sessions.values() if entry.address_hash == address_hash]
 
@@ -122,9 +131,16 @@ class Stage:
             self._release(owner)
 
     def opened(
-        self, session: Closable, owner: str, role: Role, direction: Direction, *, address_hash: str | None = None
+        self,
+        session: Closable,
+        owner: str,
+        role: Role,
+        direction: Direction,
+        *,
+        address_hash: str | None = None,
+        by_stream_key: bool = False,
     ) -> MediaSession:
-        entry = MediaSession(session, owner, role, direction, self._next_number, address_hash)
+        entry = MediaSession(session, owner, role, direction, self._next_number, address_hash, by_stream_key)
         self._next_number += 1
         self._sessions[session.id] = entry
         self._per_owner[owner] += 1

@@ -227,6 +227,10 @@ class Room:
             )
             await self._owner.store_ban(exclusion, reason, line)
 
+    def people(self) -> set[str]:
+        """Everyone with a socket here."""
+        return {member.person_id for member in self._members.values()}
+
     def let_go(self, person_id: str, reason: str, *, code: int = CloseCode.REMOVED) -> None:
         """Close the person's sockets and media now."""
         for member in [member for member in self._members.values() if member.person_id == person_id]:
@@ -236,8 +240,7 @@ class Room:
 
     def _let_go_address(self, ban: Exclusion, reason: str | None) -> None:
         """The others without an account who come from a banned address: usually the same person in another tab."""
-        people = {member.person_id for member in self._members.values()}
-        for person_id in [other for other in people if self.state.address_of(other) == ban.address_hash]:
+        for person_id in [other for other in self.people() if self.state.address_of(other) == ban.address_hash]:
             self.send(Only(person_id), Removed(reason, banned=True, until=ban.until))
             self.let_go(person_id, reason or "removed")
         if ban.address_hash is not None:

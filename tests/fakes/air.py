@@ -36,8 +36,10 @@ ROLES = {COHOST: Role.COHOST, MODERATOR: Role.MODERATOR, SPEAKER: Role.SPEAKER}
 
 
 class FakeAuth:
-    def issue_guest(self, broadcast_id: str, guest_id: str, display_name: str) -> str:
-        return f"token of {guest_id}"
+    def issue_guest(
+        self, broadcast_id: str, guest_id: str, display_name: str, *, invite_version: int | None = None
+    ) -> str:
+        return f"token of {guest_id}" if invite_version is None else f"token of {guest_id} by link {invite_version}"
 
 
 class FakeSocket:
