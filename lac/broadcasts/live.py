@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 import structlog
 import trio
 
+from lac.auth.sign_ins import SignInsEnded, ignore
 from lac.auth.tokens import hash_address
 from lac.broadcasts import policy
 from lac.broadcasts.ledger import Audited
@@ -41,7 +42,6 @@ from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
 from lac.rooms.acts import RoomAct, audited
 from lac.rooms.kept_out import Exclusion, KeptOut
-from lac.rooms.messages import CloseCode
 from lac.rooms.records import Memory, Records
 from lac.rooms.room import Member, Outlet, check_ban
 from lac.rooms.state import Actor, RoomState
@@ -78,8 +78,10 @@ async def open_on_air(
         on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings)
         try:
             await on_air.reopen()
+            auth.sign_ins.on_ended = on_air.sign_ins_ended
             yield on_air
         finally:
+            auth.sign_ins.on_ended = ignore
             on_air.refuse_all()
             nursery.cancel_scope.cancel("on air closed")
 
@@ -185,12 +187,12 @@ class OnAir:
             if not show.over:
                 show.change_role(user_id, given)
 
-    def account_deleted(self, user_id: str) -> None:
-        """The account is gone: so are its sockets and its media, at once."""
+    def sign_ins_ended(self, ended: SignInsEnded) -> None:
+        """Whoever came in by one of these sign-ins is let go, sockets and media, at once."""
         self._changes.count += 1
         for show in list(self._shows.values()):
             if not show.over:
-                show.room.let_go(user_id, "account deleted", code=CloseCode.NOT_SIGNED_IN)
+                show.sign_ins_ended(ended)
 
     async def drain(self) -> None:
         """Let nobody in any more, and send everyone in a room elsewhere. Shows go on for those who listen, until the
@@ -226,6 +228,8 @@ class OnAir:
         while True:
             # What is checked here must still be so when the socket is let in: nothing is awaited from there on.
             checked_at = self._changes.count
+            if identity is not None:
+                await self._auth.check_signed_in(identity)
             broadcast = await self._broadcasts.get(identity, broadcast_id)
             if broadcast.status is BroadcastStatus.ENDED:
                 raise already_ended()
@@ -511,6 +515,8 @@ class OnAir:
         self, identity: Identity | None, broadcast_id: str, direction: Direction, address_hash: str | None
     ) -> tuple[Broadcast, Role]:
         """The broadcast and the caller's role in it, if they may have such a session."""
+        if identity is not None:
+            await self._auth.check_signed_in(identity)
         show = self._shows.get(broadcast_id)
         if identity is None and show is not None and show.on_air and not show.over:
             broadcast = show.broadcast  # thousands come this way at once: no query for each
@@ -571,7 +577,14 @@ class OnAir:
             invite_version = None if identity is None else identity.invite_version
             token = self._auth.issue_guest(broadcast_id, guest_id, display_name, invite_version=invite_version)
             return Visitor(guest_id, display_name, role, anonymous=True, user_id=None, token=token)
-        return Visitor(identity.id, identity.display_name, role, anonymous=False, user_id=identity.id)
+        return Visitor(
+            identity.id,
+            identity.display_name,
+            role,
+            anonymous=False,
+            user_id=identity.id,
+            sign_in_id=identity.sign_in_id,
+        )
 
 
 class _Job(Generic[T]):
@@ -635,4 +648,5 @@ def _media_visitor(identity: Identity | None, role: Role) -> Visitor:
         anonymous=identity.is_guest,
         user_id=user_id,
         by_stream_key=identity.kind is IdentityKind.STREAM_KEY,
+        sign_in_id=identity.sign_in_id,
     )

@@ -14,6 +14,7 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
+from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts import policy
 from lac.broadcasts.ledger import Audited, Ledger
 from lac.broadcasts.model import Broadcast, BroadcastAction, Role, RoomSettings, Visibility
@@ -91,6 +92,8 @@ class Visitor:
     user_id: str | None
     #: For guests: their token for the media calls.
     token: str | None = None
+    #: Which sign-in of the account this is.
+    sign_in_id: str | None = None
     #: Comes with the show's stream key.
     by_stream_key: bool = False
     #: Of somebody without an account: the hash of where they come from, if that is known.
@@ -188,6 +191,7 @@ class LiveBroadcast:
             visitor.role,
             anonymous=visitor.anonymous,
             address_hash=visitor.address_hash,
+            sign_in_id=visitor.sign_in_id,
         )
         outlet.offer(encode_event(self._joined(visitor)))
         return member
@@ -215,6 +219,12 @@ class LiveBroadcast:
         self._means.changes.count += 1
         for person_id in self.people() - set(people):
             self.room.let_go(person_id, "private")
+
+    def sign_ins_ended(self, ended: SignInsEnded) -> None:
+        """Close what came in by them. Encoders with the stream key need no sign-in and stay."""
+        self.room.sign_ins_ended(ended)
+        for session in self.stage.opened_by(ended):
+            session.close("removed")
 
     def stream_key_changed(self) -> None:
         """Whoever publishes with the old one is cut off."""
@@ -253,6 +263,7 @@ class LiveBroadcast:
             direction,
             address_hash=visitor.address_hash,
             by_stream_key=visitor.by_stream_key,
+            sign_in_id=visitor.sign_in_id,
         )
         self._ledger.session_opened(session.id, visitor.id, visitor.user_id, kind, direction)
         return session
