@@ -1669,6 +1669,11 @@ export interface components {
             reducedSize: boolean;
             mux: boolean;
         };
+        /** RtcpParametersJson */
+        RtcpParametersJson: {
+            /** @default false */
+            reducedSize?: boolean;
+        };
         /** RtpCapabilities */
         RtpCapabilities: {
             codecs: components["schemas"]["CodecCapability"][];
@@ -1696,6 +1701,12 @@ export interface components {
             headerExtensions?: components["schemas"]["HeaderExtensionJson"][];
             /** @default [] */
             encodings?: components["schemas"]["EncodingJson"][];
+            /**
+             * @default {
+             *       "reducedSize": false
+             *     }
+             */
+            rtcp?: components["schemas"]["RtcpParametersJson"];
         };
         /**
          * SessionAnswer
