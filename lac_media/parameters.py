@@ -6,7 +6,7 @@ translated to and from them in `proto/sdp.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lac_media.errors import UnsupportedMediaError
@@ -87,6 +87,15 @@ class ProducerParameters:
     channels: int = 2
     #: The publisher understands generic NACK (RFC 4585) and can retransmit.
     nack: bool = False
+    #: The payload type of redundant audio (RFC 2198) on the same stream, if the publisher may send it.
+    red_payload_type: int | None = None
+    #: RTCP may go without the compound's leading report (RFC 5506).
+    reduced_size_rtcp: bool = False
+
+    @property
+    def payload_types(self) -> tuple[int, ...]:
+        """Those of the packets that carry its audio."""
+        return (self.payload_type,) if self.red_payload_type is None else (self.payload_type, self.red_payload_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +106,16 @@ class ConsumerParameters:
 
     payload_type: int = OPUS_PAYLOAD_TYPE
     audio_level_extension_id: int | None = AUDIO_LEVEL_EXTENSION_ID
+    #: What the listener calls redundant audio (RFC 2198); None: it cannot take any.
+    red_payload_type: int | None = None
+    #: The listener asks for what it misses (generic NACK, RFC 4585). Says nothing of how packets look.
+    nack: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.payload_type <= 127:
             raise UnsupportedMediaError(f"RTP payload type {self.payload_type} is not within 0 to 127")
+        if self.red_payload_type is not None and not 0 <= self.red_payload_type <= 127:
+            raise UnsupportedMediaError(f"RTP payload type {self.red_payload_type} is not within 0 to 127")
         if self.audio_level_extension_id is not None and not 1 <= self.audio_level_extension_id <= 14:
             raise UnsupportedMediaError(
                 f"the audio level extension has id {self.audio_level_extension_id}; only 1 to 14 can be sent"

@@ -23,6 +23,7 @@ from lac_media.parameters import (
 )
 
 OPUS_MIME_TYPE = "audio/opus"
+RED_MIME_TYPE = "audio/red"
 
 
 class MediaRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -85,11 +86,16 @@ class EncodingJson(MediaRequest, frozen=True):
     codec_payload_type: PayloadType | None = None
 
 
+class RtcpParametersJson(MediaRequest, frozen=True):
+    reduced_size: bool = False
+
+
 class RtpParametersJson(MediaRequest, frozen=True):
     codecs: Annotated[list[CodecJson], Meta(min_length=1, max_length=64)]
     mid: Annotated[str, Meta(max_length=16)] | None = None
     header_extensions: Annotated[list[HeaderExtensionJson], Meta(max_length=32)] = msgspec.field(default_factory=list)
     encodings: Annotated[list[EncodingJson], Meta(max_length=8)] = msgspec.field(default_factory=list)
+    rtcp: RtcpParametersJson = RtcpParametersJson()
 
 
 class Produce(MediaRequest, frozen=True):

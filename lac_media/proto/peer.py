@@ -14,6 +14,8 @@ from lac_media.parameters import Address, DtlsParameters, DtlsRole, ProducerPara
 from lac_media.proto.demux import PacketKind, classify
 from lac_media.proto.dtls import DtlsConnection, DtlsContext
 from lac_media.proto.ice import IceControlling, IceLite
+from lac_media.proto.incoming import IncomingStream
+from lac_media.proto.nack import RepairCounters
 from lac_media.proto.peer_state import PeerInput, PeerState, next_state
 from lac_media.proto.reception import ReceptionStats
 from lac_media.proto.rtcp import (
@@ -55,7 +57,8 @@ class PeerConnected:
 
 @dataclass(frozen=True, slots=True)
 class RtpReceived:
-    """One authentic packet of the expected stream. `audio_level` is the RFC 6464 byte where there was one."""
+    """One authentic packet of the expected stream, its payload Opus. `audio_level` is the RFC 6464 byte where there was
+    one. No sequence number comes twice; late ones come when they come."""
 
     packet: RtpPacket
     audio_level: int | None
@@ -94,6 +97,8 @@ class PeerCounters:
     bad_rtp: int = 0
     bad_rtcp: int = 0
     unknown_ssrc: int = 0
+    #: On the expected stream, but neither Opus nor RED.
+    unknown_type: int = 0
     #: From an address that ICE has not proven, or before the keys were there.
     unproven: int = 0
 
@@ -119,11 +124,11 @@ class PeerCore:
         self.state = PeerState.NEW
         self.ssrc = ssrc
         self.counters = PeerCounters()
+        self.repair = RepairCounters()
         self.srtp: SrtpSession | None = None
         #: What the peer says of our stream, in its latest report.
         self.remote_report: ReportBlock | None = None
         self.round_trip_s: float | None = None
-        self.reception: ReceptionStats | None = None
         self._dtls_context = dtls_context
         self._dtls: DtlsConnection | None = None
         self._cname = cname
@@ -131,6 +136,7 @@ class PeerCore:
         self._connect_by = now + CONNECT_TIMEOUT_S
         self._report_at = float("inf")
         self._expected: ProducerParameters | None = None
+        self._incoming: IncomingStream | None = None
         self._sent_packets = 0
         self._sent_octets = 0
         self._sent_timestamp = (0, now)
@@ -140,6 +146,11 @@ class PeerCore:
     @property
     def remote_address(self) -> Address | None:
         return self.ice.remote_address
+
+    @property
+    def reception(self) -> ReceptionStats | None:
+        """What we know of the stream that the peer sends now; None before its first packet."""
+        return None if self._incoming is None else self._incoming.reception
 
     @property
     def closed(self) -> bool:
@@ -160,13 +171,16 @@ class PeerCore:
     def expect_stream(self, parameters: ProducerParameters) -> None:
         """Say which RTP stream of the peer is wanted. Everything else is counted and dropped."""
         self._expected = parameters
+        self._incoming = None
 
     def close(self, reason: str, *, now: float) -> None:
         """End here and now: says BYE and close_notify to a connected peer. Idempotent."""
         if self.closed:
             return
         if self.srtp is not None:
-            self.send_rtcp([self._report(now), cname_sdes(self.ssrc, self._cname), Bye((self.ssrc,))])
+            self.send_rtcp(
+                [self._report(now, self._blocks(now)), cname_sdes(self.ssrc, self._cname), Bye((self.ssrc,))]
+            )
         if self._dtls is not None:
             self._dtls.close()
             self._drain_dtls()
@@ -238,44 +252,37 @@ class PeerCore:
             return
         try:
             packet = parse_rtp_untrusted(plain)
+            stream = self._bind(packet)
+            if stream is None:
+                self.counters.unknown_ssrc += 1
+                return
+            audio = stream.receive(packet, now=now)
+            self.counters.unknown_type += packet.payload_type not in stream.expected.payload_types
         except ParseError:
-            self.counters.bad_rtp += 1
-            return
-        expected = self._expected
-        if expected is None or packet.payload_type != expected.payload_type or not self._bind(packet, expected):
-            self.counters.unknown_ssrc += 1
-            return
-        reception = self.reception
-        if reception is None:
-            return
-        if reception.receive(packet.sequence, packet.timestamp, now=now) is None:
             self.counters.bad_rtp += 1
             return
         if self._report_at == float("inf"):
             self._report_at = now + REPORT_INTERVAL_S
-        if not packet.payload:
-            return  # padding: a bandwidth probe
-        level = None
-        if expected.audio_level_extension_id is not None:
-            value = packet.extensions.get(expected.audio_level_extension_id)
-            level = value[0] if value else None
-        self._events.append(RtpReceived(packet, level))
+        self._events.extend(RtpReceived(part, level) for part, level in audio)
 
-    def _bind(self, packet: RtpPacket, expected: ProducerParameters) -> bool:
-        """Whether the packet belongs to the expected stream: by SSRC, by mid (RFC 8843 section 9.2), or, where
-        signalling named no SSRC, by being the first with the right payload type."""
-        if self.reception is not None and packet.ssrc == self.reception.ssrc:
-            return True
+    def _bind(self, packet: RtpPacket) -> IncomingStream | None:
+        """The expected stream, if the packet belongs to it: by SSRC, by mid (RFC 8843 section 9.2), or, where
+        signalling named no SSRC, by being the first with a right payload type. Another SSRC is another stream."""
+        stream, expected = self._incoming, self._expected
+        if stream is not None and packet.ssrc == stream.ssrc:
+            return stream
+        if expected is None or packet.payload_type not in expected.payload_types:
+            return None
         by_mid = (
             expected.mid is not None
             and expected.mid_extension_id is not None
             and packet.extensions.get(expected.mid_extension_id) == expected.mid.encode()
         )
-        first_unnamed = expected.ssrc is None and self.reception is None
-        if by_mid or first_unnamed or packet.ssrc == expected.ssrc:
-            self.reception = ReceptionStats(packet.ssrc)
-            return True
-        return False
+        first_unnamed = expected.ssrc is None and stream is None
+        if not (by_mid or first_unnamed or packet.ssrc == expected.ssrc):
+            return None
+        self._incoming = stream = IncomingStream(packet.ssrc, expected, self.repair)
+        return stream
 
     def _receive_rtcp(self, data: bytes, now: float) -> None:
         if self.srtp is None:
@@ -303,7 +310,10 @@ class PeerCore:
                         continue
                     self.remote_report = block
                     round_trip = round_trip_s(self._ntp(now), block.lsr, block.dlsr)
-                    self.round_trip_s = round_trip if round_trip is not None else self.round_trip_s
+                    if round_trip is not None:
+                        self.round_trip_s = round_trip
+                        if self._incoming is not None:
+                            self._incoming.learn_round_trip(round_trip)
             case Nack():
                 self._events.append(NackReceived(packet.media_ssrc, packet.lost))
             case Bye():
@@ -330,15 +340,20 @@ class PeerCore:
             self._dtls.handle_timer(now=now)
             self._drain_dtls()
         if now >= self._report_at and self.srtp is not None:
-            self.send_rtcp([self._report(now), cname_sdes(self.ssrc, self._cname)])
+            self.send_rtcp([self._report(now, self._blocks(now)), cname_sdes(self.ssrc, self._cname)])
             self._report_at = now + REPORT_INTERVAL_S
+        if self._incoming is not None and self.srtp is not None:
+            lost = self._incoming.handle_timer(now=now)
+            if lost:
+                self._send_nack(self._incoming, lost, now)
 
     def timer_at(self) -> float:
         """When `handle_timer` is next due; infinity when closed."""
         if self.closed:
             return float("inf")
         if self.state is PeerState.CONNECTED:
-            return min(self.ice.timer_at(), self._report_at)
+            repair_at = float("inf") if self._incoming is None else self._incoming.timer_at()
+            return min(self.ice.timer_at(), self._report_at, repair_at)
         due = self._connect_by
         if isinstance(self.ice, IceControlling):
             due = min(due, self.ice.timer_at())
@@ -405,9 +420,19 @@ class PeerCore:
             self._drain_dtls()  # the alert that says why
             self._end("failed", str(error))
 
-    def _report(self, now: float) -> SenderReport | ReceiverReport:
+    def _send_nack(self, stream: IncomingStream, lost: tuple[int, ...], now: float) -> None:
+        """RFC 4585 section 3.1: behind an (empty) report and our name, unless both ends do without (RFC 5506)."""
+        nack = Nack(self.ssrc, stream.ssrc, lost)
+        if self._expected is not None and self._expected.reduced_size_rtcp:
+            self.send_rtcp([nack])
+        else:
+            self.send_rtcp([self._report(now, ()), cname_sdes(self.ssrc, self._cname), nack])
+
+    def _blocks(self, now: float) -> tuple[ReportBlock, ...]:
         block = self.reception.report_block(now=now) if self.reception is not None else None
-        blocks = () if block is None else (block,)
+        return () if block is None else (block,)
+
+    def _report(self, now: float, blocks: tuple[ReportBlock, ...]) -> SenderReport | ReceiverReport:
         if not self._sent_packets:
             return ReceiverReport(self.ssrc, blocks)
         timestamp, sent_at = self._sent_timestamp

@@ -32,6 +32,9 @@ _REPORT_BLOCK = Struct("!LLLLLL")
 _NACK_ITEM = Struct("!HH")
 
 _MAX_COUNT = 31
+#: Sequence numbers that all NACKs of one datagram may name; those beyond are not read. 1,400 bytes have room for 5,900,
+#: our rings have at most 128 packets, and Chromium keeps a list of 500.
+MAX_LOST = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,12 @@ RtcpPacket = SenderReport | ReceiverReport | SourceDescription | Bye | Nack | Un
 
 
 def parse_rtcp_untrusted(data: bytes) -> list[RtcpPacket]:
-    """Parse one decrypted RTCP datagram. Raises ParseError, nothing else, and then none of it counts."""
+    """Parse one decrypted RTCP datagram. Raises ParseError, nothing else, and then none of it counts.
+
+    NACKs name `MAX_LOST` sequence numbers together; what they name beyond that is left out.
+    """
     packets: list[RtcpPacket] = []
+    lost_left = MAX_LOST
     size = len(data)
     pos = 0
     while pos < size or not packets:
@@ -141,11 +148,16 @@ def parse_rtcp_untrusted(data: bytes) -> list[RtcpPacket]:
             if end != size or padding == 0 or padding % 4 or padding > end - start:
                 raise ParseError(f"RTCP packet of type {packet_type} has invalid padding")
             end -= padding
-        packets.append(_parse_one(packet_type, first & 0x1F, data[start:end]))
+        packet = _parse_one(packet_type, first & 0x1F, data[start:end], lost_left)
+        if isinstance(packet, Nack):
+            lost_left -= len(packet.lost)
+            if not packet.lost:
+                continue
+        packets.append(packet)
     return packets
 
 
-def _parse_one(packet_type: int, count: int, body: bytes) -> RtcpPacket:
+def _parse_one(packet_type: int, count: int, body: bytes, lost_left: int) -> RtcpPacket:
     if packet_type == RR:
         if len(body) < 4:
             raise ParseError("RTCP receiver report ends before its SSRC")
@@ -156,7 +168,7 @@ def _parse_one(packet_type: int, count: int, body: bytes) -> RtcpPacket:
         ssrc, ntp, rtp, packet_count, octet_count = _SENDER_INFO.unpack_from(body)
         return SenderReport(ssrc, ntp, rtp, packet_count, octet_count, _parse_reports(body, 24, count))
     if packet_type == RTPFB and count == NACK_FORMAT:
-        return _parse_nack(body)
+        return _parse_nack(body, lost_left)
     if packet_type == SDES:
         return _parse_sdes(body, count)
     if packet_type == BYE:
@@ -177,19 +189,22 @@ def _parse_reports(body: bytes, pos: int, count: int) -> tuple[ReportBlock, ...]
     return tuple(reports)
 
 
-def _parse_nack(body: bytes) -> Nack:
+def _parse_nack(body: bytes, at_most: int) -> Nack:
+    """The first `at_most` of its sequence numbers."""
     if len(body) < 12:
         raise ParseError(f"RTCP NACK of {len(body)} bytes names no lost packet")
     sender, media = _TWO_SSRCS.unpack_from(body)
-    lost = []
-    for at in range(8, len(body), 4):
+    lost: list[int] = []
+    for at in range(8, len(body) - 3, 4):
+        if len(lost) >= at_most:
+            break
         pid, blp = _NACK_ITEM.unpack_from(body, at)
         lost.append(pid)
         while blp:
             bit = blp & -blp
             lost.append((pid + bit.bit_length()) & 0xFFFF)
             blp ^= bit
-    return Nack(sender, media, tuple(lost))
+    return Nack(sender, media, tuple(lost[:at_most]))
 
 
 def _parse_sdes(body: bytes, count: int) -> SourceDescription:

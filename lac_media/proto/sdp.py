@@ -77,12 +77,15 @@ class OfferParameters:
     setup: Setup = Setup.ACTPASS
     mid: str = "0"
     nack: bool = True
+    #: Offered behind Opus: we understand RED, and send Opus.
+    red_payload_type: int | None = None
     session_id: int = 1
 
 
 def build_answer(offer: Offer, parameters: AnswerParameters) -> str:
-    """Answer as the ICE-lite server. Payload type and extension ids are the offer's; every m-line but the one audio
-    line is refused (RFC 3264 section 6). Raises SdpError when the offer's direction does not allow it."""
+    """Answer as the ICE-lite server. Payload types and extension ids are the offer's; every m-line but the one audio
+    line is refused (RFC 3264 section 6). Opus and, where offered, RED stay in the offer's order: a browser sends the
+    first. Raises SdpError when the offer's direction does not allow it."""
     offer.require(parameters.direction)
     lines = _session_lines(parameters.session_id)
     lines.append("a=ice-lite")
@@ -121,10 +124,21 @@ def _opus_lines(payload_type: int, fmtp: str, extensions: dict[str, int], *, nac
     return lines + [f"a=extmap:{number} {uri}" for uri, number in extensions.items()]
 
 
+def _red_lines(payload_type: int, opus: int, *, nack: bool) -> list[str]:
+    """RFC 2198 section 5: Opus within, as primary and as copy."""
+    lines = [f"a=rtpmap:{payload_type} red/{OPUS_CLOCK_RATE_HZ}/2", f"a=fmtp:{payload_type} {opus}/{opus}"]
+    if nack:
+        lines.append(f"a=rtcp-fb:{payload_type} nack")
+    return lines
+
+
 def _accepted_lines(offer: Offer, parameters: AnswerParameters) -> list[str]:
     listening = parameters.direction is Direction.RECV
     lines = _transport_lines(
-        ("audio", offer.audio.proto, str(offer.payload_type)), parameters.ice, parameters.candidates, complete=True
+        ("audio", offer.audio.proto, " ".join(map(str, offer.formats))),
+        parameters.ice,
+        parameters.candidates,
+        complete=True,
     )
     lines += [f"a=fingerprint:{f.algorithm} {f.value}" for f in parameters.fingerprints]
     lines.append(f"a=setup:{offer.answer_setup}")
@@ -140,6 +154,8 @@ def _accepted_lines(offer: Offer, parameters: AnswerParameters) -> list[str]:
         {uri: offer.extensions[uri] for uri in wanted if uri in offer.extensions},
         nack=offer.nack,
     )
+    if offer.red_payload_type is not None:
+        lines += _red_lines(offer.red_payload_type, offer.payload_type, nack=offer.red_nack)
     return lines + (_source_lines(parameters.ssrc, parameters.cname) if listening else [])
 
 
@@ -162,12 +178,12 @@ def _refused_lines(line: MediaLine) -> list[str]:
 
 def build_offer(parameters: OfferParameters) -> str:
     """An offer of ours in the client role: one audio line, Opus, all candidates in it."""
-    payload_type = parameters.payload_type
+    payload_type, red = parameters.payload_type, parameters.red_payload_type
     publishing = parameters.direction is Direction.SEND
     lines = _session_lines(parameters.session_id)
     lines += [f"a=group:BUNDLE {parameters.mid}", "a=msid-semantic: WMS *"]
     lines += _transport_lines(
-        ("audio", "UDP/TLS/RTP/SAVPF", str(payload_type)),
+        ("audio", "UDP/TLS/RTP/SAVPF", str(payload_type) if red is None else f"{payload_type} {red}"),
         parameters.ice,
         parameters.candidates,
         complete=bool(parameters.candidates),
@@ -177,4 +193,6 @@ def build_offer(parameters: OfferParameters) -> str:
     lines += ["a=sendonly" if publishing else "a=recvonly", "a=rtcp-mux", "a=rtcp-rsize"]
     extensions = {MID_URI: MID_EXTENSION_ID, AUDIO_LEVEL_URI: AUDIO_LEVEL_EXTENSION_ID}
     lines += _opus_lines(payload_type, _OPUS_FMTP, extensions, nack=parameters.nack)
+    if red is not None:
+        lines += _red_lines(red, payload_type, nack=parameters.nack)
     return join_lines(lines + (_source_lines(parameters.ssrc, parameters.cname) if publishing else []))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
@@ -94,7 +94,11 @@ class _Description:
     direction: SdpDirection
     #: Opus parameters as written, "minptime=10;useinbandfec=1".
     fmtp: str = ""
+    #: Generic NACK for Opus (RFC 4585 section 4.2).
     nack: bool = False
+    #: Redundant audio (RFC 2198) around the same Opus: its payload type, and whether NACK covers it, too.
+    red_payload_type: int | None = None
+    red_nack: bool = False
     rtcp_rsize: bool = False
     #: Header extensions, URI to id.
     extensions: Mapping[str, int] = field(default_factory=dict)
@@ -120,6 +124,13 @@ class _Description:
         """The author sends stereo or would like to receive it (RFC 7587 section 6.1)."""
         parameters = {part.strip().lower() for part in self.fmtp.split(";")}
         return bool(parameters & {"stereo=1", "sprop-stereo=1"})
+
+    @property
+    def formats(self) -> tuple[int, ...]:
+        """The payload types that we use, in the author's order of preference."""
+        ours = {self.payload_type, self.red_payload_type}
+        numbers = (parse_number(text, 0, 127) for text in self.audio.formats)
+        return tuple(dict.fromkeys(number for number in numbers if number is not None and number in ours))
 
     @property
     def mid_extension_id(self) -> int | None:
@@ -167,6 +178,8 @@ class Offer(_Description):
             audio_level_extension_id=self.audio_level_extension_id,
             channels=2,
             nack=self.nack,
+            red_payload_type=self.red_payload_type,
+            reduced_size_rtcp=self.rtcp_rsize,
         )
 
     def consumer_parameters(self) -> ConsumerParameters:
@@ -176,7 +189,10 @@ class Offer(_Description):
         """
         self.require(Direction.RECV)
         return ConsumerParameters(
-            payload_type=self.payload_type, audio_level_extension_id=self.audio_level_extension_id
+            payload_type=self.payload_type,
+            audio_level_extension_id=self.audio_level_extension_id,
+            red_payload_type=self.red_payload_type,
+            nack=self.nack,
         )
 
 
@@ -215,6 +231,7 @@ def _parse(kind: type[_D], text: str, what: str) -> _D:
     media = tuple(_parse_media_line(section) for section in sections)
     index, codec = _choose_audio(sections, media, what)
     section, line = sections[index], media[index]
+    red = _find_red(section, line, codec.payload_type)
     bundle = _bundle_of(session, line.mid)
     # RFC 9143 section 7.1: a bundle-only m-line leaves its transport to the first m-line of its group.
     sources = [section, session]
@@ -240,6 +257,8 @@ def _parse(kind: type[_D], text: str, what: str) -> _D:
         direction=_parse_direction(section, session),
         fmtp=codec.fmtp,
         nack=codec.nack,
+        red_payload_type=red.payload_type if red is not None else None,
+        red_nack=red is not None and red.nack,
         rtcp_rsize=section.get("rtcp-rsize") is not None,
         extensions=_parse_extensions(section, session),
         ssrc=ssrc,
@@ -288,7 +307,20 @@ def _choose_audio(sections: list[Section], media: tuple[MediaLine, ...], what: s
 
 
 def _find_opus(section: Section, line: MediaLine) -> _Codec | None:
-    """The first format of the m-line that is Opus: the order there is the author's preference."""
+    # RFC 7587 section 4.1 wants "/2", always; some leave it out, and all can decode stereo.
+    return next(_find_codecs(section, line, "opus"), None)
+
+
+def _find_red(section: Section, line: MediaLine, opus: int) -> _Codec | None:
+    """RFC 2198 section 5: "a=fmtp:63 111/111" says what is inside. RED of anything else is not for us."""
+    for codec in _find_codecs(section, line, "red"):
+        if codec.payload_type != opus and all(part.strip() == str(opus) for part in codec.fmtp.split("/")):
+            return codec
+    return None
+
+
+def _find_codecs(section: Section, line: MediaLine, wanted: str) -> Iterator[_Codec]:
+    """The formats of the m-line with this name at 48 kHz, in the author's order of preference."""
     names: dict[str, str] = {}
     for value in section.all("rtpmap"):
         number, _, name = value.partition(" ")
@@ -297,14 +329,12 @@ def _find_opus(section: Section, line: MediaLine) -> _Codec | None:
         payload_type = parse_number(number, 0, 127)
         if payload_type is None:
             continue
-        # RFC 7587 section 4.1 wants "/2", always; some leave it out, and all can decode stereo.
-        if names.get(number) not in {f"opus/{OPUS_CLOCK_RATE_HZ}/2", f"opus/{OPUS_CLOCK_RATE_HZ}"}:
+        if names.get(number) not in {f"{wanted}/{OPUS_CLOCK_RATE_HZ}/2", f"{wanted}/{OPUS_CLOCK_RATE_HZ}"}:
             continue
         fmtp = next((v.partition(" ")[2] for v in section.all("fmtp") if v.partition(" ")[0] == number), "")
         feedback = {tuple(value.lower().split()) for value in section.all("rtcp-fb")}
         nack = bool(feedback & {(number, "nack"), ("*", "nack")})
-        return _Codec(payload_type, fmtp.strip(), nack)
-    return None
+        yield _Codec(payload_type, fmtp.strip(), nack)
 
 
 def _bundle_of(session: Section, mid: str | None) -> tuple[str, ...]:

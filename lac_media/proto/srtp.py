@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pylibsrtp import Error, Policy, Session
@@ -10,6 +11,9 @@ from pylibsrtp import Error, Policy, Session
 MAX_PACKET = 1352
 #: libsrtp's replay window, in packets. Retransmissions may arrive more than a second late.
 REPLAY_WINDOW = 1024
+#: SSRCs of one peer. libsrtp keeps a state for each that it has authenticated, for good; a peer has one stream, and
+#: another now and then when it negotiates anew.
+MAX_INBOUND_SSRCS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,9 @@ class SrtpKeys:
 
 class SrtpSession:
     """Both ways of one peer. `protect*` takes sane packets of up to `MAX_PACKET` bytes, and raises nothing for them;
-    `unprotect*` returns None for replays, forgeries and junk."""
+    `unprotect*` returns None for replays, forgeries, junk, and for more than `MAX_INBOUND_SSRCS` streams."""
 
-    __slots__ = ("_receive", "profile", "transmit")
+    __slots__ = ("_inbound_ssrcs", "_receive", "profile", "transmit")
 
     def __init__(self, keys: SrtpKeys) -> None:
         number = keys.profile.number
@@ -73,6 +77,7 @@ class SrtpSession:
         #: pylibsrtp's outbound session; the fan-out drives libsrtp through it without copying.
         self.transmit = Session(outbound)
         self._receive = Session(inbound)
+        self._inbound_ssrcs: set[bytes] = set()
 
     def protect(self, packet: bytes) -> bytes:
         return bytes(self.transmit.protect(packet))
@@ -81,13 +86,19 @@ class SrtpSession:
         return bytes(self.transmit.protect_rtcp(packet))
 
     def unprotect(self, packet: bytes) -> bytes | None:
-        try:
-            return bytes(self._receive.unprotect(packet))
-        except (Error, ValueError):  # ValueError: longer than any packet libsrtp takes
-            return None
+        return self._unprotect(self._receive.unprotect, packet, packet[8:12])
 
     def unprotect_rtcp(self, packet: bytes) -> bytes | None:
-        try:
-            return bytes(self._receive.unprotect_rtcp(packet))
-        except (Error, ValueError):
+        return self._unprotect(self._receive.unprotect_rtcp, packet, packet[4:8])
+
+    def _unprotect(self, step: Callable[[bytes], bytes], packet: bytes, ssrc: bytes) -> bytes | None:
+        known = ssrc in self._inbound_ssrcs
+        if not known and len(self._inbound_ssrcs) >= MAX_INBOUND_SSRCS:
             return None
+        try:
+            plain = bytes(step(packet))
+        except (Error, ValueError):  # ValueError: longer than any packet libsrtp takes
+            return None
+        if not known:
+            self._inbound_ssrcs.add(ssrc)  # now that it is authentic
+        return plain

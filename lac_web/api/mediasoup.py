@@ -29,6 +29,7 @@ from lac_web.api.endpoint import endpoint
 from lac_web.schemas_media import (
     OPUS_MIME_TYPE,
     PROGRAM_CODEC,
+    RED_MIME_TYPE,
     ROUTER_CAPABILITIES,
     CodecJson,
     Connect,
@@ -62,8 +63,12 @@ tag_blueprint(blueprint, ["media"])
 # --- translation: pure ------------------------------------------------------------------------------------------------
 
 
+def _is(wanted: str, mime_type: str, clock_rate: int) -> bool:
+    return mime_type.lower() == wanted and clock_rate == OPUS_CLOCK_RATE_HZ
+
+
 def _is_opus(mime_type: str, clock_rate: int) -> bool:
-    return mime_type.lower() == OPUS_MIME_TYPE and clock_rate == OPUS_CLOCK_RATE_HZ
+    return _is(OPUS_MIME_TYPE, mime_type, clock_rate)
 
 
 def _opus_codec(rtp: RtpParametersJson) -> CodecJson:
@@ -73,6 +78,12 @@ def _opus_codec(rtp: RtpParametersJson) -> CodecJson:
         raise UnsupportedMediaError("This server takes Opus audio: add audio/opus at 48000 Hz to rtpParameters.codecs.")
     wanted = rtp.encodings[0].codec_payload_type if rtp.encodings else None
     return next((codec for codec in codecs if codec.payload_type == wanted), codecs[0])
+
+
+def _red_payload_type(rtp: RtpParametersJson) -> int | None:
+    """Of RED beside Opus (RFC 2198). mediasoup-client itself cannot carry it; other clients of this API may."""
+    numbers = (codec.payload_type for codec in rtp.codecs if _is(RED_MIME_TYPE, codec.mime_type, codec.clock_rate))
+    return next(numbers, None)
 
 
 def producer_parameters(rtp: RtpParametersJson) -> ProducerParameters:
@@ -86,6 +97,8 @@ def producer_parameters(rtp: RtpParametersJson) -> ProducerParameters:
         audio_level_extension_id=extension_ids.get(AUDIO_LEVEL_URI),
         channels=codec.channels or 1,
         nack=any(feedback.type == "nack" and not feedback.parameter for feedback in codec.rtcp_feedback),
+        red_payload_type=_red_payload_type(rtp),
+        reduced_size_rtcp=rtp.rtcp.reduced_size,
     )
 
 
@@ -97,6 +110,7 @@ def consumer_parameters(capabilities: RtpCapabilitiesJson) -> ConsumerParameters
     return ConsumerParameters(
         payload_type=OPUS_PAYLOAD_TYPE,
         audio_level_extension_id=AUDIO_LEVEL_EXTENSION_ID if takes_level else None,
+        nack=True,  # as `PROGRAM_CODEC` says
     )
 
 

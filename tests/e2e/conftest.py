@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from scripts.build_web import FRONTEND, find_node
 from tests.e2e.asyncio_thread import AsyncioThread
 from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
 from tests.e2e.pages import People
@@ -88,6 +90,23 @@ def open_page(chromium: Browser, server: LacServer) -> Iterator[OpenPage]:
         for context in contexts:
             context.close()
     assert not errors, errors
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published mediasoup-client library as one classic script that sets `window.mediasoupClient`."""
+    packages = FRONTEND / "node_modules"
+    bundler, entry = packages / "rolldown" / "bin" / "cli.mjs", packages / "mediasoup-client" / "lib" / "index.js"
+    if not bundler.is_file() or not entry.is_file():
+        raise RuntimeError("The web client's packages are not installed. Install them with: make web")
+    output = tmp_path_factory.mktemp("library") / "mediasoup-client.js"
+    options = ["--platform", "browser", "--format", "iife", "--name", "mediasoupClient", "--file", str(output)]
+    subprocess.run(
+        [find_node().binary, bundler, entry, *options], cwd=FRONTEND, check=True, stdout=subprocess.DEVNULL, timeout=60
+    )
+    with output.open("a", encoding="utf-8") as script:
+        script.write("\nwindow.mediasoupClient = mediasoupClient;\n")
+    return output
 
 
 @pytest.fixture

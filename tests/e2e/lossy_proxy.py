@@ -1,4 +1,4 @@
-"""A UDP proxy before the relay that loses part of what listeners are sent, with a seed."""
+"""A UDP proxy before the relay that loses part of the audio, to listeners or from publishers, with a seed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ RTCP_TYPES = range(64, 96)
 class LossyProxy:
     """Clients send to `port`; each gets a socket of its own towards the relay, so that the relay tells them apart."""
 
-    def __init__(self, relay_port: int, loss: float, seed: int) -> None:
+    def __init__(self, relay_port: int, loss: float, uplink_loss: float, seed: int) -> None:
         self.loss = loss
+        self.uplink_loss = uplink_loss
         self.dropped = 0
         self._relay = ("127.0.0.1", relay_port)
         self._random = random.Random(seed)
@@ -45,7 +46,8 @@ class LossyProxy:
             for ready in select.select([self._front, *self._clients], [], [], 0.1)[0]:
                 if ready is self._front:
                     data, client = ready.recvfrom(4096)
-                    self._towards_relay(client).send(data)
+                    if not self._loses(data, self.uplink_loss):
+                        self._towards_relay(client).send(data)
                 else:
                     self._to_client(ready.recv(4096), self._clients[ready])
 
@@ -59,16 +61,19 @@ class LossyProxy:
         return sock
 
     def _to_client(self, data: bytes, client: tuple[str, int]) -> None:
-        is_rtp = data[0] in RTP_FIRST_BYTES and data[1] & 127 not in RTCP_TYPES
-        if is_rtp and self._random.random() < self.loss:
-            self.dropped += 1
-        else:
+        if not self._loses(data, self.loss):
             self._front.sendto(data, client)
+
+    def _loses(self, data: bytes, loss: float) -> bool:
+        is_rtp = data[0] in RTP_FIRST_BYTES and data[1] & 127 not in RTCP_TYPES
+        lost = is_rtp and self._random.random() < loss
+        self.dropped += lost
+        return lost
 
 
 @contextmanager
-def lossy_proxy(relay_port: int, *, loss: float, seed: int = 7) -> Iterator[LossyProxy]:
-    proxy = LossyProxy(relay_port, loss, seed)
+def lossy_proxy(relay_port: int, *, loss: float = 0.0, uplink_loss: float = 0.0, seed: int = 7) -> Iterator[LossyProxy]:
+    proxy = LossyProxy(relay_port, loss, uplink_loss, seed)
     try:
         yield proxy
     finally:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from scripts.build_web import FRONTEND, find_node
+from scripts.build_web import FRONTEND
 from tests.e2e.conftest import OpenPage, RecordFigure
 from tests.e2e.media_page import BROWSER_FOLDER, LOST_IN_RESTART_MAX, MediaPage, concealed_ratio
 from tests.e2e.raw_listener import recording_packets
@@ -16,24 +15,7 @@ from tests.e2e.server import LacServer
 
 pytestmark = pytest.mark.e2e
 
-PACKAGES = FRONTEND / "node_modules"
 SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "mediasoup.js")]
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library as one classic script that sets `window.mediasoupClient`."""
-    bundler, entry = PACKAGES / "rolldown" / "bin" / "cli.mjs", PACKAGES / "mediasoup-client" / "lib" / "index.js"
-    if not bundler.is_file() or not entry.is_file():
-        raise RuntimeError("The web client's packages are not installed. Install them with: make web")
-    output = tmp_path_factory.mktemp("library") / "mediasoup-client.js"
-    options = ["--platform", "browser", "--format", "iife", "--name", "mediasoupClient", "--file", str(output)]
-    subprocess.run(
-        [find_node().binary, bundler, entry, *options], cwd=FRONTEND, check=True, stdout=subprocess.DEVNULL, timeout=60
-    )
-    with output.open("a", encoding="utf-8") as script:
-        script.write("\nwindow.mediasoupClient = mediasoupClient;\n")
-    return output
 
 
 class OnAir:

@@ -280,7 +280,8 @@ def test_a_stream_is_bound_by_ssrc_and_payload_type() -> None:
     link.client.send_rtp(audio(3, payload_type=96), now=link.now)
     link.run_for(0.1)
     assert [packet.sequence for packet in received(link)] == [1]
-    assert link.server.counters.unknown_ssrc == 2
+    assert link.server.counters.unknown_ssrc == 1
+    assert link.server.counters.unknown_type == 1
 
 
 def test_a_stream_without_announced_ssrc_is_the_first_with_its_payload_type() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lac_media.errors import LocalProtocolError, ParseError
 from lac_media.proto.rtcp import (
+    MAX_LOST,
     Bye,
     Nack,
     ReceiverReport,
@@ -175,6 +176,16 @@ def test_other_feedback_is_kept_unread() -> None:
 def test_cname_is_found() -> None:
     assert cname_sdes(5, "relay").chunks[0].cname == "relay"
     assert SdesChunk(5).cname is None
+
+
+def test_a_datagram_of_nacks_is_read_up_to_a_limit() -> None:
+    greedy = bytes.fromhex("81cd0005 11223344 55667788") + bytes.fromhex("0000ffff 0011ffff 0022ffff")
+    packets = parse_rtcp_untrusted(greedy * 58 + GOLDEN_BYE)
+    *nacks, bye = packets
+    assert isinstance(bye, Bye)
+    named = [len(packet.lost) for packet in nacks if isinstance(packet, Nack)]
+    assert named == [51] * 10 + [2]
+    assert sum(named) == MAX_LOST
 
 
 @pytest.mark.parametrize(

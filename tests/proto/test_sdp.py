@@ -100,6 +100,8 @@ def test_real_publishers(
         audio_level_extension_id=level_id,
         channels=2,
         nack=nack,
+        red_payload_type=63 if name == "chromium_publish" else None,
+        reduced_size_rtcp=name in {"chromium_publish", "gstreamer_publish"},
     )
     assert offer.dtls_parameters().role is role
     with pytest.raises(SdpError, match="To listen"):
@@ -107,11 +109,11 @@ def test_real_publishers(
 
 
 @pytest.mark.parametrize(
-    ("name", "payload_type", "level_id"), [("chromium_listen", 111, 1), ("firefox_listen", 109, 1)]
+    ("name", "payload_type", "level_id", "red"), [("chromium_listen", 111, 1, 63), ("firefox_listen", 109, 1, None)]
 )
-def test_real_listeners(name: str, payload_type: int, level_id: int) -> None:
+def test_real_listeners(name: str, payload_type: int, level_id: int, red: int | None) -> None:
     offer = parse_offer_untrusted(OFFERS[name])
-    assert offer.consumer_parameters() == ConsumerParameters(payload_type, level_id)
+    assert offer.consumer_parameters() == ConsumerParameters(payload_type, level_id, red)
     with pytest.raises(SdpError, match="To publish"):
         offer.producer_parameters()
 
@@ -266,6 +268,53 @@ def test_nack_is_taken_for_this_payload_type_only() -> None:
     assert not parse_offer_untrusted(with_line(CHROMIUM, "a=rtcp-fb:111 nack pli")).nack
 
 
+def test_a_listener_says_whether_it_asks_again() -> None:
+    assert parse_offer_untrusted(with_line(OFFERS["chromium_listen"], "a=rtcp-fb:111 nack")).consumer_parameters().nack
+    assert not parse_offer_untrusted(OFFERS["chromium_listen"]).consumer_parameters().nack
+
+
+@pytest.mark.parametrize("order", ["111 63", "63 111", "63 9 111 0"])
+def test_the_answer_keeps_the_offers_order_of_opus_and_red(order: str) -> None:
+    """Browsers send the first format of the answer."""
+    offer = parse_offer_untrusted(CHROMIUM.replace("SAVPF 111 63 9", f"SAVPF {order}"))
+    answer = build_answer(offer, answer_parameters(Direction.SEND))
+    formats = " ".join(part for part in order.split() if part in {"111", "63"})
+    assert f"m=audio 40000 UDP/TLS/RTP/SAVPF {formats}\r\n" in answer
+    assert "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n" in answer
+    parsed = parse_answer_untrusted(answer)
+    assert (parsed.payload_type, parsed.red_payload_type) == (111, 63)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("a=fmtp:63 111/111", "a=fmtp:63 111/9"),
+        ("a=fmtp:63 111/111", "a=fmtp:63 9/9"),
+        ("a=fmtp:63 111/111", "a=x-nothing"),
+        ("a=rtpmap:63 red/48000/2", "a=rtpmap:63 red/8000"),
+        ("SAVPF 111 63", "SAVPF 111"),
+    ],
+)
+def test_red_of_something_else_is_passed_over(old: str, new: str) -> None:
+    assert old in CHROMIUM
+    offer = parse_offer_untrusted(CHROMIUM.replace(old, new))
+    assert offer.red_payload_type is None
+    assert "red" not in build_answer(offer, answer_parameters(Direction.SEND))
+
+
+def test_one_number_for_opus_and_red_is_opus() -> None:
+    text = CHROMIUM.replace("SAVPF 111 63", "SAVPF 111 0111").replace("a=rtpmap:63 red", "a=rtpmap:0111 red")
+    offer = parse_offer_untrusted(text.replace("a=fmtp:63 111/111", "a=fmtp:0111 111/111"))
+    assert (offer.payload_type, offer.red_payload_type, offer.formats) == (111, None, (111,))
+
+
+@pytest.mark.parametrize("line", ["a=rtcp-fb:63 nack", "a=rtcp-fb:* nack"])
+def test_nack_for_red_is_answered_where_it_was_offered(line: str) -> None:
+    answer = build_answer(parse_offer_untrusted(with_line(CHROMIUM, line)), answer_parameters(Direction.SEND))
+    assert "a=rtcp-fb:63 nack\r\n" in answer
+    assert ("a=rtcp-fb:111 nack\r\n" in answer) == ("*" in line)
+
+
 def test_extension_ids_that_fit_no_packet_are_skipped() -> None:
     text = CHROMIUM.replace("extmap:1 ", "extmap:15 ").replace("extmap:4 ", "extmap:4096 ")
     offer = parse_offer_untrusted(text)
@@ -302,6 +351,7 @@ def test_an_answer_fits_its_offer(name: str) -> None:
     assert answer.ice_lite
     assert answer.end_of_candidates
     assert answer.nack == offer.nack
+    assert (answer.red_payload_type, answer.formats) == (offer.red_payload_type, offer.formats)
     assert answer.setup is (Setup.ACTIVE if offer.setup is Setup.PASSIVE else Setup.PASSIVE)
     assert [line.kind for line in answer.media] == [line.kind for line in offer.media]
     assert [line.mid for line in answer.media] == [line.mid for line in offer.media]
@@ -330,7 +380,7 @@ def test_aiortc_understands_our_answers(name: str) -> None:
     assert [(c.ip, c.port, c.type) for c in media.ice_candidates] == [(c.ip, c.port, c.type) for c in (V4, V6)]
     assert media.ice_candidates_complete
     assert media.rtcp_mux
-    assert [c.payloadType for c in media.rtp.codecs] == [offer.payload_type]
+    assert [c.payloadType for c in media.rtp.codecs] == list(offer.formats)
     assert [m.port for i, m in enumerate(theirs.media) if i != offer.audio_index] == [0] * (len(theirs.media) - 1)
     if direction is Direction.RECV:
         assert [(s.ssrc, s.cname) for s in media.ssrc] == [(1019260641, "program")]
@@ -364,7 +414,7 @@ def test_an_answer_line_by_line() -> None:
         "a=ice-lite",
         "a=group:BUNDLE 0",
         "a=msid-semantic: WMS *",
-        "m=audio 40000 UDP/TLS/RTP/SAVPF 111",
+        "m=audio 40000 UDP/TLS/RTP/SAVPF 111 63",
         "c=IN IP6 2001:db8::1",
         "a=ice-ufrag:0cee114c",
         "a=ice-pwd:95139c3ea582571f1bb4e2de",
@@ -381,6 +431,8 @@ def test_an_answer_line_by_line() -> None:
         "a=fmtp:111 minptime=10;useinbandfec=1",
         "a=rtcp-fb:111 nack",
         "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+        "a=rtpmap:63 red/48000/2",
+        "a=fmtp:63 111/111",
         "a=msid:program audio",
         "a=ssrc:1019260641 cname:program",
         "a=ssrc:1019260641 msid:program audio",
@@ -412,15 +464,18 @@ def test_our_own_two_roles_understand_each_other(direction: Direction, setup: Se
         ssrc=7 if publishing else None,
         cname="me" if publishing else None,
         setup=setup,
+        red_payload_type=63,
     )
     offer = parse_offer_untrusted(build_offer(parameters))
     assert offer.ice == parameters.ice
     assert offer.candidates == (V6,)
     assert offer.setup is setup
     if publishing:
-        assert offer.producer_parameters() == ProducerParameters(100, 7, "0", 1, 10, 2, nack=True)
+        assert offer.producer_parameters() == ProducerParameters(
+            100, 7, "0", 1, 10, 2, nack=True, red_payload_type=63, reduced_size_rtcp=True
+        )
     else:
-        assert offer.consumer_parameters() == ConsumerParameters()
+        assert offer.consumer_parameters() == ConsumerParameters(red_payload_type=63)
     answer = parse_answer_untrusted(build_answer(offer, answer_parameters(direction)))
     role = DtlsRole.CLIENT if setup is Setup.PASSIVE else DtlsRole.SERVER
     assert answer.dtls_parameters() == DtlsParameters(role, (FINGERPRINT,))

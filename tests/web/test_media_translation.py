@@ -25,20 +25,30 @@ def test_everything_that_a_browser_says_is_taken() -> None:
         audio_level_extension_id=1,
         channels=2,
         nack=True,
+        reduced_size_rtcp=True,
     )
 
 
 def test_what_is_left_out_is_unknown() -> None:
     codec = {"mimeType": "audio/OPUS", "payloadType": 96, "clockRate": 48000}
-    assert producer(codecs=[codec], headerExtensions=[], encodings=[{}], mid=None) == ProducerParameters(
-        payload_type=96, channels=1
-    )
+    bare = producer(codecs=[codec], headerExtensions=[], encodings=[{}], mid=None, rtcp={})
+    assert bare == ProducerParameters(payload_type=96, channels=1)
     assert producer(codecs=[codec], encodings=[]).ssrc is None
 
 
 def test_nack_for_pictures_is_not_nack() -> None:
     codec = {**PRODUCE["rtpParameters"]["codecs"][0], "rtcpFeedback": [{"type": "nack", "parameter": "pli"}]}
     assert producer(codecs=[codec]).nack is False
+
+
+def test_red_beside_opus_is_taken() -> None:
+    codecs = [
+        {"mimeType": "audio/red", "payloadType": 63, "clockRate": 48000},
+        {"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000},
+    ]
+    taken = producer(codecs=codecs, encodings=[{"codecPayloadType": 63}])
+    assert (taken.payload_type, taken.red_payload_type) == (111, 63)
+    assert producer(codecs=codecs[1:]).red_payload_type is None
 
 
 def test_the_encoding_chooses_among_several_opus_codecs() -> None:

@@ -15,8 +15,11 @@ class SdpSession {
     return this.token ? { Authorization: `Bearer ${this.token}`, ...more } : more;
   }
 
-  async negotiate() {
-    await this.pc.setLocalDescription();
+  async negotiate({ nack } = {}) {
+    const { type, sdp } = await this.pc.createOffer();
+    // Chromium offers NACK for audio only when the offer is given the lines.
+    const asking = sdp.replace(/a=rtpmap:(\d+) (?:opus|red)\/48000.*\r\n/g, "$&a=rtcp-fb:$1 nack\r\n");
+    await this.pc.setLocalDescription({ type, sdp: nack ? asking : sdp });
     const response = await fetch(this.endpoint, {
       method: "POST",
       headers: this.headers({ "Content-Type": "application/sdp" }),
@@ -29,12 +32,17 @@ class SdpSession {
     await this.pc.setRemoteDescription({ type: "answer", sdp: this.answer });
   }
 
-  async publish() {
+  async publish(options = {}) {
     this.stream = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
     });
-    this.pc.addTransceiver(this.stream.getAudioTracks()[0], { direction: "sendonly" });
-    await this.negotiate();
+    const transceiver = this.pc.addTransceiver(this.stream.getAudioTracks()[0], { direction: "sendonly" });
+    if (options.red) {
+      const { codecs } = RTCRtpSender.getCapabilities("audio");
+      const isRed = ({ mimeType }) => mimeType === "audio/red";
+      transceiver.setCodecPreferences([...codecs.filter(isRed), ...codecs.filter((codec) => !isRed(codec))]);
+    }
+    await this.negotiate(options);
   }
 
   async listen() {
@@ -97,7 +105,7 @@ class SdpSession {
   }
 }
 
-window.openSession = async (way, endpoint, token) => {
+window.openSession = async (way, endpoint, token, options) => {
   window.session = new SdpSession(endpoint, token);
-  await window.session[way]();
+  await window.session[way](options ?? {});
 };

@@ -1,0 +1,146 @@
+"""When to ask for what, of one incoming stream: generic NACK (RFC 4585 section 6.2.1) from the receiver's side.
+
+Sans-IO. Sequence numbers are extended ones (`lac_media.proto.reception`), `now` is monotonic seconds. Nothing here
+knows of RTCP: `handle_timer` gives numbers, and the caller sends them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lac_media.proto.seq import MAX_DROPOUT
+
+#: How long a gap may be nothing but reordering, or be filled by redundancy (RFC 2198), before we ask.
+REORDER_WAIT_S = 0.02
+#: Packets that cannot be here this long after their time are not asked for any more: the program has gone on.
+MAX_AGE_S = 1.0
+#: How often one packet is asked for at the most.
+MAX_TIMES = 8
+#: Of one stream, at the same time. Those before that are given up.
+MAX_MISSING = 100
+#: Numbers of one NACK: after an outage the sender's queue must not be filled at once. The rest follow after `PACE_S`.
+MAX_NUMBERS = 32
+PACE_S = 0.01
+#: Until it is known.
+DEFAULT_ROUND_TRIP_S = 0.1
+#: We ask again after this many round trips, and within these bounds.
+ROUND_TRIPS = 1.25
+MIN_INTERVAL_S, MAX_INTERVAL_S = 0.03, 0.5
+
+
+@dataclass(slots=True)
+class RepairCounters:
+    """Packets, over all streams of a peer."""
+
+    #: Came twice: by the network's doing, or both as a redundant copy and by themselves.
+    duplicates: int = 0
+    #: Taken from a redundant copy.
+    recovered: int = 0
+    #: Asked for, each time counted; those of them that then came; those that we stopped hoping for.
+    nacked: int = 0
+    repaired: int = 0
+    given_up: int = 0
+
+
+@dataclass(slots=True)
+class _Missing:
+    #: When it would have come: between its neighbours.
+    expected_at: float
+    ask_at: float
+    times: int = 0
+    asked_at: float = 0.0
+
+
+class NackGenerator:
+    """The packets of one stream that are missing. Bounded: `MAX_MISSING` of them, each asked for `MAX_TIMES` at most,
+    about once per round trip, and only while the answer can come within `MAX_AGE_S`.
+
+    After any input re-read `timer_at()`.
+    """
+
+    __slots__ = ("_arrived_at", "_counters", "_highest", "_measured_s", "_missing", "reported_round_trip_s")
+
+    def __init__(self, counters: RepairCounters) -> None:
+        #: What reports say, if any do: a peer that only publishes cannot be measured that way (RFC 3550 section 6.4.1).
+        self.reported_round_trip_s: float | None = None
+        self._counters = counters
+        self._highest: int | None = None
+        self._arrived_at = 0.0
+        self._measured_s: float | None = None
+        self._missing: dict[int, _Missing] = {}  # rising
+
+    @property
+    def round_trip_s(self) -> float:
+        """From asking to getting, as measured here; else what reports say; else a guess."""
+        if self._measured_s is not None:
+            return self._measured_s
+        return DEFAULT_ROUND_TRIP_S if self.reported_round_trip_s is None else self.reported_round_trip_s
+
+    @property
+    def missing(self) -> int:
+        """How many packets we still hope for."""
+        return len(self._missing)
+
+    def receive(self, sequence: int, *, now: float) -> None:
+        """A packet has come, for the first time or again. A leap that no network makes (RFC 3550 section A.1) is a
+        restart of the source: everything before it is forgotten."""
+        highest = self._highest
+        if highest is not None and sequence <= highest:
+            lost = self._missing.pop(sequence, None)
+            if lost is not None and lost.times:
+                self._counters.repaired += 1
+                self._measure(now - lost.asked_at)
+            return
+        if highest is None or sequence - highest >= MAX_DROPOUT:
+            self._missing.clear()
+        elif sequence - highest > 1:
+            self._note_gap(highest, sequence, now)
+        self._highest, self._arrived_at = sequence, now
+
+    def recover(self, sequence: int) -> None:
+        """The packet's content was found elsewhere: do not ask for it."""
+        self._missing.pop(sequence, None)
+
+    def timer_at(self) -> float:
+        """When `handle_timer` is next due; infinity while nothing is missing."""
+        return min((lost.ask_at for lost in self._missing.values()), default=float("inf"))
+
+    def handle_timer(self, *, now: float) -> list[int]:
+        """The numbers to ask for now, rising, at most `MAX_NUMBERS`; a no-op if early."""
+        due: list[int] = []
+        interval = min(max(ROUND_TRIPS * self.round_trip_s, MIN_INTERVAL_S), MAX_INTERVAL_S)
+        latest = now + self.round_trip_s - MAX_AGE_S
+        for sequence, lost in list(self._missing.items()):
+            if lost.ask_at > now:
+                continue
+            if lost.times >= MAX_TIMES or lost.expected_at < latest:
+                del self._missing[sequence]
+                self._counters.given_up += 1
+            elif len(due) == MAX_NUMBERS:
+                lost.ask_at = now + PACE_S
+            else:
+                due.append(sequence)
+                if not lost.times:
+                    lost.asked_at = now
+                lost.times += 1
+                lost.ask_at = now + interval
+        self._counters.nacked += len(due)
+        return due
+
+    def _note_gap(self, highest: int, sequence: int, now: float) -> None:
+        first = max(highest + 1, sequence - MAX_MISSING)
+        self._counters.given_up += first - highest - 1
+        step_s = (now - self._arrived_at) / (sequence - highest)
+        for number in range(first, sequence):
+            self._missing[number] = _Missing(self._arrived_at + (number - highest) * step_s, now + REORDER_WAIT_S)
+        while len(self._missing) > MAX_MISSING:
+            del self._missing[next(iter(self._missing))]
+            self._counters.given_up += 1
+
+    def _measure(self, sample_s: float) -> None:
+        """Take a sample counted from the first time that we asked. If that first question was lost the sample is too
+        long, never too short: so we follow shorter ones quickly and longer ones slowly."""
+        if self._measured_s is None:
+            self._measured_s = sample_s
+        else:
+            self._measured_s += (sample_s - self._measured_s) * (0.5 if sample_s < self._measured_s else 0.125)

@@ -1,0 +1,182 @@
+"""When a receiver asks for what, in virtual time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lac_media.proto.nack import (
+    DEFAULT_ROUND_TRIP_S,
+    MAX_AGE_S,
+    MAX_MISSING,
+    MAX_NUMBERS,
+    MAX_TIMES,
+    REORDER_WAIT_S,
+    NackGenerator,
+    RepairCounters,
+)
+
+FRAME_S = 0.02
+
+
+class Receiver:
+    """A generator with its clock: says when it asked for what."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.counters = RepairCounters()
+        self.nack = NackGenerator(self.counters)
+        self.asked: list[tuple[float, list[int]]] = []
+
+    def get(self, *sequences: int) -> None:
+        """One every 20 ms, with the timers between."""
+        for sequence in sequences:
+            self.run_for(FRAME_S)
+            self.nack.receive(sequence, now=self.now)
+
+    def run_for(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.nack.timer_at() <= end:
+            self.now = max(self.now, self.nack.timer_at())
+            lost = self.nack.handle_timer(now=self.now)
+            assert self.nack.timer_at() > self.now, "would spin"
+            if lost:
+                self.asked.append((self.now, lost))
+        self.now = end
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for _, lost in self.asked for number in lost]
+
+
+def test_a_gap_is_asked_for_after_a_short_wait_and_then_once_per_round_trip() -> None:
+    receiver = Receiver()
+    receiver.get(1, 2, 4)
+    noticed = receiver.now
+    receiver.run_for(0.4)
+    assert [lost for _, lost in receiver.asked] == [[3]] * 4
+    times = [at - noticed for at, _ in receiver.asked]
+    assert times[0] == pytest.approx(REORDER_WAIT_S)
+    step = 1.25 * DEFAULT_ROUND_TRIP_S
+    assert [later - first for first, later in pairwise(times)] == pytest.approx([step] * 3)
+
+
+def test_what_was_only_out_of_order_is_not_asked_for() -> None:
+    receiver = Receiver()
+    receiver.get(1, 2, 4)
+    receiver.run_for(REORDER_WAIT_S / 2)
+    receiver.nack.receive(3, now=receiver.now)
+    receiver.run_for(2)
+    assert receiver.asked == []
+    assert receiver.counters.repaired == 0
+
+
+def test_what_was_found_elsewhere_is_not_asked_for() -> None:
+    receiver = Receiver()
+    receiver.get(1, 3)
+    receiver.nack.recover(2)
+    receiver.run_for(2)
+    assert receiver.asked == []
+
+
+def test_it_stops_when_the_answer_would_come_too_late() -> None:
+    receiver = Receiver()
+    receiver.get(1, 3)
+    lost_at = receiver.now - FRAME_S
+    receiver.run_for(5)
+    assert receiver.asked[-1][0] + DEFAULT_ROUND_TRIP_S <= lost_at + MAX_AGE_S
+    assert 2 <= len(receiver.asked) <= MAX_TIMES
+    assert (receiver.nack.missing, receiver.counters.given_up) == (0, 1)
+    assert receiver.nack.timer_at() == float("inf")
+
+
+def test_a_short_round_trip_does_not_mean_asking_for_ever() -> None:
+    receiver = Receiver()
+    receiver.nack.reported_round_trip_s = 0.001
+    receiver.get(1, 3)
+    receiver.run_for(5)
+    assert len(receiver.asked) == MAX_TIMES
+
+
+def test_the_round_trip_is_learned_from_the_answers() -> None:
+    receiver = Receiver()
+    for sequence in range(1, 200, 2):
+        receiver.get(sequence, sequence + 2)
+        receiver.run_for(REORDER_WAIT_S + 0.3)
+        receiver.nack.receive(sequence + 1, now=receiver.now)
+    assert receiver.nack.round_trip_s == pytest.approx(0.3, abs=0.05)
+    assert receiver.counters.repaired == 100
+    before = len(receiver.asked)
+    receiver.get(203)
+    receiver.run_for(0.7)
+    assert len(receiver.asked) - before == 2, "every 0.375 s, not every 0.125 s"
+
+
+def test_reports_give_the_round_trip_until_it_is_measured() -> None:
+    nack = NackGenerator(RepairCounters())
+    assert nack.round_trip_s == DEFAULT_ROUND_TRIP_S
+    nack.reported_round_trip_s = 0.25
+    assert nack.round_trip_s == 0.25
+
+
+def test_an_outage_is_asked_for_in_portions_and_only_its_end() -> None:
+    receiver = Receiver()
+    receiver.get(1)
+    receiver.run_for(FRAME_S * 250)
+    receiver.nack.receive(252, now=receiver.now)
+    assert receiver.nack.missing == MAX_MISSING
+    receiver.run_for(0.1)
+    assert all(len(lost) <= MAX_NUMBERS for _, lost in receiver.asked)
+    # 250 packets over 5 s: those of the last second less the way there and back.
+    numbers = sorted(set(receiver.numbers))
+    assert numbers == list(range(numbers[0], 252))
+    assert 252 - numbers[0] == pytest.approx((MAX_AGE_S - DEFAULT_ROUND_TRIP_S) / FRAME_S, abs=2)
+
+
+def test_a_pause_is_no_reason_to_give_up_what_was_lost_in_it() -> None:
+    receiver = Receiver()
+    receiver.get(1)
+    receiver.run_for(0.8)  # DTX: 2 and 3 in the middle of it
+    receiver.nack.receive(4, now=receiver.now)
+    receiver.run_for(0.1)
+    assert receiver.numbers == [2, 3]
+
+
+def test_a_restart_of_the_source_forgets_everything() -> None:
+    receiver = Receiver()
+    receiver.get(1, 5)
+    assert receiver.nack.missing == 3
+    receiver.get(65_536 + 30_000)
+    assert receiver.nack.missing == 0
+    receiver.get(65_536 + 30_002)
+    receiver.run_for(0.1)
+    assert receiver.numbers[-1] == 65_536 + 30_001
+
+
+events = st.lists(
+    st.tuples(st.integers(0, 40_000), st.sampled_from([0.0, 0.001, 0.02, 0.5])) | st.tuples(st.integers(0, 60)),
+    max_size=150,
+)
+
+
+@given(events)
+def test_any_arrivals_leave_it_bounded(script: list[tuple[int, float] | tuple[int]]) -> None:
+    receiver = Receiver()
+    highest = 0
+    for step in script:
+        if len(step) == 2:
+            highest += step[0] % 5_000
+            receiver.nack.receive(highest, now=receiver.now)
+            receiver.run_for(step[1])
+        else:
+            receiver.nack.receive(highest - step[0], now=receiver.now)
+        assert receiver.nack.missing <= MAX_MISSING
+    receiver.run_for(3)
+    assert receiver.nack.missing == 0
+    for number in set(receiver.numbers):
+        assert receiver.numbers.count(number) <= MAX_TIMES
+    for _, lost in receiver.asked:
+        assert lost == sorted(lost)
