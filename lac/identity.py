@@ -23,6 +23,8 @@ class Identity:
     display_name: str
     is_admin: bool = False
     broadcast_id: str | None = None
+    #: Of a guest who came by an invite link: which one it was. See `Broadcast.invite_version`.
+    invite_version: int | None = None
     #: Which of the account's sign-ins this is. The same person, whichever it is.
     sign_in_id: str | None = field(default=None, compare=False, repr=False)
 

@@ -34,6 +34,8 @@ class RateLimits:
     refresh_by_address: Limit = Limit(300, 5.0)
     #: Single-use links: first administrator, password, e-mail address. Nobody guesses one; nobody shall try.
     link_by_address: Limit = Limit(20, 0.1)
+    #: A whole class may open the invite link at once; nobody guesses one.
+    invite_by_address: Limit = Limit(200, 2.0)
     #: Whoever makes us send mail to others. Each account has its own limit besides.
     mail_by_address: Limit = Limit(20, 1 / 30)
     #: A room full of listeners behind one address all press "listen" when the show begins.

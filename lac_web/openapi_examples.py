@@ -44,6 +44,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "password": "correct horse battery",
         "displayName": "Ada",
     },
+    "AcceptInvite": {"invite": "5yq2n4ktm3zt5wqk2hfy7n4c6qpl7xzd", "name": "Bo"},
+    "InviteAccepted": {"broadcastId": "m3zt5wqk2hfy7n4c", "token": _JWT},
     "ChangePassword": {"currentPassword": "correct horse battery", "newPassword": "staple of the correct horse"},
     "RequestPasswordReset": {"email": "ada@example.org"},
     "ConfirmPasswordReset": {"token": "Zq0m-1yqkq0n1mS3b5vB0e3s4h9x2aQ7", "password": "staple of the correct horse"},

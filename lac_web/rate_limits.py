@@ -97,6 +97,7 @@ RULES: dict[str, Rule] = {
     "auth.request_password_reset": Rule("mail_by_address"),
     "auth.confirm_password_reset": _LINK,
     "auth.verify_email": _LINK,
+    "broadcasts.accept_invite": Rule("invite_by_address"),
     "mediasoup.open_transport": _MEDIA,
     "whip.whip_publish": _MEDIA,
     "whep.whep_listen": _MEDIA,

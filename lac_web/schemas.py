@@ -120,7 +120,7 @@ class Host(Answer, frozen=True):
 
 class BroadcastAnswer(Answer, frozen=True):
     """`yourRole` is null when nobody is signed in. `streamKey` is there for hosts, co-hosts and admins, where one
-    broadcast is answered."""
+    broadcast is answered; `invite` likewise where it is private: the link is the show's page with `#invite=` and it."""
 
     id: str
     title: str
@@ -138,6 +138,21 @@ class BroadcastAnswer(Answer, frozen=True):
     updated_at: AwareTime
     your_role: Role | None
     stream_key: str | UnsetType = UNSET
+    invite: str | UnsetType = UNSET
+
+
+class AcceptInvite(Request, frozen=True):
+    """`name` is how a guest wants to be called."""
+
+    invite: Annotated[str, Meta(min_length=1, max_length=128)]
+    name: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class InviteAccepted(Answer, frozen=True):
+    """`token` is for guests; who has signed in needs none."""
+
+    broadcast_id: str
+    token: str | None
 
 
 class BroadcastPage(Answer, frozen=True):

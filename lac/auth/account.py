@@ -13,6 +13,7 @@ from lac.auth.credentials import PASSWORD_MAX, check_password, normalise_email
 from lac.auth.export import AccountExport, export_account
 from lac.auth.model import User
 from lac.auth.passwords import PasswordHasher
+from lac.auth.sign_ins import SignInEnder, SignInsEnded
 from lac.auth.tokens import RESET_LIFETIME, VERIFY_LIFETIME, hash_opaque_token, new_opaque_token
 from lac.clock import Clock, utc_now
 from lac.config import Settings
@@ -36,6 +37,7 @@ class AccountService:
         db: Database,
         settings: Settings,
         hasher: PasswordHasher,
+        sign_ins: SignInEnder,
         *,
         mailer: Mailer | None = None,
         clock: Clock = utc_now,
@@ -43,6 +45,7 @@ class AccountService:
         self._db = db
         self._settings = settings
         self._hasher = hasher
+        self._sign_ins = sign_ins
         self._mailer = mailer or ConsoleMailer()
         self._clock = clock
 
@@ -61,7 +64,7 @@ class AccountService:
             account_store.void_account_tokens(session, identity.id, TokenPurpose.RESET_PASSWORD, now)
             add_audit(session, AccountAct.PASSWORD_CHANGED, at=now, actor_id=identity.id, target_id=identity.id)
 
-        await self._db.run(change)
+        await self._sign_ins.end(SignInsEnded(identity.id, but=identity.sign_in_id), change)
 
     async def delete(self, identity: Identity, password: str) -> None:
         """Delete the account and the shows that it hosts. Chat in other people's shows stays, without the name.
@@ -69,13 +72,12 @@ class AccountService:
         Raises `ForbiddenError` (wrong_password), `ConflictError` (show_is_live, last_admin).
         """
         password_hash = await self._confirm(identity, password)
-        done = await self._db.run(
-            lambda session: account_store.delete_account(
-                session, identity.id, password_hash=password_hash, at=self._clock()
-            )
-        )
-        if not done:
-            raise _wrong_password()
+
+        def remove(session: orm.Session) -> None:
+            if not account_store.delete_account(session, identity.id, password_hash=password_hash, at=self._clock()):
+                raise _wrong_password()
+
+        await self._sign_ins.end(SignInsEnded(identity.id), remove)
 
     async def export(self, identity: Identity) -> AccountExport:
         """Everything that is kept about this person."""
@@ -146,23 +148,23 @@ class AccountService:
         """
         password = check_password(password)
         token_hash, purpose = self._hash(token), TokenPurpose.RESET_PASSWORD
-        if not await self._db.read(
-            lambda session: account_store.account_token_is_valid(session, token_hash, purpose, self._clock())
-        ):
+        user_id = await self._db.read(
+            lambda session: account_store.owner_of_account_token(session, token_hash, purpose, self._clock())
+        )
+        if user_id is None:
             raise _invalid_reset_token()
         password_hash = await self._hasher.hash(password)
 
         def reset(session: orm.Session) -> None:
             now = self._clock()
-            user_id = account_store.use_account_token(session, token_hash, purpose, now)
-            if user_id is None:
+            if account_store.use_account_token(session, token_hash, purpose, now) is None:
                 raise _invalid_reset_token()
             store.replace_password_hash(session, user_id, old=None, new=password_hash)
             store.revoke_all(session, user_id, now)
             account_store.set_email_verified(session, user_id, now)
             add_audit(session, AccountAct.PASSWORD_RESET, at=now, actor_id=user_id, target_id=user_id)
 
-        await self._db.run(reset)
+        await self._sign_ins.end(SignInsEnded(user_id), reset)
 
     async def _confirm(self, identity: Identity, password: str) -> str:
         """The hash of the account's password, if `password` is right: an access token alone may be a stolen one."""

@@ -38,9 +38,11 @@ def add_account_token(
     return None
 
 
-def account_token_is_valid(session: orm.Session, token_hash: str, purpose: TokenPurpose, at: datetime) -> bool:
+def owner_of_account_token(session: orm.Session, token_hash: str, purpose: TokenPurpose, at: datetime) -> str | None:
+    """Whose token this is; None if it is not valid (any more)."""
     row = session.get(models.AccountToken, token_hash)
-    return row is not None and row.purpose is purpose and row.used_at is None and at < row.expires_at
+    valid = row is not None and row.purpose is purpose and row.used_at is None and at < row.expires_at
+    return row.user_id if row is not None and valid else None
 
 
 def use_account_token(session: orm.Session, token_hash: str, purpose: TokenPurpose, at: datetime) -> str | None:
@@ -50,9 +52,9 @@ def use_account_token(session: orm.Session, token_hash: str, purpose: TokenPurpo
     if row is None or session.get(models.User, row.user_id, with_for_update=True) is None:
         return None
     session.refresh(row)
-    if not account_token_is_valid(session, token_hash, purpose, at):
+    user_id = owner_of_account_token(session, token_hash, purpose, at)
+    if user_id is None:
         return None
-    user_id = row.user_id
     void_account_tokens(session, user_id, purpose, at)
     return user_id
 

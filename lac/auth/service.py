@@ -12,6 +12,7 @@ from lac.auth.account import AccountService
 from lac.auth.credentials import PASSWORD_MAX, check_display_name, check_password, normalise_email
 from lac.auth.model import SignedIn, User
 from lac.auth.passwords import PasswordHasher
+from lac.auth.sign_ins import SignInEnder, SignInsEnded
 from lac.auth.tokens import (
     ACCESS_LIFETIME,
     SETUP_LIFETIME,
@@ -50,7 +51,8 @@ class AuthService:
         self._settings = settings
         self._hasher = hasher or PasswordHasher()
         self._clock = clock
-        self.account = AccountService(db, settings, self._hasher, mailer=mailer, clock=clock)
+        self.sign_ins = SignInEnder(db)
+        self.account = AccountService(db, settings, self._hasher, self.sign_ins, mailer=mailer, clock=clock)
 
     async def register(self, email: str, password: str, display_name: str) -> SignedIn:
         """A new account, signed in; a link to confirm its address is on the way. Raises `ForbiddenError`
@@ -112,6 +114,8 @@ class AuthService:
             lambda session: store.rotate_refresh_token(session, old_hash, new_hash, at=self._clock())
         )
         if rotation.outcome is store.RefreshOutcome.REUSED:
+            if rotation.user is not None:
+                self.sign_ins.on_ended(SignInsEnded(rotation.user.id, only=rotation.sign_in_id))
             raise NotSignedInError("This refresh token was used before. Sign in again.", code="refresh_reused")
         if rotation.outcome is store.RefreshOutcome.EXPIRED:
             raise NotSignedInError("Your sign-in has expired. Sign in again.", code="token_expired")
@@ -123,12 +127,13 @@ class AuthService:
         """End the sign-in that this token belongs to. An unknown token is no error: there is nothing to end."""
         token_hash = self._hash(refresh_token)
 
-        def revoke(session: orm.Session) -> None:
-            sign_in_id = store.find_sign_in(session, token_hash)
-            if sign_in_id is not None:
-                store.revoke_sign_in(session, sign_in_id, self._clock())
-
-        await self._db.run(revoke)
+        found = await self._db.read(lambda session: store.find_sign_in(session, token_hash))
+        if found is not None:
+            user_id, sign_in_id = found
+            await self.sign_ins.end(
+                SignInsEnded(user_id, only=sign_in_id),
+                lambda session: store.revoke_sign_in(session, sign_in_id, self._clock()),
+            )
 
     async def logout_everywhere(self, identity: Identity) -> None:
         """End every sign-in of the account, this one included. Access tokens end with them."""
@@ -140,14 +145,20 @@ class AuthService:
             store.revoke_all(session, identity.id, now)
             add_audit(session, AccountAct.SIGNED_OUT_EVERYWHERE, at=now, actor_id=identity.id, target_id=identity.id)
 
-        await self._db.run(revoke)
+        await self.sign_ins.end(SignInsEnded(identity.id), revoke)
 
     async def identify(self, bearer: str) -> Identity:
         """Who presents this access or guest token. Raises `NotSignedInError` (token_expired, or token_invalid: also
         when the account is gone or this sign-in has ended)."""
         claims = decode_token_untrusted(bearer, key=self._settings.jwt_secret, now=self._clock())
         if isinstance(claims, GuestClaims):
-            return Identity(IdentityKind.GUEST, claims.guest_id, claims.display_name, broadcast_id=claims.broadcast_id)
+            return Identity(
+                IdentityKind.GUEST,
+                claims.guest_id,
+                claims.display_name,
+                broadcast_id=claims.broadcast_id,
+                invite_version=claims.invite_version,
+            )
         user_id, sign_in_id = claims.user_id, claims.sign_in_id
         user = await self._db.read(lambda session: store.find_signed_in(session, user_id, sign_in_id))
         if user is None:
@@ -155,6 +166,14 @@ class AuthService:
         return Identity(
             IdentityKind.USER, user.id, user.display_name, is_admin=user.is_admin, sign_in_id=claims.sign_in_id
         )
+
+    async def check_signed_in(self, identity: Identity) -> None:
+        """Raise `NotSignedInError` (token_invalid) if an account's sign-in has ended since it was identified."""
+        user_id, sign_in_id = identity.id, identity.sign_in_id
+        if identity.kind is not IdentityKind.USER or sign_in_id is None:
+            return
+        if await self._db.read(lambda session: store.find_signed_in(session, user_id, sign_in_id)) is None:
+            raise NotSignedInError("This sign-in has ended. Sign in again.", code="token_invalid")
 
     async def get_user(self, user_id: str) -> User:
         user = await self._db.read(lambda session: store.find_user(session, user_id))
@@ -171,9 +190,12 @@ class AuthService:
             raise NotFoundError("There is no such user.")
         return user
 
-    def issue_guest(self, broadcast_id: str, guest_id: str, display_name: str) -> str:
-        """A token for somebody without an account, good in one broadcast for 12 hours."""
-        claims = GuestClaims(guest_id, broadcast_id, display_name)
+    def issue_guest(
+        self, broadcast_id: str, guest_id: str, display_name: str, *, invite_version: int | None = None
+    ) -> str:
+        """A token for somebody without an account, good in one broadcast for 12 hours. `invite_version`: they came by
+        its invite link."""
+        claims = GuestClaims(guest_id, broadcast_id, display_name, invite_version)
         return encode_guest(claims, key=self._settings.jwt_secret, now=self._clock())
 
     async def issue_setup_link(self, base_url: str | None = None) -> str | None:

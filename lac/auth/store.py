@@ -26,7 +26,7 @@ class RefreshOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What became of a refresh token. `user` and `sign_in_id` are there when it was ROTATED."""
+    """What became of a refresh token. `user` and `sign_in_id` are there when it was ROTATED or REUSED."""
 
     outcome: RefreshOutcome
     user: User | None = None
@@ -152,7 +152,7 @@ def rotate_refresh_token(session: orm.Session, old_hash: str, new_hash: str, *, 
             return rotated
         revoke_sign_in(session, token.family_id, at)
         add_audit(session, AccountAct.REFRESH_REUSED, at=at, actor_id=None, target_id=user.id)
-        return Rotation(RefreshOutcome.REUSED)
+        return Rotation(RefreshOutcome.REUSED, to_user(user), token.family_id)
     if token.expires_at <= at:
         return Rotation(RefreshOutcome.EXPIRED)
     token.used_at = at
@@ -166,8 +166,11 @@ def _is_unused(session: orm.Session, token_hash: str) -> bool:
     return bool(session.scalar(sa.select(query)))
 
 
-def find_sign_in(session: orm.Session, token_hash: str) -> str | None:
-    return session.scalar(sa.select(models.RefreshToken.family_id).where(models.RefreshToken.token_hash == token_hash))
+def find_sign_in(session: orm.Session, token_hash: str) -> tuple[str, str] | None:
+    """The account and the sign-in that a refresh token belongs to."""
+    token = models.RefreshToken
+    row = session.execute(sa.select(token.user_id, token.family_id).where(token.token_hash == token_hash)).first()
+    return None if row is None else (row.user_id, row.family_id)
 
 
 def revoke_sign_in(session: orm.Session, sign_in_id: str, at: datetime) -> None:

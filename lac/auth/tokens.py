@@ -44,6 +44,8 @@ class GuestClaims:
     guest_id: str
     broadcast_id: str
     display_name: str
+    #: Of the invite link that the guest came by, if it was one.
+    invite_version: int | None = None
 
 
 def encode_access(claims: AccessClaims, *, key: str, now: datetime) -> str:
@@ -57,6 +59,8 @@ def encode_guest(claims: GuestClaims, *, key: str, now: datetime) -> str:
         "broadcast": claims.broadcast_id,
         "name": claims.display_name,
     }
+    if claims.invite_version is not None:
+        payload["invite"] = str(claims.invite_version)
     return _encode(payload, GUEST_LIFETIME, key, now)
 
 
@@ -85,7 +89,8 @@ def decode_token_untrusted(token: str, *, key: str, now: datetime) -> AccessClai
         case {"typ": "access", "sub": str()}:  # of the version before: clients refresh an expired one by themselves
             raise NotSignedInError("Your sign-in has to be refreshed.", code="token_expired")
         case {"typ": "guest", "sub": str(guest_id), "broadcast": str(broadcast_id), "name": str(name)}:
-            return GuestClaims(guest_id, broadcast_id, name)
+            invite = payload.get("invite")
+            return GuestClaims(guest_id, broadcast_id, name, None if invite is None else int(invite))
         case _:
             raise _invalid()
 

@@ -22,11 +22,13 @@ from weakref import WeakValueDictionary
 import structlog
 import trio
 
+from lac.auth.sign_ins import SignInsEnded, ignore
 from lac.auth.tokens import hash_address
 from lac.broadcasts import policy
 from lac.broadcasts.ledger import Audited
 from lac.broadcasts.live_broadcast import Changes, LiveBroadcast, Means, Visitor, not_live, removed_error
-from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role
+from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role, Visibility
+from lac.broadcasts.service import check_visible
 from lac.clock import utc_now
 from lac.errors import (
     ConflictError,
@@ -40,7 +42,6 @@ from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
 from lac.rooms.acts import RoomAct, audited
 from lac.rooms.kept_out import Exclusion, KeptOut
-from lac.rooms.messages import CloseCode
 from lac.rooms.records import Memory, Records
 from lac.rooms.room import Member, Outlet, check_ban
 from lac.rooms.state import Actor, RoomState
@@ -77,8 +78,10 @@ async def open_on_air(
         on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings)
         try:
             await on_air.reopen()
+            auth.sign_ins.on_ended = on_air.sign_ins_ended
             yield on_air
         finally:
+            auth.sign_ins.on_ended = ignore
             on_air.refuse_all()
             nursery.cancel_scope.cancel("on air closed")
 
@@ -136,19 +139,39 @@ class OnAir:
         show = self._shows.get(broadcast_id)
         return len(show.room) if show is not None else 0
 
-    def updated(self, broadcast: Broadcast) -> None:
-        """The record has been changed (title, visibility): whoever comes in from now on gets the new one."""
-        show = self._shows.get(broadcast.id)
-        if show is not None and broadcast.status is show.broadcast.status:
-            show.broadcast = broadcast
+    async def updated(self, broadcast: Broadcast) -> None:
+        """The record has been changed (title, visibility): whoever comes in from now on gets the new one, and who may
+        not listen any more is let go."""
+        await self._own(partial(self._updated, broadcast))
+
+    async def renew_stream_key(self, identity: Identity, broadcast_id: str) -> Broadcast:
+        """A new stream key; an encoder that publishes with the old one is cut off."""
+        return await self._own(partial(self._renew_stream_key, identity, broadcast_id))
+
+    async def renew_invite(self, identity: Identity, broadcast_id: str) -> Broadcast:
+        """A new invite link; who came by the old one, and has been given nothing more since, is let go."""
+        return await self._own(partial(self._renew_invite, identity, broadcast_id))
+
+    async def accept_invite(
+        self, identity: Identity | None, broadcast_id: str, invite: str, name: str | None
+    ) -> str | None:
+        """Take up an invite link. An account may listen from then on; a guest gets the token (returned) to join and
+        listen with. Raises `NotFoundError` (invite_invalid)."""
+        identity = _for_broadcast(identity, broadcast_id)
+        broadcast = await self._broadcasts.accept_invite(identity, broadcast_id, invite)
+        if identity is not None and identity.kind is IdentityKind.USER:
+            return None
+        guest_id = identity.id if identity is not None and identity.is_guest else f"guest-{new_id()}"
+        display_name = clean_name(name, GUEST_NAME if identity is None else identity.display_name)
+        return self._auth.issue_guest(broadcast_id, guest_id, display_name, invite_version=broadcast.invite_version)
 
     async def set_role(self, identity: Identity, broadcast_id: str, user_id: str, role: Role | None) -> None:
         """Give an account a part in the broadcast, or (None) take its part away. It counts at once, on their sockets
         and for their media."""
         await self._own(partial(self._set_role, identity, broadcast_id, user_id, role))
 
-    def role_changed(self, broadcast_id: str, user_id: str, role: Role) -> None:
-        """A role was granted or taken away: it counts at once, for everyone to see."""
+    def role_changed(self, broadcast_id: str, user_id: str, role: Role | None) -> None:
+        """A role was granted or (None) taken away: it counts at once, for everyone to see."""
         self._changes.count += 1
         show = self._shows.get(broadcast_id)
         if show is not None and not show.over:
@@ -160,16 +183,16 @@ class OnAir:
         for show in list(self._shows.values()):
             if show.over or (user_id not in show.state and show.media_role(user_id) is None):
                 continue
-            role = await self._broadcasts.account_role(user_id, show.broadcast)
+            given = await self._broadcasts.given_role(user_id, show.broadcast)
             if not show.over:
-                show.change_role(user_id, role)
+                show.change_role(user_id, given)
 
-    def account_deleted(self, user_id: str) -> None:
-        """The account is gone: so are its sockets and its media, at once."""
+    def sign_ins_ended(self, ended: SignInsEnded) -> None:
+        """Whoever came in by one of these sign-ins is let go, sockets and media, at once."""
         self._changes.count += 1
         for show in list(self._shows.values()):
             if not show.over:
-                show.room.let_go(user_id, "account deleted", code=CloseCode.NOT_SIGNED_IN)
+                show.sign_ins_ended(ended)
 
     async def drain(self) -> None:
         """Let nobody in any more, and send everyone in a room elsewhere. Shows go on for those who listen, until the
@@ -205,11 +228,12 @@ class OnAir:
         while True:
             # What is checked here must still be so when the socket is let in: nothing is awaited from there on.
             checked_at = self._changes.count
+            if identity is not None:
+                await self._auth.check_signed_in(identity)
             broadcast = await self._broadcasts.get(identity, broadcast_id)
             if broadcast.status is BroadcastStatus.ENDED:
                 raise already_ended()
             role = await self._broadcasts.role_of(identity, broadcast)
-            policy.may_listen(identity, role, broadcast)
             await self._check_not_removed(identity, role, broadcast_id, address_hash)
             visitor = self._room_visitor(identity, role, broadcast_id, name)
             visitor = replace(visitor, address_hash=address_hash)
@@ -351,7 +375,35 @@ class OnAir:
         show = self._shows.get(broadcast_id)
         async with trio.Lock() if show is None else show.room.moderation.order:
             await self._broadcasts.set_role(identity, broadcast_id, user_id, role)
-            self.role_changed(broadcast_id, user_id, role or Role.LISTENER)
+            self.role_changed(broadcast_id, user_id, role)
+
+    async def _updated(self, broadcast: Broadcast) -> None:
+        show = self._shows.get(broadcast.id)
+        if show is None or show.over or broadcast.status is not show.broadcast.status:
+            return
+        before, show.broadcast = show.broadcast, broadcast
+        if broadcast.visibility is not Visibility.PRIVATE:
+            return
+        if before.visibility is broadcast.visibility and before.invite_version == broadcast.invite_version:
+            return
+        self._changes.count += 1  # for those who are just coming in
+        accounts = [person_id for person_id in show.people() if not person_id.startswith(("guest-", "anon-"))]
+        invited = await self._broadcasts.with_a_part(broadcast, accounts)
+        if not show.over:
+            show.keep_only(invited)
+
+    async def _renew_stream_key(self, identity: Identity, broadcast_id: str) -> Broadcast:
+        broadcast = await self._broadcasts.reset_stream_key(identity, broadcast_id)
+        await self._updated(broadcast)
+        show = self._shows.get(broadcast_id)
+        if show is not None and not show.over:
+            show.stream_key_changed()
+        return broadcast
+
+    async def _renew_invite(self, identity: Identity, broadcast_id: str) -> Broadcast:
+        broadcast = await self._broadcasts.reset_invite(identity, broadcast_id)
+        await self._updated(broadcast)
+        return broadcast
 
     async def _lift_ban(self, broadcast_id: str, person_id: str, line: Audited) -> None:
         kept_out = self._removed.get(broadcast_id)
@@ -463,6 +515,8 @@ class OnAir:
         self, identity: Identity | None, broadcast_id: str, direction: Direction, address_hash: str | None
     ) -> tuple[Broadcast, Role]:
         """The broadcast and the caller's role in it, if they may have such a session."""
+        if identity is not None:
+            await self._auth.check_signed_in(identity)
         show = self._shows.get(broadcast_id)
         if identity is None and show is not None and show.on_air and not show.over:
             broadcast = show.broadcast  # thousands come this way at once: no query for each
@@ -473,8 +527,8 @@ class OnAir:
             policy.may_publish(role, broadcast)
         elif identity is not None and identity.kind is IdentityKind.STREAM_KEY:
             raise ForbiddenError("A stream key is for publishing only.")
-        else:
-            policy.may_listen(identity, role, broadcast)
+        elif identity is None:
+            check_visible(None, None, broadcast)
         await self._check_not_removed(identity, role, broadcast_id, address_hash)
         return broadcast, role
 
@@ -520,9 +574,17 @@ class OnAir:
             # A guest who comes back under another name is the same person: whoever removes them removes their media.
             guest_id = f"guest-{new_id()}" if identity is None else identity.id
             display_name = clean_name(name, GUEST_NAME if identity is None else identity.display_name)
-            token = self._auth.issue_guest(broadcast_id, guest_id, display_name)
+            invite_version = None if identity is None else identity.invite_version
+            token = self._auth.issue_guest(broadcast_id, guest_id, display_name, invite_version=invite_version)
             return Visitor(guest_id, display_name, role, anonymous=True, user_id=None, token=token)
-        return Visitor(identity.id, identity.display_name, role, anonymous=False, user_id=identity.id)
+        return Visitor(
+            identity.id,
+            identity.display_name,
+            role,
+            anonymous=False,
+            user_id=identity.id,
+            sign_in_id=identity.sign_in_id,
+        )
 
 
 class _Job(Generic[T]):
@@ -579,4 +641,12 @@ def _media_visitor(identity: Identity | None, role: Role) -> Visitor:
     if identity is None:
         return Visitor(f"anon-{new_id()}", GUEST_NAME, role, anonymous=True, user_id=None)
     user_id = None if identity.is_guest else identity.id
-    return Visitor(identity.id, identity.display_name, role, anonymous=identity.is_guest, user_id=user_id)
+    return Visitor(
+        identity.id,
+        identity.display_name,
+        role,
+        anonymous=identity.is_guest,
+        user_id=user_id,
+        by_stream_key=identity.kind is IdentityKind.STREAM_KEY,
+        sign_in_id=identity.sign_in_id,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,6 +14,7 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
+from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts import policy
 from lac.broadcasts.ledger import Audited, Ledger
 from lac.broadcasts.model import Broadcast, BroadcastAction, Role, RoomSettings, Visibility
@@ -91,6 +92,10 @@ class Visitor:
     user_id: str | None
     #: For guests: their token for the media calls.
     token: str | None = None
+    #: Which sign-in of the account this is.
+    sign_in_id: str | None = None
+    #: Comes with the show's stream key.
+    by_stream_key: bool = False
     #: Of somebody without an account: the hash of where they come from, if that is known.
     address_hash: str | None = None
     #: The last message they have, and what the database has after it.
@@ -186,22 +191,46 @@ class LiveBroadcast:
             visitor.role,
             anonymous=visitor.anonymous,
             address_hash=visitor.address_hash,
+            sign_in_id=visitor.sign_in_id,
         )
         outlet.offer(encode_event(self._joined(visitor)))
         return member
 
-    def change_role(self, person_id: str, role: Role) -> None:
+    def change_role(self, person_id: str, given: Role | None) -> None:
         """It counts at once, for everyone to see. Who may not be heard any more is cut off, and who may not even
-        listen is let go."""
+        listen is let go. `given` is None for who has no part in the show any more."""
         self._means.changes.count += 1
+        role = given or Role.LISTENER
         self.stage.change_role(person_id, role)
         if not policy.is_allowed(role, policy.Act.PUBLISH):
             for session in self.stage.publishing_of(person_id):
                 session.close("moved_to_audience")
         self.room.tell(self.state.change_role(person_id, role))
-        if self.broadcast.visibility is Visibility.PRIVATE and not policy.is_allowed(role, policy.Act.LISTEN_PRIVATE):
+        if given is None and self.broadcast.visibility is Visibility.PRIVATE:
             self.room.let_go(person_id, "private")
         self._check_host()
+
+    def people(self) -> set[str]:
+        """Everyone who is in the room or has a media session."""
+        return self.room.people() | self.stage.people()
+
+    def keep_only(self, people: Collection[str]) -> None:
+        """Let everyone else go: the show has become private, or its invite link another."""
+        self._means.changes.count += 1
+        for person_id in self.people() - set(people):
+            self.room.let_go(person_id, "private")
+
+    def sign_ins_ended(self, ended: SignInsEnded) -> None:
+        """Close what came in by them. Encoders with the stream key need no sign-in and stay."""
+        self.room.sign_ins_ended(ended)
+        for session in self.stage.opened_by(ended):
+            session.close("removed")
+
+    def stream_key_changed(self) -> None:
+        """Whoever publishes with the old one is cut off."""
+        self._means.changes.count += 1
+        for session in self.stage.opened_by_key():
+            session.close("removed")
 
     # media sessions
 
@@ -227,7 +256,15 @@ class LiveBroadcast:
         except ForbiddenError:
             session.close("removed")
             raise
-        self.stage.opened(session, visitor.id, visitor.role, direction, address_hash=visitor.address_hash)
+        self.stage.opened(
+            session,
+            visitor.id,
+            visitor.role,
+            direction,
+            address_hash=visitor.address_hash,
+            by_stream_key=visitor.by_stream_key,
+            sign_in_id=visitor.sign_in_id,
+        )
         self._ledger.session_opened(session.id, visitor.id, visitor.user_id, kind, direction)
         return session
 

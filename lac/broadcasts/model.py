@@ -20,7 +20,7 @@ class Visibility(StrEnum):
     PUBLIC = "public"
     #: Open to whoever has the link; never listed.
     UNLISTED = "unlisted"
-    #: Only for accounts that have a role in it.
+    #: Only for accounts that have a part in it, and for whoever comes by its invite link.
     PRIVATE = "private"
 
 
@@ -102,3 +102,5 @@ class Broadcast:
     #: Raised to make all earlier stream keys invalid.
     stream_key_version: int = 1
     settings: RoomSettings = RoomSettings()
+    #: Raised to make all earlier invite links, and what came of them, invalid.
+    invite_version: int = 1

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from lac.broadcasts.model import Broadcast, BroadcastStatus, Role, Visibility
 from lac.errors import ConflictError, ForbiddenError
-from lac.identity import Identity
+from lac.identity import Identity, IdentityKind
 
 
 class Act(StrEnum):
@@ -28,6 +28,7 @@ class Act(StrEnum):
     DELETE = "delete this show"
     GRANT = "give out roles in this show"
     SEE_STREAM_KEY = "see this show's stream key"
+    INVITE = "invite people to this private show"
     SEE_STATS = "see this show's figures"
     SEE_SESSIONS = "see who listened to this show"
     SEE_AUDIT = "see what moderators did in this show"
@@ -40,7 +41,7 @@ _TABLE = {
     #                     admin  host   cohost moder. speak. listen. without an account
     Act.TAKE_PART:      ( True,  True,  True,  True,  True,  True,   True),
     Act.SPEAK_UP:       ( True,  True,  True,  True,  True,  True,   False),
-    Act.LISTEN_PRIVATE: ( True,  True,  True,  True,  True,  False,  False),
+    Act.LISTEN_PRIVATE: ( True,  True,  True,  True,  True,  True,   True),  # those who were given a part in it
     Act.PUBLISH:        ( True,  True,  True,  False, True,  False,  False),
     Act.MODERATE:       ( True,  True,  True,  True,  False, False,  False),
     Act.RUN:            ( True,  True,  True,  False, False, False,  False),
@@ -49,6 +50,7 @@ _TABLE = {
     Act.DELETE:         ( True,  True,  False, False, False, False,  False),
     Act.GRANT:          ( True,  True,  False, False, False, False,  False),
     Act.SEE_STREAM_KEY: ( True,  True,  True,  False, False, False,  False),
+    Act.INVITE:         ( True,  True,  True,  False, False, False,  False),
     Act.SEE_STATS:      ( True,  True,  True,  True,  False, False,  False),
     Act.SEE_SESSIONS:   ( True,  True,  True,  False, False, False,  False),
     Act.SEE_AUDIT:      ( True,  True,  True,  False, False, False,  False),
@@ -116,6 +118,9 @@ ROUTES: dict[str, Need] = {
     "DELETE /api/broadcasts/<broadcast_id>": Act.DELETE,
     "POST /api/broadcasts/<broadcast_id>/start": Act.RUN,
     "POST /api/broadcasts/<broadcast_id>/end": Act.RUN,
+    "POST /api/broadcasts/<broadcast_id>/stream-key": Act.EDIT,
+    "POST /api/broadcasts/<broadcast_id>/invite": Act.EDIT,
+    "POST /api/broadcasts/<broadcast_id>/invite/accept": Standing.ANYONE,  # who has the link
     "GET /api/broadcasts/<broadcast_id>/messages": Standing.AUDIENCE,
     "GET /api/broadcasts/<broadcast_id>/stats": Act.SEE_STATS,
     "GET /api/broadcasts/<broadcast_id>/sessions": Act.SEE_SESSIONS,
@@ -210,17 +215,24 @@ def may_publish(role: Role, broadcast: Broadcast) -> None:
         raise ConflictError("This show has ended.", code="already_ended")
 
 
-def may_listen(identity: Identity | None, role: Role, broadcast: Broadcast) -> None:
+def may_listen(identity: Identity | None, given: Role | None, broadcast: Broadcast) -> None:
     """Know of the broadcast, hear it, be in its room. Nobody at all may, where it is not private.
 
-    A guest's token is for one broadcast; in another it is worth no more than no token.
+    `given` is the role that an account was given there, None if it was given none; a listener's comes with the invite
+    link. A guest's token is for one broadcast, and for a private one only as long as the link holds by which it came.
     """
     if broadcast.visibility is not Visibility.PRIVATE:
         return
     if identity is None:
-        raise ForbiddenError("This show is private. Sign in with an account that was invited.", code="private")
-    if not is_allowed(role, Act.LISTEN_PRIVATE):
-        raise ForbiddenError("This show is private, and you have no role in it.", code="private")
+        raise ForbiddenError("This show is private. Open the link that you were sent, or sign in.", code="private")
+    if identity.is_guest:
+        invited = identity.broadcast_id == broadcast.id and identity.invite_version == broadcast.invite_version
+    elif identity.kind is IdentityKind.STREAM_KEY:
+        invited = identity.broadcast_id == broadcast.id
+    else:
+        invited = given is not None and is_allowed(given, Act.LISTEN_PRIVATE)
+    if not invited:
+        raise ForbiddenError("This show is private, and you have no part in it.", code="private")
 
 
 def may_moderate(role: Role) -> None:

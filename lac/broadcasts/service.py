@@ -206,15 +206,24 @@ class BroadcastService:
 
     async def account_role(self, user_id: str, broadcast: Broadcast) -> Role:
         """The part of an account that is not asking itself; that of a listener for whoever is none."""
+        return await self.given_role(user_id, broadcast) or Role.LISTENER
 
-        def find(session: orm.Session) -> Role:
+    async def given_role(self, user_id: str, broadcast: Broadcast) -> Role | None:
+        """The part that an account has been given, None if none: in a private show it may then not even listen."""
+
+        def find(session: orm.Session) -> Role | None:
             if store.is_admin(session, user_id):
                 return Role.ADMIN
             if user_id == broadcast.host_id:
                 return Role.HOST
-            return store.granted_role(session, broadcast.id, user_id) or Role.LISTENER
+            return store.granted_role(session, broadcast.id, user_id)
 
         return await self._db.read(find)
+
+    async def with_a_part(self, broadcast: Broadcast, user_ids: Collection[str]) -> set[str]:
+        """Those of these accounts that may listen although it is private."""
+        known = await self._db.read(lambda session: store.people_with_a_part(session, broadcast.id, user_ids))
+        return known | {broadcast.host_id}
 
     async def roles_of(self, identity: Identity | None, broadcasts: Collection[Broadcast]) -> dict[str, Role]:
         """`role_of` for a whole list, by the broadcasts' ids, with one query at most."""
@@ -262,15 +271,63 @@ class BroadcastService:
         return base64.b32encode(digest[:20]).decode().lower()
 
     async def reset_stream_key(self, identity: Identity, broadcast_id: str) -> Broadcast:
-        """Make the present stream key worthless."""
+        """Make the present stream key worthless. For a show that may be live call `OnAir.renew_stream_key`."""
+        return await self._renew(identity, broadcast_id, "stream_key_version", RoomAct.STREAM_KEY_RENEWED)
 
-        def reset(session: orm.Session) -> Broadcast:
+    def invite_token(self, broadcast: Broadcast) -> str:
+        """What the invite link of a private broadcast carries. Derived, not stored, like the stream key."""
+        digest = keyed_digest("invite-link", broadcast.id, str(broadcast.invite_version), key=self._settings.jwt_secret)
+        return base64.b32encode(digest[:20]).decode().lower()
+
+    async def reset_invite(self, identity: Identity, broadcast_id: str) -> Broadcast:
+        """Make the present invite link worthless, and take the part of everyone who came by it and was given nothing
+        more since. For a show that may be live call `OnAir.renew_invite`."""
+        return await self._renew(identity, broadcast_id, "invite_version", RoomAct.INVITE_LINK_RENEWED)
+
+    async def accept_invite(self, identity: Identity | None, broadcast_id: str, invite: str) -> Broadcast:
+        """Take up an invite link. An account has a listener's part from then on; a guest needs a token that carries the
+        broadcast's `invite_version`. Raises `NotFoundError` (invite_invalid) for a link that does not hold (any more).
+        """
+        account = identity if identity is not None and identity.kind is IdentityKind.USER else None
+
+        def accept(session: orm.Session) -> Broadcast:
+            broadcast = store.find(session, broadcast_id, for_update=account is not None)
+            expected = "" if broadcast is None else self.invite_token(broadcast)
+            if broadcast is None or not hmac.compare_digest(expected.encode(), invite.encode("utf-8", "surrogatepass")):
+                raise NotFoundError(
+                    "This invite link is not valid (any more). Ask for a new one.", code="invite_invalid"
+                )
+            if account is None or _role_without_database(account, broadcast) is not None:
+                return broadcast
+            if store.user_name(session, account.id, keep=True) is None:
+                raise NotSignedInError("This account does not exist any more.", code="token_invalid")
+            if store.granted_role(session, broadcast_id, account.id) is None:
+                at = self._clock()
+                store.set_role(session, broadcast_id, account.id, Role.LISTENER, by=None, at=at)
+                add_audit(
+                    session,
+                    RoomAct.INVITE_LINK_USED,
+                    at=at,
+                    actor_id=account.id,
+                    broadcast_id=broadcast_id,
+                    target_id=account.id,
+                    detail={},
+                )
+            return broadcast
+
+        return await self._db.run(accept)
+
+    async def _renew(self, identity: Identity, broadcast_id: str, version: str, act: RoomAct) -> Broadcast:
+        def renew(session: orm.Session) -> Broadcast:
             broadcast, role = _find_visible(session, identity, broadcast_id, for_update=True)
             policy.may_edit(_account_role(identity, role))
-            version = broadcast.stream_key_version + 1
-            return store.change(session, broadcast_id, {"stream_key_version": version}, at=self._clock())
+            at = self._clock()
+            if act is RoomAct.INVITE_LINK_RENEWED:
+                store.take_listener_roles(session, broadcast_id)
+            add_audit(session, act, at=at, actor_id=identity.id, broadcast_id=broadcast_id, target_id=None, detail={})
+            return store.change(session, broadcast_id, {version: getattr(broadcast, version) + 1}, at=at)
 
-        return await self._db.run(reset)
+        return await self._db.run(renew)
 
     async def identify_stream_key(self, broadcast_id: str, key: str) -> Identity:
         """Raises `NotSignedInError` (token_invalid), also when there is no such broadcast."""
@@ -295,12 +352,16 @@ def _find_visible(
     role = _role_without_database(identity, broadcast)
     if role is None and identity is not None:
         role = store.granted_role(session, broadcast.id, identity.id)
-    role = role or Role.LISTENER
+    check_visible(identity, role, broadcast)
+    return broadcast, role or Role.LISTENER
+
+
+def check_visible(identity: Identity | None, given: Role | None, broadcast: Broadcast) -> None:
+    """Raise `NotFoundError` for a broadcast that the caller may not know of, as for one that does not exist."""
     try:
-        policy.may_listen(identity, role, broadcast)
+        policy.may_listen(identity, given, broadcast)
     except ForbiddenError:
         raise _not_found() from None
-    return broadcast, role
 
 
 def _role_without_database(identity: Identity | None, broadcast: Broadcast) -> Role | None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts.model import Role
 from lac.errors import ConflictError, TooManyRequestsError
 from lac_media.parameters import Direction
@@ -42,6 +43,8 @@ class MediaSession:
     number: int
     #: Of somebody without an account: the hash of where they come from.
     address_hash: str | None = None
+    by_stream_key: bool = False
+    sign_in_id: str | None = None
     connected: bool = False
     #: The producer that is heard now.
     producer_id: str | None = None
@@ -83,6 +86,22 @@ class Stage:
     def publishing_of(self, owner: str) -> list[Closable]:
         return [entry.session for entry in self._sessions.values() if entry.owner == owner and entry.is_publisher]
 
+    def opened_by_key(self) -> list[Closable]:
+        """Sessions of encoders that presented the stream key."""
+        return [entry.session for entry in self._sessions.values() if entry.by_stream_key]
+
+    def opened_by(self, sign_ins: SignInsEnded) -> list[Closable]:
+        """Sessions that were opened by one of these sign-ins."""
+        return [
+            entry.session
+            for entry in self._sessions.values()
+            if entry.owner == sign_ins.user_id and not entry.by_stream_key and sign_ins.has(entry.sign_in_id)
+        ]
+
+    def people(self) -> set[str]:
+        """Everyone with a session."""
+        return {entry.owner for entry in self._sessions.values()}
+
     def from_address(self, address_hash: str) -> list[Closable]:
         return [entry.session for entry in self._sessions.values() if entry.address_hash == address_hash]
 
@@ -122,9 +141,19 @@ class Stage:
             self._release(owner)
 
     def opened(
-        self, session: Closable, owner: str, role: Role, direction: Direction, *, address_hash: str | None = None
+        self,
+        session: Closable,
+        owner: str,
+        role: Role,
+        direction: Direction,
+        *,
+        address_hash: str | None = None,
+        by_stream_key: bool = False,
+        sign_in_id: str | None = None,
     ) -> MediaSession:
-        entry = MediaSession(session, owner, role, direction, self._next_number, address_hash)
+        entry = MediaSession(
+            session, owner, role, direction, self._next_number, address_hash, by_stream_key, sign_in_id
+        )
         self._next_number += 1
         self._sessions[session.id] = entry
         self._per_owner[owner] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -117,6 +117,24 @@ def granted_role(session: orm.Session, broadcast_id: str, user_id: str) -> Role 
     return None if row is None else row.role
 
 
+def people_with_a_part(session: orm.Session, broadcast_id: str, user_ids: Collection[str]) -> set[str]:
+    """Those of these accounts that have been given any part in the broadcast, and those that are admins."""
+    given = sa.select(models.BroadcastRole.user_id).where(
+        models.BroadcastRole.broadcast_id == broadcast_id, models.BroadcastRole.user_id.in_(user_ids)
+    )
+    admins = sa.select(models.User.id).where(models.User.id.in_(user_ids), models.User.is_admin)
+    return set(session.scalars(given)) | set(session.scalars(admins))
+
+
+def take_listener_roles(session: orm.Session, broadcast_id: str) -> None:
+    """Who came by an invite link, and has been given nothing more since, has no part in it any longer."""
+    session.execute(
+        sa.delete(models.BroadcastRole).where(
+            models.BroadcastRole.broadcast_id == broadcast_id, models.BroadcastRole.role == Role.LISTENER
+        )
+    )
+
+
 def granted_roles(session: orm.Session, broadcast_ids: Iterable[str], user_id: str) -> dict[str, Role]:
     """The person's role in each of these broadcasts where they have one."""
     query = sa.select(models.BroadcastRole.broadcast_id, models.BroadcastRole.role).where(
@@ -226,4 +244,5 @@ def _to_broadcast(row: models.Broadcast) -> Broadcast:
         updated_at=row.updated_at,
         stream_key_version=row.stream_key_version,
         settings=RoomSettings(row.slow_mode_s, _chat_mode(row), row.locked),
+        invite_version=row.invite_version,
     )

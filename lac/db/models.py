@@ -177,6 +177,7 @@ class Broadcast(Base):
     #: Goes before `followers_only`.
     chat_closed: Mapped[bool] = mapped_column(server_default=sa.false())
     locked: Mapped[bool] = mapped_column(server_default=sa.false())
+    invite_version: Mapped[int] = mapped_column(server_default=sa.text("1"))
 
     host: Mapped[User] = orm.relationship(lazy="joined", innerjoin=True)
 

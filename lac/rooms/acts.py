@@ -26,6 +26,9 @@ class RoomAct(StrEnum):
     ROLE_TAKEN = "room.role_taken"
     MESSAGE_DELETED = "room.message_deleted"
     MESSAGES_CLEARED = "room.messages_cleared"
+    INVITE_LINK_USED = "room.invite_link_used"
+    INVITE_LINK_RENEWED = "room.invite_link_renewed"
+    STREAM_KEY_RENEWED = "room.stream_key_renewed"
     SETTINGS_CHANGED = "room.settings_changed"
 
 

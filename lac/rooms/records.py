@@ -14,7 +14,7 @@ from lac.audit import add_audit
 from lac.broadcasts import policy
 from lac.broadcasts import store as broadcast_store
 from lac.broadcasts.ledger import Audited, Fact, ReactionCounts, SessionEnded, SessionOpened
-from lac.broadcasts.model import Role, RoomSettings
+from lac.broadcasts.model import Role, RoomSettings, Visibility
 from lac.clock import utc_now
 from lac.db.engine import Database
 from lac.errors import ForbiddenError, NotFoundError
@@ -105,8 +105,13 @@ class Records:
         return await self._db.run(grant)
 
     async def take_role(self, broadcast_id: str, user_id: str, line: Audited) -> None:
+        """The account is a listener from now on; in a private show it keeps the right to listen."""
+
         def take(session: orm.Session) -> None:
-            broadcast_store.set_role(session, broadcast_id, user_id, None, by=line.actor_id, at=line.at)
+            broadcast = broadcast_store.find(session, broadcast_id)
+            is_private = broadcast is not None and broadcast.visibility is Visibility.PRIVATE
+            left = Role.LISTENER if is_private else None
+            broadcast_store.set_role(session, broadcast_id, user_id, left, by=line.actor_id, at=line.at)
             _add_line(session, broadcast_id, line)
 
         await self._db.run(take)

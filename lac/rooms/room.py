@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 import trio
 
+from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts import policy
 from lac.broadcasts.ledger import Audited
 from lac.broadcasts.model import ChatMode, Role
@@ -123,11 +124,12 @@ class Room:
         *,
         anonymous: bool,
         address_hash: str | None = None,
+        sign_in_id: str | None = None,
     ) -> Member:
         """Take in one socket. The others are told; what this one is told first is the caller's to offer.
         `address_hash` is a guest's."""
         notices = self.state.join(person_id, display_name, role, anonymous=anonymous, address_hash=address_hash)
-        member = Member(self, new_id(), person_id, outlet)
+        member = Member(self, new_id(), person_id, outlet, sign_in_id=sign_in_id)
         # In before the others are told: one of them may be full, leave, and must not leave an empty room.
         self._members[member.id] = member
         self.tell(notices, but=member)
@@ -227,6 +229,10 @@ class Room:
             )
             await self._owner.store_ban(exclusion, reason, line)
 
+    def people(self) -> set[str]:
+        """Everyone with a socket here."""
+        return {member.person_id for member in self._members.values()}
+
     def let_go(self, person_id: str, reason: str, *, code: int = CloseCode.REMOVED) -> None:
         """Close the person's sockets and media now."""
         for member in [member for member in self._members.values() if member.person_id == person_id]:
@@ -234,10 +240,16 @@ class Room:
             member.leave()
         self._owner.person_removed(person_id)
 
+    def sign_ins_ended(self, ended: SignInsEnded) -> None:
+        """Close the sockets that came in by them, now."""
+        for member in [member for member in self._members.values() if member.person_id == ended.user_id]:
+            if ended.has(member.sign_in_id):
+                member.outlet.close(CloseCode.NOT_SIGNED_IN, "your sign-in has ended")
+                member.leave()
+
     def _let_go_address(self, ban: Exclusion, reason: str | None) -> None:
         """The others without an account who come from a banned address: usually the same person in another tab."""
-        people = {member.person_id for member in self._members.values()}
-        for person_id in [other for other in people if self.state.address_of(other) == ban.address_hash]:
+        for person_id in [other for other in self.people() if self.state.address_of(other) == ban.address_hash]:
             self.send(Only(person_id), Removed(reason, banned=True, until=ban.until))
             self.let_go(person_id, reason or "removed")
         if ban.address_hash is not None:
@@ -309,9 +321,12 @@ class Room:
 class Member:
     """One socket's place in a room."""
 
-    def __init__(self, room: Room, member_id: str, person_id: str, outlet: Outlet) -> None:
+    def __init__(
+        self, room: Room, member_id: str, person_id: str, outlet: Outlet, *, sign_in_id: str | None = None
+    ) -> None:
         self.id = member_id
         self.person_id = person_id
+        self.sign_in_id = sign_in_id
         self.outlet = outlet
         self._room: Room | None = room
         self._last_person = room.state.person(person_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lac_media.errors import ParseError
@@ -15,12 +16,16 @@ MAX_FRAME_BYTES = 1275
 SILENCE_20MS_MONO = b"\xf8\xff\xfe"
 SILENCE_20MS_STEREO = b"\xfc\xff\xfe"
 FRAME_20MS_TICKS = 960
+SHORTEST_FRAME_TICKS = 120
 
 _SILK = (480, 960, 1920, 2880)
 _HYBRID = (480, 960)
 _CELT = (120, 240, 480, 960)
 #: RFC 6716 table 2: ticks of a frame by the configuration number, the TOC's upper five bits.
 _FRAME_TICKS = _SILK * 3 + _HYBRID * 2 + _CELT * 4
+
+#: Silence as above in frames of 20, 10, 5 and 2.5 ms.
+_SILENCE = tuple((_CELT[size], bytes([(28 + size) << 3]) + SILENCE_20MS_MONO[1:]) for size in (3, 2, 1, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,14 @@ def duration_ticks_untrusted(data: bytes) -> int:
     if not 0 < ticks <= MAX_DURATION_TICKS:
         raise ParseError("Opus packet is empty or longer than 120 ms")
     return ticks
+
+
+def silence_packets(ticks: int) -> Iterator[tuple[bytes, int]]:
+    """Packets of silence with their durations: together `ticks`, less what is shorter than the shortest frame."""
+    for frame_ticks, payload in _SILENCE:
+        while ticks >= frame_ticks:
+            yield payload, frame_ticks
+            ticks -= frame_ticks
 
 
 def is_dtx(data: bytes) -> bool:

@@ -166,9 +166,7 @@ async def delete_me(identity: Identity, data: DeleteMe) -> None:
     Chat messages in other people's shows stay, without the name. While one's own show is live it is 409 with the code
     `show_is_live`; the only administrator gets `last_admin`.
     """
-    services = current_services()
-    await services.auth.account.delete(identity, data.password)
-    services.on_air.account_deleted(identity.id)
+    await current_services().auth.account.delete(identity, data.password)
 
 
 @blueprint.get("/api/auth/me/export")

@@ -10,7 +10,7 @@ from quart import Blueprint, request
 from quart_schema import tag_blueprint
 
 from lac.broadcasts import policy
-from lac.broadcasts.model import Broadcast, Role
+from lac.broadcasts.model import Broadcast, Role, Visibility
 from lac.broadcasts.service import Repeatable
 from lac.idempotency import check_key
 from lac.identity import Identity
@@ -18,11 +18,13 @@ from lac.paging import decode_cursor_untrusted
 from lac.rooms import store as room_store
 from lac_web.api.endpoint import endpoint
 from lac_web.schemas import (
+    AcceptInvite,
     BroadcastAnswer,
     BroadcastChanges,
     BroadcastPage,
     BroadcastQuery,
     Host,
+    InviteAccepted,
     MessagePage,
     MessageQuery,
     NewBroadcast,
@@ -37,7 +39,12 @@ Answered = tuple[BroadcastAnswer, dict[str, str]]
 
 
 def _answer(
-    services: Services, broadcast: Broadcast, role: Role | None, stream_key: str | UnsetType
+    services: Services,
+    broadcast: Broadcast,
+    role: Role | None,
+    *,
+    stream_key: str | UnsetType = UNSET,
+    invite: str | UnsetType = UNSET,
 ) -> BroadcastAnswer:
     return BroadcastAnswer(
         id=broadcast.id,
@@ -56,6 +63,7 @@ def _answer(
         updated_at=broadcast.updated_at,
         your_role=role,
         stream_key=stream_key,
+        invite=invite,
     )
 
 
@@ -67,8 +75,13 @@ def entity_tag(broadcast: Broadcast) -> str:
 async def _answer_one(services: Services, identity: Identity | None, broadcast: Broadcast) -> Answered:
     """The answer and its headers."""
     role = None if identity is None else await services.broadcasts.role_of(identity, broadcast)
-    reveal = role is not None and policy.is_allowed(role, policy.Act.SEE_STREAM_KEY)
-    answer = _answer(services, broadcast, role, services.broadcasts.stream_key(broadcast) if reveal else UNSET)
+    stream_key: str | UnsetType = UNSET
+    invite: str | UnsetType = UNSET
+    if role is not None and policy.is_allowed(role, policy.Act.SEE_STREAM_KEY):
+        stream_key = services.broadcasts.stream_key(broadcast)
+    if role is not None and broadcast.visibility is Visibility.PRIVATE and policy.is_allowed(role, policy.Act.INVITE):
+        invite = services.broadcasts.invite_token(broadcast)
+    answer = _answer(services, broadcast, role, stream_key=stream_key, invite=invite)
     return answer, {"ETag": f'"{entity_tag(broadcast)}"'}
 
 
@@ -111,7 +124,7 @@ async def list_broadcasts(identity: Identity | None, query: BroadcastQuery) -> B
         identity, status=query.status, host_id=query.host_id, q=query.q, limit=query.limit, cursor=query.cursor
     )
     roles = {} if identity is None else await services.broadcasts.roles_of(identity, page.items)
-    items = [_answer(services, item, roles.get(item.id), UNSET) for item in page.items]
+    items = [_answer(services, item, roles.get(item.id)) for item in page.items]
     return BroadcastPage(items=items, next_cursor=page.next_cursor)
 
 
@@ -140,7 +153,7 @@ async def update_broadcast(identity: Identity, broadcast_id: str, data: Broadcas
         # `contains` compares strongly and takes "*" for anything, as If-Match does (RFC 9110 section 13.1.1).
         only_if=None if tags is None else lambda broadcast: tags.contains(entity_tag(broadcast)),
     )
-    services.on_air.updated(broadcast)
+    await services.on_air.updated(broadcast)
     return await _answer_one(services, identity, broadcast)
 
 
@@ -165,6 +178,33 @@ async def end_broadcast(identity: Identity, broadcast_id: str) -> Answered:
     """End the show for everyone. Ending what has ended changes nothing."""
     services = current_services()
     return await _answer_one(services, identity, await services.on_air.end(identity, broadcast_id))
+
+
+@blueprint.post("/api/broadcasts/<broadcast_id>/stream-key")
+@endpoint(Access.ACCOUNT, returns=BroadcastAnswer)
+async def renew_stream_key(identity: Identity, broadcast_id: str) -> Answered:
+    """A new stream key. The old one is worth nothing from then on, and an encoder that uses it is cut off."""
+    services = current_services()
+    return await _answer_one(services, identity, await services.on_air.renew_stream_key(identity, broadcast_id))
+
+
+@blueprint.post("/api/broadcasts/<broadcast_id>/invite")
+@endpoint(Access.ACCOUNT, returns=BroadcastAnswer)
+async def renew_invite(identity: Identity, broadcast_id: str) -> Answered:
+    """A new invite link. Who came by the old one has no access any more, unless they were given a role since."""
+    services = current_services()
+    return await _answer_one(services, identity, await services.on_air.renew_invite(identity, broadcast_id))
+
+
+@blueprint.post("/api/broadcasts/<broadcast_id>/invite/accept")
+@endpoint(Access.OPTIONAL, takes=AcceptInvite, returns=InviteAccepted)
+async def accept_invite(identity: Identity | None, broadcast_id: str, data: AcceptInvite) -> InviteAccepted:
+    """Take up the invite link of a private broadcast.
+
+    An account may know of it and listen from then on. A guest gets a token: for `join`, and as Bearer elsewhere.
+    """
+    token = await current_services().on_air.accept_invite(identity, broadcast_id, data.invite, data.name)
+    return InviteAccepted(broadcast_id=broadcast_id, token=token)
 
 
 @blueprint.get("/api/broadcasts/<broadcast_id>/messages")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from itertools import product
 
@@ -29,15 +30,16 @@ MAY = {
         Act.RUN,
         Act.EDIT_TITLE,
         Act.SEE_STREAM_KEY,
+        Act.INVITE,
         Act.SEE_STATS,
         Act.SEE_SESSIONS,
         Act.SEE_AUDIT,
     },
     MODERATOR: {Act.TAKE_PART, Act.SPEAK_UP, Act.LISTEN_PRIVATE, Act.MODERATE, Act.SEE_STATS},
     SPEAKER: {Act.TAKE_PART, Act.SPEAK_UP, Act.LISTEN_PRIVATE, Act.PUBLISH},
-    LISTENER: {Act.TAKE_PART, Act.SPEAK_UP},
+    LISTENER: {Act.TAKE_PART, Act.SPEAK_UP, Act.LISTEN_PRIVATE},
 }
-WITHOUT_ACCOUNT = {Act.TAKE_PART}
+WITHOUT_ACCOUNT = {Act.TAKE_PART, Act.LISTEN_PRIVATE}
 
 SHOW = Broadcast(
     id="show",
@@ -132,11 +134,29 @@ def test_a_private_show_is_for_those_with_a_role(role: Role) -> None:
     private = replace(SHOW, visibility=Visibility.PRIVATE)
     with pytest.raises(ForbiddenError):
         policy.may_listen(None, role, private)
-    if role is LISTENER:
+    with pytest.raises(ForbiddenError):
+        policy.may_listen(SOMEBODY, None, private)
+    policy.may_listen(SOMEBODY, role, private)
+
+
+def test_a_guest_of_a_private_show_needs_its_present_invite_link() -> None:
+    private = replace(SHOW, visibility=Visibility.PRIVATE, invite_version=3)
+
+    def guest(version: int | None, broadcast_id: str = SHOW.id) -> Identity:
+        return Identity(IdentityKind.GUEST, "guest-1", "Guest", broadcast_id=broadcast_id, invite_version=version)
+
+    policy.may_listen(guest(3), LISTENER, private)
+    for identity in (guest(None), guest(2), guest(4), guest(3, "elsewhere")):
         with pytest.raises(ForbiddenError):
-            policy.may_listen(SOMEBODY, role, private)
-    else:
-        policy.may_listen(SOMEBODY, role, private)
+            policy.may_listen(identity, LISTENER, private)
+
+
+def test_a_stream_key_of_another_show_is_no_part_in_a_private_one() -> None:
+    private = replace(SHOW, visibility=Visibility.PRIVATE)
+    for broadcast_id, may in ((SHOW.id, True), ("elsewhere", False)):
+        encoder = Identity(IdentityKind.STREAM_KEY, "host", "Host", broadcast_id=broadcast_id)
+        with contextlib.nullcontext() if may else pytest.raises(ForbiddenError):
+            policy.may_listen(encoder, HOST, private)
 
 
 def test_a_cohost_changes_the_title_and_nothing_else() -> None:

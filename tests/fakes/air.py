@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import trio
@@ -14,6 +15,7 @@ from lac.broadcasts.live import OnAir, open_on_air
 from lac.broadcasts.model import Broadcast, BroadcastStatus, Role, Visibility
 from lac.broadcasts.service import BroadcastService
 from lac.config import Settings
+from lac.errors import NotSignedInError
 from lac.identity import Identity, IdentityKind
 from lac.rooms.messages import Command, Event, Value
 from lac.rooms.room import Member
@@ -36,8 +38,20 @@ ROLES = {COHOST: Role.COHOST, MODERATOR: Role.MODERATOR, SPEAKER: Role.SPEAKER}
 
 
 class FakeAuth:
-    def issue_guest(self, broadcast_id: str, guest_id: str, display_name: str) -> str:
-        return f"token of {guest_id}"
+    def __init__(self) -> None:
+        self.sign_ins = SimpleNamespace(on_ended=None)
+        #: Of sign-ins that have ended.
+        self.ended: set[str | None] = set()
+
+    async def check_signed_in(self, identity: Identity) -> None:
+        await trio.lowlevel.checkpoint()
+        if identity.sign_in_id in self.ended:
+            raise NotSignedInError("This sign-in has ended.", code="token_invalid")
+
+    def issue_guest(
+        self, broadcast_id: str, guest_id: str, display_name: str, *, invite_version: int | None = None
+    ) -> str:
+        return f"token of {guest_id}" if invite_version is None else f"token of {guest_id} by link {invite_version}"
 
 
 class FakeSocket:
@@ -102,6 +116,7 @@ class Station:
         self.broadcasts = BroadcastService(cast("Any", db), SETTINGS)
         self.show_id = ""
         self.sockets: list[FakeSocket] = []
+        self.auth = FakeAuth()
         self._on_air: OnAir | None = None
 
     async def populate(self) -> None:
@@ -131,7 +146,7 @@ class Station:
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[OnAir, None]:
         async with open_on_air(
-            cast("Any", self.db), cast("Any", self.engine), self.broadcasts, cast("Any", FakeAuth()), SETTINGS
+            cast("Any", self.db), cast("Any", self.engine), self.broadcasts, cast("Any", self.auth), SETTINGS
         ) as self._on_air:
             yield self._on_air
 

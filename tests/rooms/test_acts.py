@@ -11,6 +11,7 @@ from sqlalchemy import orm
 from trio.testing import MockClock
 
 from lac.audit import list_audit
+from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts import store as broadcast_store
 from lac.broadcasts.model import ChatMode, Role, Visibility
 from lac.db import models
@@ -441,7 +442,7 @@ async def test_in_a_private_show_nobody_stays_without_a_role(station: Station, a
 async def test_a_deleted_account_and_one_that_is_no_admin_any_more(station: Station, autojump_clock: MockClock) -> None:
     await station.start()
     gone, hearing = await station.join(LISTENER), await station.listen(LISTENER)
-    station.on_air.account_deleted(LISTENER.id)
+    station.auth.sign_ins.on_ended(SignInsEnded(LISTENER.id))
     assert (gone.code, hearing.closed) == (CloseCode.NOT_SIGNED_IN, "removed")
     admin = await station.join(ADMIN)
     audio = (await station.publish(ADMIN)).speak()

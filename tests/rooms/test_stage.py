@@ -8,11 +8,10 @@ import trio.testing
 from trio.testing import MockClock
 
 from lac.broadcasts.live import SOCKETS_PER_PERSON
-from lac.broadcasts.model import BroadcastStatus, Visibility
+from lac.broadcasts.model import BroadcastStatus
 from lac.broadcasts.stage import SESSIONS_PER_OWNER
-from lac.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError
+from lac.errors import ConflictError, ForbiddenError, TooManyRequestsError
 from lac.identity import Identity, IdentityKind
-from lac_media.parameters import Direction
 from tests.fakes.air import COHOST, HOST, LISTENER, SPEAKER, Station
 from tests.fakes.media import FakeSession
 
@@ -236,24 +235,6 @@ async def test_a_session_that_is_over_before_it_is_given_out_leaves_nothing(
 async def _set_later(gate: trio.Event) -> None:
     await trio.sleep(2)
     gate.set()
-
-
-async def test_a_private_show_is_for_those_with_a_role(station: Station, autojump_clock: MockClock) -> None:
-    private = await station.schedule(Visibility.PRIVATE)
-    await station.on_air.start(HOST, private.id)
-    assert await station.on_air.open_media_session(SPEAKER, private.id, Direction.RECV, "whep")
-    for identity in (None, LISTENER, guest(station)):
-        with pytest.raises((NotFoundError, ForbiddenError)):
-            await station.on_air.open_media_session(identity, private.id, Direction.RECV, "whep")
-
-
-async def test_a_show_made_private_on_air_lets_no_stranger_in(station: Station, autojump_clock: MockClock) -> None:
-    await station.start()
-    await station.listen()
-    changed = await station.broadcasts.update(HOST, station.show_id, {"visibility": Visibility.PRIVATE})
-    station.on_air.updated(changed)
-    with pytest.raises(ForbiddenError):
-        await station.listen()
 
 
 async def test_one_person_has_a_limit_of_sockets(station: Station, autojump_clock: MockClock) -> None:

@@ -246,3 +246,43 @@ async def test_an_expired_token_is_not_treated_as_none(api: Api) -> None:
     account = await api.account()
     api.clock.advance(account["expiresIn"] + 120)
     await problem_of(await api.call("GET", "/api/broadcasts", account["accessToken"]), 401, "token_expired")
+
+
+async def test_an_invite_link_opens_a_private_show_to_accounts_and_guests(api: Api) -> None:
+    host, friend = await api.token(), await api.token("bob")
+    private = await api.broadcast(host, live=True, visibility="private")
+    path = f"/api/broadcasts/{private['id']}"
+    assert "invite" not in await (await api.call("GET", "/api/broadcasts", host)).get_json()
+    wrong = await api.call("POST", f"{path}/invite/accept", friend, json={"invite": "nonsense"})
+    await problem_of(wrong, 404, "invite_invalid")
+    accepted = await api.call("POST", f"{path}/invite/accept", friend, json={"invite": private["invite"]})
+    assert await accepted.get_json() == {"broadcastId": private["id"], "token": None}
+    seen = await (await api.call("GET", path, friend)).get_json()
+    assert seen["yourRole"] == "listener"
+    assert "invite" not in seen
+    accepted = await api.call("POST", f"{path}/invite/accept", json={"invite": private["invite"], "name": "Gus"})
+    guest = (await accepted.get_json())["token"]
+    assert (await api.call("GET", path, guest)).status_code == 200
+    transports = f"/api/mediasoup/{private['id']}/transports"
+    assert (await api.call("POST", transports, guest, json={"direction": "recv"})).status_code == 201
+    await problem_of(await api.call("POST", f"{path}/invite", friend), 403, "forbidden")
+    renewed = await (await api.call("POST", f"{path}/invite", host)).get_json()
+    assert renewed["invite"] != private["invite"]
+    for token in (friend, guest):
+        await problem_of(await api.call("GET", path, token), 404)
+
+
+async def test_only_private_shows_have_an_invite_link(api: Api) -> None:
+    host = await api.token()
+    assert "invite" not in await api.broadcast(host)
+    assert "invite" not in await api.broadcast(host, visibility="unlisted")
+
+
+async def test_a_renewed_stream_key_replaces_the_old_one(api: Api) -> None:
+    host = await api.token()
+    show = await api.broadcast(host)
+    renewed = await (await api.call("POST", f"/api/broadcasts/{show['id']}/stream-key", host)).get_json()
+    assert renewed["streamKey"] != show["streamKey"]
+    headers = {"Content-Type": "application/sdp"}
+    old = await api.call("POST", f"/whip/{show['id']}", show["streamKey"], headers=headers, data="v=0")
+    await problem_of(old, 401, "token_invalid")

@@ -1,0 +1,1 @@
+"""File formats for Opus packets: no codec, no I/O."""
