@@ -9,6 +9,7 @@ earlier and earlier or later and later, the delay they require moves, and the pl
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -182,13 +183,15 @@ class Playout:
         return [known[key] for key in sorted(known)]
 
     def off_grid(self, ticks: int) -> int:
-        """How far `ticks` is from a boundary of packets: positive after it, negative before it. The one behind is
-        preferred unless it is far, as going back to it lengthens the delay, which can do no harm."""
+        """How far `ticks` is after (positive) or before a place from which whole frames lead to a boundary of packets.
+        The one behind is preferred unless it is far, as going back to it lengthens the delay, which can do no harm."""
         if not self._kept:
             return 0
         newest = self._kept[-1]
-        near = newest.duration // 4
-        return (ticks - newest.ticks + near) % newest.duration - near
+        # Frames of 20 ms meet every boundary of shorter packets, and each in turn of longer ones.
+        grid = math.gcd(newest.duration, FRAME_20MS_TICKS)
+        near = grid // 4
+        return (ticks - newest.ticks + near) % grid - near
 
     def shift(self, amount: int) -> None:
         """Move the position by `amount` ticks, at once. Only while it is `quiet`."""

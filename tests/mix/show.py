@@ -53,7 +53,7 @@ class Speaker:
     loss: float = 0.0
     duplicate: float = 0.0
     level: int | None = 20
-    sent: list[bytes] = field(default_factory=list)
+    sent: list[bytes] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.encoder = Encoder(
@@ -88,7 +88,6 @@ class Show:
         self.program = Program(ssrc=7, first_sequence=65_500, first_timestamp=2**32 - 48_000, now=START)
         self.director = Director(self.program)
         self.out: list[ProgramPacket] = []
-        #: (when, packet): when each went out.
         self.random = random.Random(seed)
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
