@@ -64,6 +64,7 @@ class Speaker:
             dtx=self.dtx,
         )
         self._position = 0
+        self._in_dtx = False
 
     def packet(self) -> RtpPacket:
         """The next one, as it leaves the encoder."""
@@ -76,6 +77,11 @@ class Speaker:
         self.timestamp += self.ticks
         self.sent.append(payload)
         return packet
+
+    def would_send(self, packet: RtpPacket) -> bool:
+        """As browsers do: of packets that say no more than "silence" only the first is sent."""
+        before, self._in_dtx = self._in_dtx, self.dtx and len(packet.payload) <= 2
+        return not (before and self._in_dtx)
 
     @property
     def interval_s(self) -> float:
@@ -111,8 +117,7 @@ class Show:
             return
         packet = speaker.packet()
         self.at(when + speaker.interval_s, lambda: self._say(speaker, when + speaker.interval_s))
-        # DTX: the encoder has nothing to say.
-        if speaker.dtx and len(packet.payload) <= 2 and speaker.sequence % 20:
+        if not speaker.would_send(packet):
             return
         if self.random.random() < speaker.loss:
             return
