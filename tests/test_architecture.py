@@ -20,7 +20,10 @@ SANS_IO_FORBIDDEN = {"trio", "socket", "time", "random", "secrets", "select", "t
 #: The protocol cores, and the domain's pure models.
 SANS_IO = [
     *sorted((ROOT / "lac_media/proto").glob("*.py")),
+    *sorted((ROOT / "lac_media/mix").glob("*.py")),
+    *sorted((ROOT / "lac_media/opus").glob("*.py")),
     ROOT / "lac_media/rooms/program.py",
+    ROOT / "lac_media/rooms/director.py",
     ROOT / "lac/broadcasts/model.py",
     ROOT / "lac/broadcasts/policy.py",
     ROOT / "lac/rooms/state.py",

@@ -352,8 +352,8 @@ class LiveBroadcast:
     async def follows_host(self, person_id: str) -> bool:
         return await self._means.records.follows(person_id, self.broadcast.host_id)
 
-    async def store_message(self, chat: Chat) -> None:
-        await self._means.records.add_message(self.id, chat)
+    async def store_message(self, chat: Chat) -> Chat | None:
+        return await self._means.records.add_message(self.id, chat)
 
     async def store_ban(self, ban: Exclusion, reason: str | None, line: Audited) -> None:
         await self._means.own(partial(self._means.records.add_ban, self.id, ban, reason, line))

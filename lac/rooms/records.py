@@ -47,9 +47,10 @@ class Records:
 
         return await self._db.read(read)
 
-    async def add_message(self, broadcast_id: str, chat: Chat) -> None:
+    async def add_message(self, broadcast_id: str, chat: Chat) -> Chat | None:
+        """What is kept now: an earlier message, if the same was sent before; None if that has been deleted."""
         user_id = None if chat.user.anonymous else chat.user.id
-        await self._db.run(lambda session: store.add_message(session, broadcast_id, chat, user_id=user_id))
+        return await self._db.run(lambda session: store.add_message(session, broadcast_id, chat, user_id=user_id))
 
     async def missed_messages(self, broadcast_id: str, since: str, limit: int) -> Missed | None:
         return await self._db.read(lambda session: store.missed_messages(session, broadcast_id, since, limit))

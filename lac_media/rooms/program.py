@@ -90,6 +90,7 @@ class Program:
         self._timestamp_offset = first_timestamp
         self._next_sequence = first_sequence  # extended
         self._next_ticks = 0
+        self._media_time_floor_s = 0.0
         self._line: _Line | None = None
         self._live_until = now  # with a live line: when to begin with silence
         self._ring: list[ProgramPacket | None] = [None] * RING_PACKETS
@@ -97,9 +98,14 @@ class Program:
         self.octets = 0
         self.late_packets = 0
 
-    def receive(self, source: object, packet: RtpPacket, level: int | None, *, now: float) -> ProgramPacket | None:
+    def receive(
+        self, source: object, packet: RtpPacket, level: int | None, *, now: float, goes_on: bool = False
+    ) -> ProgramPacket | None:
         """Take one packet of the live speaker (`source` tells speakers apart), with its audio level if it came with
-        one. None if the packet cannot be used: late beyond the line's start, too large, or not Opus."""
+        one. None if the packet cannot be used: late beyond the line's start, too large, or not Opus.
+
+        A line that `goes_on` begins exactly where the last packet ended and without a marker, wherever the clock is:
+        the audio has no break there."""
         if len(packet.payload) > MAX_PAYLOAD:
             return None
         try:
@@ -112,7 +118,8 @@ class Program:
             place = line.place(packet)
         starts_line = line is None or place is None
         if line is None or place is None:
-            place = (self._next_sequence, max(self._next_ticks, self._clock_ticks(now)))
+            ticks = self._next_ticks if goes_on else max(self._next_ticks, self._clock_ticks(now))
+            place = (self._next_sequence, ticks)
             line = _Line(source, packet, sequence=place[0], ticks=place[1])
         elif place < (line.first_sequence, line.first_ticks):
             self.late_packets += 1
@@ -121,9 +128,24 @@ class Program:
         self._line = line
         self._live_until = now + SILENCE_AFTER_S
         # The marker opens a talkspurt (RFC 7587 section 4.1); it also tells receivers to resynchronise.
-        return self._emit(
-            sequence, ticks, duration, packet.payload, level, marker=packet.marker or starts_line, now=now
-        )
+        marker = packet.marker or (starts_line and not goes_on)
+        return self._emit(sequence, ticks, duration, packet.payload, level, marker=marker, now=now)
+
+    def begin_mix(self, *, due: float, leap_ticks: int) -> None:
+        """From now on `mixed` makes the packets. The program's clock is set so that the next is due at `due`, after a
+        pause of `leap_ticks`."""
+        self._line = None
+        self._media_time_floor_s = self.media_time_s(now=due)
+        self._next_ticks += leap_ticks
+        self._started_at = due - self._next_ticks / OPUS_CLOCK_RATE_HZ
+
+    def mixed(self, payload: bytes, level: int, *, now: float) -> ProgramPacket:
+        """The next 20 ms, mixed."""
+        return self._emit(self._next_sequence, self._next_ticks, FRAME_TICKS, payload, level, marker=False, now=now)
+
+    def leap(self, ticks: int) -> None:
+        """Nothing was sent for so long, on the clock's own time."""
+        self._next_ticks += ticks
 
     def interrupt(self, source: object) -> None:
         """`source` is gone or muted: silence begins at once instead of after a wait."""
@@ -167,7 +189,7 @@ class Program:
 
     def media_time_s(self, *, now: float) -> float:
         """Seconds of program since it began, as its listeners count them."""
-        return max(self._next_ticks / OPUS_CLOCK_RATE_HZ, now - self._started_at - FRAME_S)
+        return max(self._next_ticks / OPUS_CLOCK_RATE_HZ, now - self._started_at - FRAME_S, self._media_time_floor_s)
 
     def rtp_timestamp(self, *, now: float) -> int:
         """The 32-bit RTP timestamp of this moment, for sender reports (RFC 3550 section 6.4.1)."""

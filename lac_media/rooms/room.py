@@ -22,6 +22,7 @@ from lac_media.proto.ice import IceLite
 from lac_media.proto.peer import PeerCore
 from lac_media.proto.rtcp import SenderReport, cname_sdes, encode_rtcp, ntp_from_unix
 from lac_media.proto.rtp import RtpPacket
+from lac_media.rooms.director import Director
 from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, SpeakerStarted, SpeakerStopped
 from lac_media.rooms.fanout import Fanout, encode_for
 from lac_media.rooms.program import Program, ProgramPacket
@@ -56,7 +57,7 @@ class RoomStats:
 class MediaRoom:
     """Made by `open_media_room`. `on_event` is called synchronously and must not raise.
 
-    Whoever's audio came up last, and is not muted, has the program; who may speak is not decided here.
+    Everyone whose audio comes and who is not muted is heard in the program; who may speak is not decided here.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class MediaRoom:
             first_timestamp=secrets.randbelow(2**32),
             now=now,
         )
+        self.director = Director(self.program)
         self.fanout = Fanout(self.program.ssrc, lambda slots: make_batch(endpoint.socket, slots))
         self.pending_dropped = 0
         self._sessions: dict[str, Session] = {}
@@ -84,9 +86,10 @@ class MediaRoom:
         self._identity = identity
         self._on_event = on_event
         self._muted: set[str] = set()
-        self._live: Session | None = None
         self._pending: deque[ProgramPacket] = deque()
         self._wake = trio.Event()
+        #: Until when the program's task sleeps if nobody wakes it.
+        self._sleeps_until = 0.0
         self._closed = False
         #: Of sessions that have closed.
         self._before = MediaTotals()
@@ -126,19 +129,12 @@ class MediaRoom:
         self._muted.add(owner)
         for session in self._sessions.values():
             if session.owner == owner:
-                self.program.interrupt(session)
-        if self._live is not None and self._live.owner == owner:
-            self._live = None  # whoever else is heard may have the program
+                self.director.remove(session, now=trio.current_time())
         self._wake.set()
 
     def unmute(self, owner: str) -> None:
-        """Let the owner's audio in again; if it is arriving, it counts as coming up now."""
-        if owner not in self._muted:
-            return
-        self._muted.remove(owner)
-        for session in self._sessions.values():
-            if session.owner == owner and session.heard_at is not None:
-                self._live = session
+        """Let the owner's audio in again."""
+        self._muted.discard(owner)
 
     def is_muted(self, owner: str) -> bool:
         return owner in self._muted
@@ -213,26 +209,28 @@ class MediaRoom:
         now = trio.current_time()
         begins = session.heard_at is None
         session.heard_at = now
+        if begins:
+            self._supersede(session, now)
         if begins and session.producer_id is not None:
             self._on_event(SpeakerStarted(session.id, session.producer_id, session.owner))
             if session.closed:
                 return  # the owner did not want it
         if session.owner in self._muted:
             return
-        if begins or self._live is None:
-            self._live = session
-        if session is not self._live:
-            return
-        sent = self.program.receive(session, packet, level, now=now)
-        if sent is not None:
+        for sent in self.director.receive(session, packet, level, now=now):
             self._queue(sent)
+        if self._pending or self.director.timer_at() < self._sleeps_until:
             self._wake.set()
+
+    def _supersede(self, session: Session, now: float) -> None:
+        """A person has one voice: that of the session whose audio came up last."""
+        for other in self._sessions.values():
+            if other is not session and other.owner == session.owner:
+                self.director.remove(other, now=now)
 
     def audio_ended(self, session: Session) -> None:
         """The session's stream is over, or has been silent for too long."""
-        self.program.interrupt(session)
-        if self._live is session:
-            self._live = None
+        self.director.remove(session, now=trio.current_time())
         if session.heard_at is not None and session.producer_id is not None:
             session.heard_at = None
             self._on_event(SpeakerStopped(session.id, session.producer_id, session.owner))
@@ -254,11 +252,12 @@ class MediaRoom:
     async def run_program(self) -> None:
         """Send the program, its silence and its reports until cancelled."""
         while True:
-            with trio.move_on_at(min(self.program.timer_at(), self._report_at)):
+            self._sleeps_until = min(self.director.timer_at(), self._report_at)
+            with trio.move_on_at(self._sleeps_until):
                 await self._wake.wait()
             self._wake = trio.Event()
             now = trio.current_time()
-            for packet in self.program.handle_timer(now=now):
+            for packet in self.director.handle_timer(now=now):
                 self._queue(packet)
             # Those that come meanwhile have set the new event; reports must not wait for a queue that never empties.
             for _ in range(len(self._pending)):

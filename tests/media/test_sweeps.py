@@ -38,7 +38,7 @@ class Remains:
             assert not room.sessions
             assert room.fanout.listeners == 0
             assert room.fanout._groups == {}
-            assert room._live is None
+            assert room.director.sources == []
         # Every session that was opened says goodbye exactly once, as the last thing, and speakers stop before that.
         closed = [event.session_id for event in self.events if isinstance(event, SessionClosed)]
         assert sorted(closed) == sorted(self.opened)
