@@ -32,7 +32,7 @@ MIN_INTERVAL_S, MAX_INTERVAL_S = 0.03, 0.5
 class RepairCounters:
     """Packets, over all streams of a peer."""
 
-    #: Came twice: by the network's doing, or both as a redundant copy and by themselves.
+    #: Came twice: by the network's doing (RTCP, too), or both as a redundant copy and by themselves.
     duplicates: int = 0
     #: Taken from a redundant copy.
     recovered: int = 0

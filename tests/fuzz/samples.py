@@ -88,6 +88,8 @@ STUN = [
     binding_success(_ASKED, ("2001:db8::1", 40_000), PASSWORD),
     binding_error(_ASKED, 487, "Role Conflict", PASSWORD),
 ]
+#: The same without MESSAGE-INTEGRITY (24 bytes) and FINGERPRINT (8): for `signed`.
+UNSIGNED_STUN = [data[:-32] for data in STUN]
 SDPFRAG = [
     build_sdpfrag(SdpFragment(ice, candidates, ended, mid))
     for ice, candidates, ended, mid in [
@@ -147,8 +149,8 @@ def with_true_length(data: bytes) -> bytes:
 
 def signed(data: bytes, password: str) -> bytes:
     """A STUN message made authentic: by somebody who was let in, and means no good."""
-    message = with_true_length(data)[:-8] if data[-8:-4] == b"\x80\x28\x00\x04" else with_true_length(data)
+    message = with_true_length(data)
     if len(message) < 20:
         return message
-    message = message[:2] + (len(message) + 4).to_bytes(2, "big") + message[4:]
+    message = message[:2] + (len(message) + 4).to_bytes(2, "big") + message[4:]  # less the header, with the integrity
     return message + b"\x00\x08\x00\x14" + hmac.digest(password.encode(), message, "sha1")

@@ -50,13 +50,16 @@ def test_stun(data: bytes, mend: bool) -> None:
 
 
 @fast
-@given(damaged(samples.STUN), st.booleans())
-def test_stun_from_somebody_who_knows_the_password(data: bytes, fingerprint: bool) -> None:
+@given(damaged(samples.UNSIGNED_STUN))
+def test_stun_from_somebody_who_knows_the_password(data: bytes) -> None:
     try:
         message = parse_stun_untrusted(samples.signed(data, samples.PASSWORD))
     except ParseError:
         return
-    assert is_authentic(message, samples.PASSWORD) in {True, False}
+    # Not always: damage may have made the integrity part of an attribute before it.
+    if is_authentic(message, samples.PASSWORD):
+        local_ufrag(message)
+        binding_success(message, ("2001:db8::1", 1), samples.PASSWORD)
 
 
 @fast

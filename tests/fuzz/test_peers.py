@@ -26,7 +26,7 @@ datagrams = st.tuples(st.just("datagram"), damaged(samples.session().to_server +
 authentic = st.one_of(
     st.tuples(st.just("rtp"), damaged(samples.RTP)),
     st.tuples(st.just("rtcp"), damaged(samples.RTCP)),
-    st.tuples(st.just("stun"), damaged(samples.STUN)),
+    st.tuples(st.just("stun"), damaged(samples.UNSIGNED_STUN)),
 )
 waits = st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, 0.02, 0.5, 1.0]))
 
@@ -83,7 +83,7 @@ class Sink:
 def garbage(rng: random.Random, link: Link) -> Iterator[tuple[bytes, Address]]:
     """Without end: pieces of real sessions with a few bytes changed, and authentic packets with nonsense inside."""
     wire = samples.session().to_server + samples.session().to_client
-    kinds = [("rtp", samples.RTP), ("rtcp", samples.RTCP), ("stun", samples.STUN)]
+    kinds = [("rtp", samples.RTP), ("rtcp", samples.RTCP), ("stun", samples.UNSIGNED_STUN)]
     while True:
         what, plains = rng.choice(kinds)
         data = bytearray(rng.choice(wire if rng.random() < 0.5 else plains))

@@ -56,6 +56,9 @@ async def test_the_audience_gets_what_was_sent_again(autojump_clock: MockClock) 
         asked = await talk(host, 60, {10, 20, 21, 22, 40}, copies=False)
         assert asked == [10, 20, 21, 22, 40]
         assert sorted(listener.speech) == [opus(number) for number in range(60)]
+        stats = host.session.stats()
+        assert (stats.packets_in, stats.packets_lost_in, stats.packets_repaired_in) == (60, 0, 5)
+        assert studio.engine.totals().packets_repaired_in == 5
 
 
 async def test_the_audience_gets_copies_in_order_and_nobody_is_asked(autojump_clock: MockClock) -> None:
@@ -64,6 +67,7 @@ async def test_the_audience_gets_copies_in_order_and_nobody_is_asked(autojump_cl
         asked = await talk(host, 60, {10, 20, 40}, copies=True)
         assert asked == []
         assert listener.speech == [opus(number) for number in range(60)]
+        assert host.session.stats().packets_repaired_in == 3
 
 
 def test_cancelled_anywhere_repair_leaves_nothing() -> None:

@@ -255,6 +255,7 @@ def test_nacks_go_alone_only_where_that_was_agreed_on(reduced_size: bool) -> Non
             return plain
 
         protect = srtp.protect
+        replays = 0
 
     link.client.srtp = Listening()  # type: ignore[assignment]  # as much of a session as is needed
     link.client.send_rtp(publisher.packet(), now=link.now)
