@@ -54,7 +54,7 @@ class NotFoundError(LacError):
 
 
 class ConflictError(LacError):
-    """Possible in another state, not in this one (409): `not_live`, `already_ended`, `email_taken`, `stage_taken`."""
+    """Possible in another state, not in this one (409): `not_live`, `already_ended`, `email_taken`, `stage_full`."""
 
     code = "conflict"
 

@@ -27,3 +27,11 @@ class UnsupportedMediaError(MediaError):
 
 class EngineStartError(MediaError):
     """The media socket could not be opened. The message names the address and what to change."""
+
+
+class UnknownProducerError(MediaError):
+    """There is no such producer, or it has ended."""
+
+
+class UnknownConsumerError(MediaError):
+    """There is no such consumer, or it has been closed."""

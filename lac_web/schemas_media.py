@@ -120,7 +120,7 @@ class RtpCapabilitiesJson(MediaRequest, frozen=True):
 
 
 class Consume(MediaRequest, frozen=True):
-    """Without `producerId`: the program, which is what listeners want."""
+    """Without `producerId`: the program, which is what listeners want. With it: one speaker, for those on stage."""
 
     rtp_capabilities: RtpCapabilitiesJson
     producer_id: Annotated[str, Meta(max_length=64)] | None = None

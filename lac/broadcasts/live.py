@@ -323,7 +323,7 @@ class OnAir:
 
         `kind` is the way in: "mediasoup", "whip" or "whep". An encoder that connects by WHIP starts a scheduled show.
         Raises `NotFoundError`, `ForbiddenError` (`removed`, `room_locked`), `ConflictError` (`not_live`,
-        `stage_taken`), `TooManyRequestsError`, `UnavailableError`.
+        `stage_full`), `TooManyRequestsError`, `UnavailableError`.
         """
         self._check_admitting()
         identity = _for_broadcast(identity, broadcast_id)
@@ -354,6 +354,13 @@ class OnAir:
                 raise
             show.stage.change_role(visitor.id, role)
         return session
+
+    def check_may_hear_speakers(self, session: Session) -> None:
+        """Raise `ForbiddenError` unless the session's owner may be sent single speakers: those on stage may."""
+        show = self._shows.get(session.room.id)
+        if show is None or show.over:
+            raise not_live()
+        show.check_may_hear_speakers(session)
 
     # for open_on_air
 

@@ -42,7 +42,14 @@ from lac.rooms.state import Group, Missed, Resumed, RoomState
 from lac.tasks import cleanup_scope
 from lac_media.errors import MediaError
 from lac_media.parameters import Direction
-from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, SpeakerStarted, SpeakerStopped
+from lac_media.rooms.events import (
+    RoomEvent,
+    SessionClosed,
+    SessionConnected,
+    SpeakerStarted,
+    SpeakerStopped,
+    SpeakingChanged,
+)
 
 if TYPE_CHECKING:
     from lac.broadcasts.service import BroadcastService
@@ -205,6 +212,8 @@ class LiveBroadcast:
         if not policy.is_allowed(role, policy.Act.PUBLISH):
             for session in self.stage.publishing_of(person_id):
                 session.close("moved_to_audience")
+            if self._media is not None:
+                self._media.close_stage(person_id)
         self.room.tell(self.state.change_role(person_id, role))
         if given is None and self.broadcast.visibility is Visibility.PRIVATE:
             self.room.let_go(person_id, "private")
@@ -268,6 +277,11 @@ class LiveBroadcast:
         self._ledger.session_opened(session.id, visitor.id, visitor.user_id, kind, direction)
         return session
 
+    def check_may_hear_speakers(self, session: Session) -> None:
+        """Raise `ForbiddenError` unless the session's owner is one of those who may speak: the others on stage are for
+        them, everybody else hears the program."""
+        policy.require(self.stage.role_of(session.owner) or Role.LISTENER, policy.Act.PUBLISH)
+
     def check_may_enter(self, visitor: Visitor) -> None:
         """Raise `ForbiddenError` for somebody who was removed, and for newcomers while the room is locked. An admin
         could undo either, so neither binds an admin."""
@@ -286,6 +300,9 @@ class LiveBroadcast:
             self._fail()
 
     def _take_media_event(self, event: RoomEvent) -> None:
+        if isinstance(event, SpeakingChanged):
+            self.room.tell(self.state.change_levels(event.speaking))
+            return
         match event:
             case SessionConnected():
                 self.stage.connected(event.session_id)

@@ -136,7 +136,8 @@ ROUTES: dict[str, Need] = {
     "POST /api/mediasoup/<broadcast_id>/transports": Standing.AUDIENCE,  # to send: Act.PUBLISH
     "POST /api/mediasoup/transports/<transport_id>/connect": Standing.SESSION_OWNER,
     "POST /api/mediasoup/transports/<transport_id>/produce": Standing.SESSION_OWNER,
-    "POST /api/mediasoup/transports/<transport_id>/consume": Standing.SESSION_OWNER,
+    "POST /api/mediasoup/transports/<transport_id>/consume": Standing.SESSION_OWNER,  # a single speaker: Act.PUBLISH
+    "DELETE /api/mediasoup/transports/<transport_id>/consumers/<consumer_id>": Standing.SESSION_OWNER,
     "POST /api/mediasoup/transports/<transport_id>/restart-ice": Standing.SESSION_OWNER,
     "DELETE /api/mediasoup/transports/<transport_id>": Standing.SESSION_OWNER,
     "GET /api/mediasoup/transports/<transport_id>/stats": Standing.SESSION_OWNER,

@@ -1,7 +1,7 @@
 """Which media sessions one broadcast has, and what follows from their coming, speaking and going.
 
-Pure: no I/O, no clock, no tasks. The stage is for one speaker at a time: a person's new session replaces their old one
-once it is heard, and only the host takes the stage from somebody else.
+Pure: no I/O, no clock, no tasks. The stage holds a dozen people; each has one voice: a person's new session replaces
+their old one once it is heard.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from lac_media.parameters import Direction
 
 #: Sessions that one person may have open in one broadcast: tabs, devices, reconnects that overlap.
 SESSIONS_PER_OWNER = 10
+#: People who may be on stage at once. The host always gets in.
+STAGE_MAX = 12
 #: Who keeps a show going by being heard. A guest speaker does not.
 KEEPER_ROLES = frozenset({Role.ADMIN, Role.HOST, Role.COHOST})
 
@@ -121,9 +123,12 @@ class Stage:
         )
 
     def check_publish(self, owner: str, role: Role) -> None:
-        """`ConflictError` (`stage_taken`) while somebody else is on the stage. The host always takes over."""
-        if role is not Role.HOST and self._taken_by_another(owner):
-            raise ConflictError("Somebody else is live on stage. Try again when they are done.", code="stage_taken")
+        """`ConflictError` (`stage_full`) for one more than the stage holds."""
+        others = self.publishers().keys() - {owner}
+        if role is not Role.HOST and len(others) >= STAGE_MAX:
+            raise ConflictError(
+                f"The stage is full: {STAGE_MAX} people are on it. Try again when somebody has left.", code="stage_full"
+            )
 
     @contextmanager
     def opening(self, owner: str) -> Iterator[None]:
@@ -171,20 +176,10 @@ class Stage:
         if entry is None:
             return []
         entry.producer_id = producer_id
-        publishers = [other for other in self._sessions.values() if other.is_publisher and other is not entry]
-        if entry.role is Role.HOST:
-            return [
-                (other.session, "replaced")
-                for other in publishers
-                if other.producer_id is not None or (other.owner == entry.owner and other.number < entry.number)
-            ]
-        if any(other.producer_id is not None and other.owner != entry.owner for other in publishers):
-            # Two opened at the same time: whoever is heard first has the stage.
-            return [(entry.session, "stage_taken")]
         return [
             (other.session, "replaced")
-            for other in publishers
-            if other.owner == entry.owner and other.number < entry.number
+            for other in self._sessions.values()
+            if other.is_publisher and other.owner == entry.owner and other.number < entry.number
         ]
 
     def stopped(self, session_id: str) -> None:
@@ -205,9 +200,6 @@ class Stage:
         for session in self._sessions.values():
             if session.owner == owner:
                 session.role = role
-
-    def _taken_by_another(self, owner: str) -> bool:
-        return any(session.producer_id is not None and session.owner != owner for session in self._sessions.values())
 
     def _release(self, owner: str) -> None:
         self._per_owner[owner] -= 1

@@ -212,6 +212,13 @@ class ProducerInfo(Value, frozen=True):
     user_id: str
 
 
+class Speaking(Value, frozen=True):
+    """`level` in dBov: 0 is full scale, -50 barely audible."""
+
+    user_id: str
+    level: int
+
+
 class You(Value, frozen=True):
     id: str
     display_name: str
@@ -395,9 +402,13 @@ class ListenerCount(Event, frozen=True):
 
 
 class SpeakersChanged(Event, frozen=True):
-    """Whose audio is reaching the program now."""
+    """Who is on the stage, and who of them is speaking just now, the loudest first. Twice a second at most.
+
+    People on the stage consume each of the other `producers`; everybody else hears the program.
+    """
 
     producers: list[ProducerInfo]
+    speaking: list[Speaking]
 
 
 class BroadcastStarted(Event, frozen=True):

@@ -7,7 +7,7 @@ change is complete when it returns. A command that is refused raises a `LacError
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -42,6 +42,7 @@ from lac.rooms.messages import (
     RoomSize,
     SlowModeSet,
     SpeakersChanged,
+    Speaking,
     Unmuted,
     UserJoined,
     UserLeft,
@@ -147,6 +148,7 @@ class RoomState:
         self._muted: dict[str, Role] = {}
         #: Producer id -> owner.
         self._speaking: dict[str, str] = {}
+        self._levels: tuple[tuple[str, int], ...] = ()
         #: At most one entry for each of the allowed reactions.
         self._reactions: dict[str, int] = {}
         # When full the oldest goes: it is still in the database.
@@ -333,10 +335,20 @@ class RoomState:
         if self._speaking == speaking:
             return []
         self._speaking = dict(speaking)
-        notices: list[Notice] = [(Group.EVERYONE, SpeakersChanged(producers=self.producers()))]
+        notices: list[Notice] = [self._speakers_changed()]
         for owner in dict.fromkeys(speaking.values()):
             notices += self._drop_hand(owner)
         return notices
+
+    def change_levels(self, levels: Sequence[tuple[str, int]]) -> list[Notice]:
+        """Who is speaking, and how loud: owner and dBov, the loudest first."""
+        self._levels = tuple(levels)
+        return [self._speakers_changed()]
+
+    def _speakers_changed(self) -> Notice:
+        on_stage = set(self._speaking.values())
+        speaking = [Speaking(user_id=owner, level=level) for owner, level in self._levels if owner in on_stage]
+        return Group.EVERYONE, SpeakersChanged(producers=self.producers(), speaking=speaking)
 
     def add_message(self, chat: Chat) -> list[Notice]:
         """`chat` is stored; from now on newcomers get it too."""

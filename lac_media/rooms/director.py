@@ -19,7 +19,8 @@ from lac_media.opus import Pcm
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 from lac_media.proto.opus import FRAME_20MS_TICKS as FRAME_TICKS
 from lac_media.proto.rtp import RtpPacket
-from lac_media.rooms.program import FRAME_S, MAX_PAYLOAD, SILENCE_AFTER_S, Program, ProgramPacket
+from lac_media.rooms.line import ProgramPacket
+from lac_media.rooms.program import FRAME_S, MAX_PAYLOAD, SILENCE_AFTER_S, Program
 
 #: A speaker who has sent nothing but silence for this long is not live.
 QUIET_AFTER_S = 2.0

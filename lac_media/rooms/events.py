@@ -49,4 +49,11 @@ class SpeakerStopped:
     owner: str
 
 
-RoomEvent = SessionConnected | SessionClosed | SpeakerStarted | SpeakerStopped
+@dataclass(frozen=True, slots=True)
+class SpeakingChanged:
+    """Who is speaking now, and how loud: (owner, level in dBov), the loudest first. A few times a second at most."""
+
+    speaking: tuple[tuple[str, int], ...]
+
+
+RoomEvent = SessionConnected | SessionClosed | SpeakerStarted | SpeakerStopped | SpeakingChanged

@@ -13,7 +13,7 @@ import trio
 from lac_media.net.batch import SendBatch
 from lac_media.parameters import Address, ConsumerParameters
 from lac_media.proto.srtp import SrtpSession
-from lac_media.rooms.program import ProgramPacket
+from lac_media.rooms.line import ProgramPacket
 
 #: Listeners per system call. Signalling gets its turn between slices: about half a millisecond apart.
 SLICE = 100

@@ -8,74 +8,25 @@ that runs with the clock. While nobody is heard the program carries frames of si
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from lac_media.errors import ParseError
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 from lac_media.proto.opus import FRAME_20MS_TICKS as FRAME_TICKS
 from lac_media.proto.opus import SILENCE_20MS_MONO, duration_ticks_untrusted
 from lac_media.proto.rtp import RtpPacket
-from lac_media.proto.seq import SequenceExtender, TimestampExtender
+from lac_media.rooms.line import Line, PacketRing, ProgramPacket
 
 FRAME_S = FRAME_TICKS / OPUS_CLOCK_RATE_HZ
 #: A speaker that sends nothing for this long is taken for absent. Opus DTX sends a frame every 400 ms.
 SILENCE_AFTER_S = 0.5
-#: Listeners may ask for what is at most this old (RFC 4588 calls it the retransmission buffer's depth).
-RING_S = 1.0
-#: A power of two, so that it divides the range of sequence numbers.
-RING_PACKETS = 128
 #: What still fits a packet of ours with its header and extension (`lac_media.proto.srtp.MAX_PACKET`).
 MAX_PAYLOAD = 1300
-#: An encoder whose timestamps leap further than this, either way, has restarted: a stretch of it that pauses for
-#: `SILENCE_AFTER_S` has ended anyway.
-MAX_LEAP_TICKS = 5 * OPUS_CLOCK_RATE_HZ
 #: Silence that is further behind the clock than this skips ahead instead of going out in a burst.
 MAX_CATCH_UP_TICKS = 3 * FRAME_TICKS
 #: Audio that came faster than the clock may run this far ahead of it; beyond that the program's clock is set forward,
 #: or there would be no silence, thus nothing at all, until it has caught up.
 MAX_LEAD_TICKS = OPUS_CLOCK_RATE_HZ // 2
 SILENCE_LEVEL = 127
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramPacket:
-    """One packet of the program before it is written for a group of listeners.
-
-    `sequence` and `timestamp` are modulo 2**16 and 2**32; `ticks` is the timestamp counted from the program's start.
-    `audio_level` is the RFC 6464 byte (voice bit and -dBov), None where the speaker sent none.
-    """
-
-    sequence: int
-    timestamp: int
-    ticks: int
-    marker: bool
-    payload: bytes
-    audio_level: int | None
-    sent_at: float
-
-
-class _Line:
-    """How one stretch of a speaker's numbering maps onto the program's."""
-
-    def __init__(self, source: object, packet: RtpPacket, *, sequence: int, ticks: int) -> None:
-        self.source = source
-        self.ssrc = packet.ssrc
-        self._sequences = SequenceExtender()
-        self._timestamps = TimestampExtender(MAX_LEAP_TICKS, MAX_LEAP_TICKS)
-        self._sequence_offset = sequence - self._sequences.extend(packet.sequence)
-        self._ticks_offset = ticks - self._timestamps.extend(packet.timestamp)
-        #: Packets that come late and belong before the line's first one are not wanted: silence went out instead.
-        self.first_sequence = sequence
-        self.first_ticks = ticks
-
-    def place(self, packet: RtpPacket) -> tuple[int, int] | None:
-        """The packet's extended sequence and ticks in the program.
-
-        None after a jump too far to be a gap: the encoder has restarted under the same SSRC.
-        """
-        sequence = self._sequences.extend(packet.sequence) + self._sequence_offset
-        ticks = self._timestamps.extend(packet.timestamp) + self._ticks_offset
-        return None if self._sequences.jumped or self._timestamps.jumped else (sequence, ticks)
 
 
 class Program:
@@ -91,9 +42,9 @@ class Program:
         self._next_sequence = first_sequence  # extended
         self._next_ticks = 0
         self._media_time_floor_s = 0.0
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._live_until = now  # with a live line: when to begin with silence
-        self._ring: list[ProgramPacket | None] = [None] * RING_PACKETS
+        self._ring = PacketRing()
         self.packets = 0
         self.octets = 0
         self.late_packets = 0
@@ -120,7 +71,7 @@ class Program:
         if line is None or place is None:
             ticks = self._next_ticks if goes_on else max(self._next_ticks, self._clock_ticks(now))
             place = (self._next_sequence, ticks)
-            line = _Line(source, packet, sequence=place[0], ticks=place[1])
+            line = Line(source, packet, sequence=place[0], ticks=place[1])
         elif place < (line.first_sequence, line.first_ticks):
             self.late_packets += 1
             return None
@@ -182,10 +133,7 @@ class Program:
 
     def retransmission(self, sequence: int, *, now: float) -> ProgramPacket | None:
         """The packet with this 16-bit sequence number, if it is recent enough to be worth sending again."""
-        packet = self._ring[sequence % RING_PACKETS]
-        if packet is None or packet.sequence != sequence or now - packet.sent_at > RING_S:
-            return None
-        return packet
+        return self._ring.find(sequence, now=now)
 
     def media_time_s(self, *, now: float) -> float:
         """Seconds of program since it began, as its listeners count them."""
@@ -221,7 +169,7 @@ class Program:
         )
         self._next_sequence = max(self._next_sequence, sequence + 1)
         self._next_ticks = max(self._next_ticks, ticks + duration)
-        self._ring[packet.sequence % RING_PACKETS] = packet
+        self._ring.add(packet)
         self.packets += 1
         self.octets += len(payload)
         return packet

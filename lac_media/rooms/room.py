@@ -14,19 +14,29 @@ import structlog
 import trio
 
 from lac_media.certificate import DtlsIdentity
-from lac_media.errors import SessionClosedError
+from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.net.batch import make_batch
 from lac_media.net.endpoint import Endpoint
-from lac_media.parameters import Direction
+from lac_media.parameters import ConsumerParameters, Direction
 from lac_media.proto.ice import IceLite
 from lac_media.proto.peer import PeerCore
 from lac_media.proto.rtcp import SenderReport, cname_sdes, encode_rtcp, ntp_from_unix
 from lac_media.proto.rtp import RtpPacket
 from lac_media.rooms.director import Director
-from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, SpeakerStarted, SpeakerStopped
+from lac_media.rooms.events import (
+    RoomEvent,
+    SessionClosed,
+    SessionConnected,
+    SpeakerStarted,
+    SpeakerStopped,
+    SpeakingChanged,
+)
 from lac_media.rooms.fanout import Fanout, encode_for
-from lac_media.rooms.program import Program, ProgramPacket
-from lac_media.rooms.session import Session, new_ice_parameters
+from lac_media.rooms.forward import Forward
+from lac_media.rooms.levels import Levels
+from lac_media.rooms.line import ProgramPacket
+from lac_media.rooms.program import Program
+from lac_media.rooms.session import ConsumerInfo, Session, new_ice_parameters
 from lac_media.totals import MediaTotals
 
 log = structlog.get_logger(__name__)
@@ -34,6 +44,8 @@ log = structlog.get_logger(__name__)
 #: A speaker whose audio has not come for this long is reported as stopped.
 SPEAKER_STOPPED_S = 3.0
 REPORT_INTERVAL_S = 2.0
+#: How often at most the owner is told who speaks.
+SPEAKING_INTERVAL_S = 0.5
 #: Program packets waiting for their turn to be sent: one second. When full the oldest is dropped and counted.
 PENDING_PACKETS = 50
 #: From this ratio of lost packets on, a listener's network is called weak.
@@ -80,7 +92,14 @@ class MediaRoom:
         )
         self.director = Director(self.program)
         self.fanout = Fanout(self.program.ssrc, lambda slots: make_batch(endpoint.socket, slots))
+        self.levels = Levels()
         self.pending_dropped = 0
+        #: Of each speaker that somebody else on stage is sent.
+        self._forwards: dict[Session, Forward] = {}
+        #: Who is sent what of them, by speaker; None after a change, to be worked out again.
+        self._routes: dict[Session, list[tuple[Session, ConsumerInfo]]] | None = None
+        self._speaking: tuple[tuple[str, int], ...] = ()
+        self._speaking_told_at = now
         self._sessions: dict[str, Session] = {}
         self._nursery = nursery
         self._identity = identity
@@ -124,12 +143,41 @@ class MediaRoom:
         contextvars.Context().run(self._nursery.start_soon, _own_session, session)
         return session
 
+    def speaker(self, producer_id: str) -> Session:
+        """The session that has this producer. Raises `UnknownProducerError`."""
+        for session in self._sessions.values():
+            if session.producer_id == producer_id:
+                return session
+        raise UnknownProducerError("there is no such producer (any more)")
+
+    def forward_of(self, speaker: Session) -> Forward:
+        """What the others on stage are sent of this speaker."""
+        forward = self._forwards.get(speaker)
+        if forward is None:
+            forward = self._forwards[speaker] = Forward(
+                ssrc=self._new_ssrc(),
+                first_sequence=secrets.randbelow(2**15),
+                first_timestamp=secrets.randbelow(2**32),
+                now=trio.current_time(),
+            )
+        return forward
+
+    def stage_changed(self) -> None:
+        """Somebody is sent another speaker, or one fewer."""
+        self._routes = None
+
+    def close_stage(self, owner: str) -> None:
+        """The owner is sent no single speakers any more: they have left the stage."""
+        for session in self._sessions.values():
+            if session.owner == owner:
+                session.close_speakers()
+
     def mute(self, owner: str) -> None:
-        """Keep the owner's audio out of the program from this moment on, in later sessions too."""
+        """Keep the owner's audio from everybody from this moment on, in later sessions too."""
         self._muted.add(owner)
         for session in self._sessions.values():
             if session.owner == owner:
-                self.director.remove(session, now=trio.current_time())
+                self._silence(session, trio.current_time())
         self._wake.set()
 
     def unmute(self, owner: str) -> None:
@@ -202,6 +250,10 @@ class MediaRoom:
         self._before.add_past(_totals_of(session))
         self._before.closed[reason, session.was_connected] += 1
         self.audio_ended(session)
+        if self._forwards.pop(session, None) is not None:
+            for other in self._sessions.values():
+                other.close_speakers(session.producer_id)
+        self._routes = None
         self._on_event(SessionClosed(session.id, session.direction, session.owner, reason, session.was_connected))
 
     def receive_audio(self, session: Session, packet: RtpPacket, level: int | None) -> None:
@@ -217,20 +269,70 @@ class MediaRoom:
                 return  # the owner did not want it
         if session.owner in self._muted:
             return
+        self.levels.receive(session, packet.payload, level, now=now)
         for sent in self.director.receive(session, packet, level, now=now):
             self._queue(sent)
+        if session in self._forwards:
+            self._forward(session, packet, level, now)
+        if now - self._speaking_told_at >= SPEAKING_INTERVAL_S:
+            self._tell_who_speaks(now)
         if self._pending or self.director.timer_at() < self._sleeps_until:
             self._wake.set()
+
+    def _forward(self, speaker: Session, packet: RtpPacket, level: int | None, now: float) -> None:
+        """Pass one packet on to the others on stage, if the speaker is among the loudest."""
+        forward = self._forwards[speaker]
+        if not self.levels.is_among_loudest(speaker, now=now):
+            forward.pause()
+            return
+        passed = forward.receive(packet, level, now=now)
+        if passed is None:
+            return
+        written: dict[ConsumerParameters, bytes] = {}
+        for listener, info in self._routes_of(speaker):
+            plain = written.get(info.parameters)
+            if plain is None:
+                plain = written[info.parameters] = encode_for(info.parameters, passed, forward.ssrc)
+            listener.send_rtp(plain)
+
+    def _routes_of(self, speaker: Session) -> list[tuple[Session, ConsumerInfo]]:
+        if self._routes is None:
+            producers = {session.producer_id: session for session in self._forwards}
+            self._routes = {}
+            for listener in self._sessions.values():
+                for info in listener.speakers:
+                    if info.producer_id in producers:
+                        self._routes.setdefault(producers[info.producer_id], []).append((listener, info))
+        return self._routes.get(speaker, [])
+
+    def _tell_who_speaks(self, now: float) -> None:
+        """The level in steps of 6 dB, or it would change each time."""
+        self._speaking_told_at = now
+        speaking = tuple(
+            (session.owner, round(level / 6) * 6)
+            for session, level in self.levels.speaking(now=now).items()
+            if isinstance(session, Session)
+        )
+        if speaking != self._speaking:
+            self._speaking = speaking
+            self._on_event(SpeakingChanged(speaking))
 
     def _supersede(self, session: Session, now: float) -> None:
         """A person has one voice: that of the session whose audio came up last."""
         for other in self._sessions.values():
             if other is not session and other.owner == session.owner:
-                self.director.remove(other, now=now)
+                self._silence(other, now)
+
+    def _silence(self, session: Session, now: float) -> None:
+        """Not heard from this moment on, neither in the program nor on stage."""
+        self.director.remove(session, now=now)
+        self.levels.remove(session)
+        if session in self._forwards:
+            self._forwards[session].pause()
 
     def audio_ended(self, session: Session) -> None:
         """The session's stream is over, or has been silent for too long."""
-        self.director.remove(session, now=trio.current_time())
+        self._silence(session, trio.current_time())
         if session.heard_at is not None and session.producer_id is not None:
             session.heard_at = None
             self._on_event(SpeakerStopped(session.id, session.producer_id, session.owner))
@@ -246,6 +348,19 @@ class MediaRoom:
             packet = self.program.retransmission(sequence, now=now)
             if packet is not None and session.may_repair(packet.sent_at, now=now):
                 session.send_repair(encode_for(parameters, packet, self.program.ssrc))
+
+    def retransmit_speaker(self, session: Session, info: ConsumerInfo, lost: tuple[int, ...]) -> None:
+        """The same for what one speaker is sent of another."""
+        forward = next(
+            (forward for speaker, forward in self._forwards.items() if speaker.producer_id == info.producer_id), None
+        )
+        if forward is None:
+            return
+        now = trio.current_time()
+        for sequence in dict.fromkeys(lost):
+            packet = forward.retransmission(sequence, now=now)
+            if packet is not None and packet.sent_at >= info.since and session.has_repair_left(now=now):
+                session.send_repair(encode_for(info.parameters, packet, forward.ssrc))
 
     # The task that sends
 
@@ -266,6 +381,8 @@ class MediaRoom:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
                 await self.fanout.send_report(self._sender_report())
+                self._report_on_stage(now)
+                self._tell_who_speaks(now)
 
     def _queue(self, packet: ProgramPacket) -> None:
         if len(self._pending) >= PENDING_PACKETS:
@@ -278,16 +395,33 @@ class MediaRoom:
             if session.heard_at is not None and now - session.heard_at >= SPEAKER_STOPPED_S:
                 self.audio_ended(session)
 
+    def _report_on_stage(self, now: float) -> None:
+        for speaker, forward in self._forwards.items():
+            report = self._encode_report(forward.ssrc, forward.rtp_timestamp(now=now), forward.packets, forward.octets)
+            for listener, _ in self._routes_of(speaker):
+                listener.send_rtcp(report)
+
+    def _new_ssrc(self) -> int:
+        """One that nobody has: a listener may be sent the program and several speakers."""
+        taken = {self.program.ssrc, *(forward.ssrc for forward in self._forwards.values())}
+        while (ssrc := secrets.randbelow(2**32 - 1) + 1) in taken:
+            pass
+        return ssrc
+
     def _sender_report(self) -> bytes:
-        program, now = self.program, trio.current_time()
+        program = self.program
+        timestamp = program.rtp_timestamp(now=trio.current_time())
+        return self._encode_report(program.ssrc, timestamp, program.packets, program.octets)
+
+    def _encode_report(self, ssrc: int, timestamp: int, packets: int, octets: int) -> bytes:
         report = SenderReport(
-            program.ssrc,
-            ntp_timestamp=ntp_from_unix(now + self._unix_offset_s),
-            rtp_timestamp=program.rtp_timestamp(now=now),
-            packet_count=program.packets & 0xFFFF_FFFF,
-            octet_count=program.octets & 0xFFFF_FFFF,
+            ssrc,
+            ntp_timestamp=ntp_from_unix(trio.current_time() + self._unix_offset_s),
+            rtp_timestamp=timestamp,
+            packet_count=packets & 0xFFFF_FFFF,
+            octet_count=octets & 0xFFFF_FFFF,
         )
-        return encode_rtcp([report, cname_sdes(program.ssrc, self.cname)])
+        return encode_rtcp([report, cname_sdes(ssrc, self.cname)])
 
     def close(self) -> None:
         """Close every session; no new one can be opened. Synchronous."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
-from lac_media.errors import LocalProtocolError, SessionClosedError, UnsupportedMediaError
+from lac_media.errors import (
+    LocalProtocolError,
+    SessionClosedError,
+    UnknownConsumerError,
+    UnsupportedMediaError,
+)
 from lac_media.net.endpoint import Attachment
 from lac_media.parameters import (
     ConsumerParameters,
@@ -29,6 +35,7 @@ from lac_media.proto.peer import (
     RtpReceived,
     StreamEnded,
 )
+from lac_media.proto.srtp import SrtpSession
 from lac_media.rooms.fanout import Seat
 
 if TYPE_CHECKING:
@@ -50,6 +57,8 @@ class ConsumerInfo:
     ssrc: int
     cname: str
     parameters: ConsumerParameters
+    #: Monotonic seconds: nothing from before is sent again.
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,8 @@ class Session:
         self._core = core
         self._attachment: Attachment | None = room.endpoint.attach(core, ice.username_fragment, self._on_event)
         self._consumer: ConsumerInfo | None = None
+        #: By the SSRC under which each is sent: consumers of single speakers.
+        self._speakers: dict[int, ConsumerInfo] = {}
         self._seat: Seat | None = None
         self._seated_at = 0.0
         self._closed = trio.Event()
@@ -126,18 +137,67 @@ class Session:
         self.producer_id = secrets.token_hex(8)
         return self.producer_id
 
-    def consume(self, parameters: ConsumerParameters) -> ConsumerInfo:
-        """Have the program sent to the peer as soon as it is connected."""
+    def consume(self, parameters: ConsumerParameters, producer_id: str = PROGRAM_ID) -> ConsumerInfo:
+        """Have the program, or one speaker's audio, sent to the peer as soon as it is connected.
+
+        Raises `UnknownProducerError`, and `LocalProtocolError` for what this session has already, for one's own audio,
+        and on a transport for publishing.
+        """
         self._open()
         if self.direction is not Direction.RECV:
             raise LocalProtocolError("this transport is for publishing; create one with direction recv")
+        if producer_id != PROGRAM_ID:
+            return self._consume_speaker(parameters, producer_id)
         if self._consumer is not None:
             raise LocalProtocolError("this transport has its consumer already")
         self._consumer = ConsumerInfo(
-            secrets.token_hex(8), PROGRAM_ID, self.room.program.ssrc, self.room.cname, parameters
+            secrets.token_hex(8), PROGRAM_ID, self.room.program.ssrc, self.room.cname, parameters, trio.current_time()
         )
         self._take_seat()
         return self._consumer
+
+    def _consume_speaker(self, parameters: ConsumerParameters, producer_id: str) -> ConsumerInfo:
+        speaker = self.room.speaker(producer_id)
+        if speaker.owner == self.owner:
+            raise LocalProtocolError("nobody is sent their own audio")
+        if any(info.producer_id == producer_id for info in self._speakers.values()):
+            raise LocalProtocolError("this transport has a consumer of this producer already")
+        info = ConsumerInfo(
+            secrets.token_hex(8),
+            producer_id,
+            self.room.forward_of(speaker).ssrc,
+            self.room.cname,
+            parameters,
+            trio.current_time(),
+        )
+        self._speakers[info.ssrc] = info
+        self.room.stage_changed()
+        return info
+
+    def close_consumer(self, consumer_id: str) -> None:
+        """Stop sending this. `UnknownConsumerError` if the session has no such consumer."""
+        if self._consumer is not None and self._consumer.id == consumer_id:
+            self._consumer = None
+            self._give_up_seat()
+            return
+        for ssrc, info in self._speakers.items():
+            if info.id == consumer_id:
+                del self._speakers[ssrc]
+                self.room.stage_changed()
+                return
+        raise UnknownConsumerError("this transport has no such consumer (any more)")
+
+    def close_speakers(self, producer_id: str | None = None) -> None:
+        """Stop sending this speaker, or (None) all of them: the peer has left the stage."""
+        for ssrc, info in list(self._speakers.items()):
+            if producer_id in (None, info.producer_id):
+                del self._speakers[ssrc]
+                self.room.stage_changed()
+
+    @property
+    def speakers(self) -> list[ConsumerInfo]:
+        """What is sent of single speakers."""
+        return list(self._speakers.values())
 
     def restart_ice(self) -> IceParameters:
         """New credentials for the same session; media goes on over the old path until the peer has moved."""
@@ -191,24 +251,39 @@ class Session:
         await self._closed.wait()
 
     def may_repair(self, sent_at: float, *, now: float) -> bool:
-        """Whether a packet that went out to everyone at `sent_at` may be sent to this peer again.
+        """Whether a packet of the program that went out to everyone at `sent_at` may be sent to this peer again.
 
         Nothing from before it took its seat: its SRTP session has never seen that part of the numbering, and around a
         wrap would take it for the next round.
         """
-        if self._seat is None or sent_at < self._seated_at:
-            return False
+        return self._seat is not None and sent_at >= self._seated_at and self.has_repair_left(now=now)
+
+    def has_repair_left(self, *, now: float) -> bool:
+        """Whether anything may be sent again just now."""
         if now - self._repairs_renewed_at >= 1.0:
             self._repairs_left, self._repairs_renewed_at = REPAIRS_PER_S, now
         return self._repairs_left > 0
 
     def send_repair(self, packet: bytes) -> None:
-        """Protect and send one plaintext RTP packet outside the fan-out: a retransmission."""
-        core = self._core
-        if core.srtp is not None and core.remote_address is not None and self._attachment is not None:
+        """Protect and send one plaintext RTP packet once more: a retransmission."""
+        if self.send_rtp(packet):
             self._repairs_left -= 1
             self.retransmitted += 1
-            self.room.endpoint.send(core.srtp.protect(packet), core.remote_address)
+
+    def send_rtp(self, packet: bytes) -> bool:
+        """Protect and send one plaintext RTP packet outside the fan-out. False while the peer is not connected."""
+        return self._send(packet, SrtpSession.protect)
+
+    def send_rtcp(self, packet: bytes) -> bool:
+        """The same for a compound RTCP packet."""
+        return self._send(packet, SrtpSession.protect_rtcp)
+
+    def _send(self, packet: bytes, protect: Callable[[SrtpSession, bytes], bytes]) -> bool:
+        core = self._core
+        if core.srtp is None or core.remote_address is None or self._attachment is None:
+            return False
+        self.room.endpoint.send(protect(core.srtp, packet), core.remote_address)
+        return True
 
     @property
     def consumer_parameters(self) -> ConsumerParameters | None:
@@ -228,6 +303,8 @@ class Session:
             case NackReceived(ssrc, lost):
                 if ssrc == self.room.program.ssrc:
                     self.room.retransmit(self, lost)
+                elif ssrc in self._speakers:
+                    self.room.retransmit_speaker(self, self._speakers[ssrc], lost)
             case PeerConnected():
                 self.was_connected = True
                 self.room.session_connected(self)
@@ -249,6 +326,11 @@ class Session:
             self._seat = self.room.fanout.add(self._consumer.parameters, core.srtp, core.remote_address)
             self._seated_at = trio.current_time()
 
+    def _give_up_seat(self) -> None:
+        if self._seat is not None:
+            self.room.fanout.remove(self._seat)
+            self._seat = None
+
     def _finish(self, reason: str) -> None:
         """The one way out, however the session ends. Synchronous: afterwards nothing refers to it."""
         attachment, self._attachment = self._attachment, None
@@ -256,8 +338,7 @@ class Session:
             return
         self.close_reason = reason
         self.room.endpoint.detach(attachment)
-        if self._seat is not None:
-            self.room.fanout.remove(self._seat)
-            self._seat = None
+        self._give_up_seat()
+        self._speakers.clear()
         self._closed.set()
         self.room.session_closed(self, reason)

@@ -7,9 +7,9 @@ import dataclasses
 from quart import Blueprint
 from quart_schema import tag_blueprint
 
-from lac.errors import FieldError, InvalidInputError, NotFoundError
+from lac.errors import ConflictError, FieldError, InvalidInputError, NotFoundError
 from lac.identity import Identity
-from lac_media.errors import UnsupportedMediaError
+from lac_media.errors import UnknownConsumerError, UnknownProducerError, UnsupportedMediaError
 from lac_media.parameters import (
     AUDIO_LEVEL_EXTENSION_ID,
     AUDIO_LEVEL_URI,
@@ -24,7 +24,7 @@ from lac_media.parameters import (
     IceParameters,
     ProducerParameters,
 )
-from lac_media.rooms.session import PROGRAM_ID
+from lac_media.rooms.session import PROGRAM_ID, Session
 from lac_web.api.endpoint import endpoint
 from lac_web.schemas_media import (
     OPUS_MIME_TYPE,
@@ -210,18 +210,44 @@ async def produce(identity: Identity | None, transport_id: str, data: Produce) -
 @blueprint.post("/api/mediasoup/transports/<transport_id>/consume")
 @endpoint(Access.OPTIONAL, takes=Consume, returns=ConsumerAnswer, status=201)
 async def consume(identity: Identity | None, transport_id: str, data: Consume) -> ConsumerAnswer:
-    """Listen to the program on a `recv` transport."""
-    session = owned_session(current_services(), identity, transport_id)
-    if data.producer_id not in (None, PROGRAM_ID):
-        raise NotFoundError("Listeners hear the program: leave producerId out to get it.", code="producer_not_found")
+    """Listen on a `recv` transport: to the program or, on stage, to one of the other speakers (`producerId`).
+
+    One transport takes several. Those of a speaker end by themselves when the speaker leaves the stage.
+    """
+    services = current_services()
+    session = owned_session(services, identity, transport_id)
     parameters = consumer_parameters(data.rtp_capabilities)
-    consumer = session.consume(parameters)
+    producer_id = data.producer_id or PROGRAM_ID
+    if producer_id != PROGRAM_ID:
+        services.on_air.check_may_hear_speakers(session)
+        _check_producer(session, producer_id)
+    consumer = session.consume(parameters, producer_id)
     return ConsumerAnswer(
         id=consumer.id,
         producer_id=consumer.producer_id,
         kind="audio",
         rtp_parameters=_rtp_parameters(parameters, consumer.ssrc, consumer.cname),
     )
+
+
+def _check_producer(session: Session, producer_id: str) -> None:
+    try:
+        speaker = session.room.speaker(producer_id)
+    except UnknownProducerError:
+        raise NotFoundError("This speaker has left the stage.", code="producer_not_found") from None
+    if speaker.owner == session.owner:
+        raise ConflictError("This is your own audio: nobody is sent that.", code="own_producer")
+
+
+@blueprint.delete("/api/mediasoup/transports/<transport_id>/consumers/<consumer_id>")
+@endpoint(Access.OPTIONAL, status=204)
+async def close_consumer(identity: Identity | None, transport_id: str, consumer_id: str) -> None:
+    """Stop receiving one of them; the transport stays."""
+    session = owned_session(current_services(), identity, transport_id)
+    try:
+        session.close_consumer(consumer_id)
+    except UnknownConsumerError:
+        raise NotFoundError("This transport has no such consumer (any more).", code="consumer_not_found") from None
 
 
 @blueprint.post("/api/mediasoup/transports/<transport_id>/restart-ice")

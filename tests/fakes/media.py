@@ -62,6 +62,7 @@ class FakeMediaRoom:
         self.report = report
         self.open_sessions: dict[str, FakeSession] = {}
         self.muted: set[str] = set()
+        self.left_stage: list[str] = []
         self.closed = False
         self.opened_at = trio.current_time()
         #: Set it to hold `open_session` back.
@@ -93,6 +94,9 @@ class FakeMediaRoom:
 
     def is_muted(self, owner: str) -> bool:
         return owner in self.muted
+
+    def close_stage(self, owner: str) -> None:
+        self.left_stage.append(owner)
 
     def close_owner(self, owner: str, reason: str) -> None:
         for session in [session for session in self.open_sessions.values() if session.owner == owner]:

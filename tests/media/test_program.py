@@ -11,18 +11,8 @@ from hypothesis import strategies as st
 
 from lac_media.proto.opus import SILENCE_20MS_MONO
 from lac_media.proto.rtp import RtpPacket
-from lac_media.rooms.program import (
-    FRAME_S,
-    FRAME_TICKS,
-    MAX_CATCH_UP_TICKS,
-    MAX_LEAP_TICKS,
-    MAX_PAYLOAD,
-    RING_PACKETS,
-    RING_S,
-    SILENCE_AFTER_S,
-    Program,
-    ProgramPacket,
-)
+from lac_media.rooms.line import MAX_LEAP_TICKS, RING_PACKETS, RING_S, ProgramPacket
+from lac_media.rooms.program import FRAME_S, FRAME_TICKS, MAX_CATCH_UP_TICKS, MAX_PAYLOAD, SILENCE_AFTER_S, Program
 
 #: One 20 ms frame, SILK-only wideband, mono.
 OPUS = bytes.fromhex("48") + bytes(30)
