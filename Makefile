@@ -6,7 +6,7 @@ STAMPS := .make
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve web test test-python test-web check format types bench lock clean
+.PHONY: help run serve web test test-python test-web fuzz check format types bench lock clean
 
 help:  ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,6 +25,11 @@ test-python: $(STAMPS)/dev web
 
 test-web: $(STAMPS)/dev web
 	$(BIN)/python scripts/npm.py test
+
+# `make test` tries 300 examples of each; this is about ten minutes on two cores.
+FUZZ_EXAMPLES ?= 20000
+fuzz: $(STAMPS)/dev  ## feed all parsers with garbage for longer (FUZZ_EXAMPLES=20000)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 0 tests/fuzz $(PYTEST_ARGS)
 
 check: $(STAMPS)/dev web  ## run every static check: Python and TypeScript
 	$(BIN)/ruff check .

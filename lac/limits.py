@@ -41,6 +41,16 @@ class RateLimits:
     #: A room full of listeners behind one address all press "listen" when the show begins.
     media_by_address: Limit = Limit(500, 20.0)
     media_by_account: Limit = Limit(60, 1.0)
+    #: The same of the room's sockets; a page that reconnects joins again.
+    join_by_address: Limit = Limit(500, 20.0)
+    join_by_account: Limit = Limit(60, 1.0)
+    #: In the room an account counts on all its sockets together. Guests come from an address: others may, too.
+    chat_by_account: Limit = Limit(10, 1.0)
+    chat_by_address: Limit = Limit(60, 6.0)
+    reaction_by_account: Limit = Limit(30, 6.0)
+    reaction_by_address: Limit = Limit(200, 40.0)
+    hand_by_account: Limit = Limit(10, 0.2)
+    hand_by_address: Limit = Limit(40, 1.0)
 
     def scaled(self, factor: float) -> RateLimits:
         """All of them times `factor`."""

@@ -20,6 +20,7 @@ class MediaTotals:
     #: Audio from speakers, as far as it was authentic.
     packets_in: int = 0
     packets_lost_in: int = 0
+    packets_repaired_in: int = 0
     #: Of sessions: packets that could not be parsed or did not authenticate.
     bad_packets: int = 0
     #: The program: deliveries tried, those the kernel did not take, and packets that waited too long for their turn.
@@ -44,6 +45,7 @@ class MediaTotals:
         """Only what grows: `other` is over."""
         self.packets_in += other.packets_in
         self.packets_lost_in += other.packets_lost_in
+        self.packets_repaired_in += other.packets_repaired_in
         self.bad_packets += other.bad_packets
         self.packets_out += other.packets_out
         self.dropped_out += other.dropped_out

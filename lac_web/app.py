@@ -55,5 +55,5 @@ def create_app(services: Services) -> WebApp:
     for module in (auth, broadcasts, moderation, people, mediasoup, system, whip, whep):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
-    app.gateway = app.metrics.gateway = register_gateway(app, services)
+    app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)
     return app

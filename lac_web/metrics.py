@@ -115,6 +115,11 @@ class _ServerCollector(Collector):
         for name, text, value in (
             ("lac_media_packets_in", "Audio packets from speakers.", totals.packets_in),
             ("lac_media_packets_lost_in", "Audio packets from speakers that never came.", totals.packets_lost_in),
+            (
+                "lac_media_packets_repaired_in",
+                "Audio packets from speakers that were lost and came after all: asked for again, or as copies.",
+                totals.packets_repaired_in,
+            ),
             ("lac_media_packets_out", "Program packets to listeners.", totals.packets_out),
             ("lac_media_retransmitted", "Program packets sent again because a listener asked.", totals.retransmitted),
             ("lac_media_handshake_failures", "Sessions that never got connected.", totals.handshake_failures),

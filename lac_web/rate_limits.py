@@ -19,6 +19,7 @@ from lac.config import Settings
 from lac.errors import ForbiddenError, NotSignedInError, TooManyRequestsError
 from lac.identity import Identity
 from lac.limits import Limit
+from lac.rooms.messages import ChatMessage, Command, Join, RaiseHand, Reaction
 from lac_web.client_address import address_group, address_of
 
 _EXTENSION = "lac_rate_limits"
@@ -103,13 +104,23 @@ RULES: dict[str, Rule] = {
     "whep.whep_listen": _MEDIA,
 }
 
+#: The room's commands. `join` counts by address for everyone; the others for guests only, who can come as somebody new
+#: each time; who has an account counts as that, on all sockets together.
+COMMAND_RULES: dict[type[Command], Rule] = {
+    Join: Rule("join_by_address", "join_by_account"),
+    ChatMessage: Rule("chat_by_address", "chat_by_account"),
+    Reaction: Rule("reaction_by_address", "reaction_by_account"),
+    RaiseHand: Rule("hand_by_address", "hand_by_account"),
+}
+ALL_RULES = (*RULES.values(), *COMMAND_RULES.values())
+
 
 class RateLimiter:
     """The buckets of one application. Routes that share a limit share its buckets."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        names = {name for rule in RULES.values() for name in (rule.by_address, rule.by_account, rule.by_both) if name}
+        names = {name for rule in ALL_RULES for name in (rule.by_address, rule.by_account, rule.by_both) if name}
         self._buckets = {name: TokenBuckets(getattr(settings.rate_limits, name)) for name in names}
         #: Refused so far, by limit: for /metrics.
         self.refused = dict.fromkeys(sorted(names), 0)
@@ -146,6 +157,16 @@ class RateLimiter:
             if not keep:
                 for limit, key in charged:
                     self._buckets[limit].give_back(key)
+
+    def charge_command(self, command: type[Command], *, address: str | None, account: str | None) -> None:
+        """For a command of the room: by where it comes from, by who is signed in, or by both, as given."""
+        rule = COMMAND_RULES.get(command)
+        if rule is None:
+            return
+        if address is not None:
+            self.charge(rule.by_address, address_group(address))
+        if account is not None and rule.by_account is not None:
+            self.charge(rule.by_account, account)
 
     def _account_charges(self, rule: Rule, account: str) -> Iterator[tuple[str, str]]:
         account = account.strip().casefold()

@@ -253,12 +253,13 @@ class ConsumerAnswer(MediaAnswer, frozen=True):
 
 class StatsAnswer(MediaAnswer, frozen=True):
     """Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
-    reported."""
+    reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED)."""
 
     state: str
     srtp_profile: str | None
     packets_in: int
     packets_lost_in: int
+    packets_repaired_in: int
     jitter_in_s: float
     loss: float | None
     packets_lost_out: int | None

@@ -18,6 +18,7 @@ import trio
 
 from lac.clock import utc_now
 from lac.errors import UnavailableError
+from lac.rooms.kept_out import Exclusion
 from lac.tasks import cleanup_scope
 from lac_media.parameters import Direction
 
@@ -72,7 +73,29 @@ class Audited:
     at: datetime
 
 
-Fact = SessionOpened | SessionEnded | ReactionCounts | Audited
+@dataclass(frozen=True, slots=True)
+class Banned:
+    """A ban that acts already, and that the database could not take at once."""
+
+    ban: Exclusion
+    reason: str | None
+    line: Audited
+
+    @property
+    def person_id(self) -> str:
+        return self.ban.person_id
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTaken:
+    """A role that somebody has lost already, while the database could not take it from them."""
+
+    person_id: str
+    line: Audited
+
+
+Decision = Banned | RoleTaken
+Fact = SessionOpened | SessionEnded | ReactionCounts | Audited | Banned | RoleTaken
 
 
 class Pages(Protocol):
@@ -93,6 +116,8 @@ class Ledger:
         self._pages = pages
         self._queue: deque[Fact] = deque()  # bounded by `_put`
         self._filled = trio.Event()
+        #: Set after each batch, and replaced.
+        self._written = trio.Event()
         #: So many facts at the front are on their way to the database.
         self._writing = 0
 
@@ -125,6 +150,22 @@ class Ledger:
 
     def audited(self, line: Audited) -> None:
         self._put(line, reserve=AUDIT_RESERVE)
+
+    def decided(self, decision: Decision) -> None:
+        """What a moderator decided holds, and is written when the database is back."""
+        log.warning("a moderator's decision has to wait", broadcast_id=self._broadcast_id, act=decision.line.action)
+        self._put(decision, reserve=AUDIT_RESERVE)
+
+    async def withdraw(self, person_id: str) -> None:
+        """Decisions about this person that still wait are no longer wanted. One that is being written is waited for, so
+        that whatever undoes it comes after."""
+        while any(_is_about(fact, person_id) for fact in islice(self._queue, self._writing)):
+            await self._written.wait()
+        kept = [fact for fact in self._queue if not _is_about(fact, person_id)]
+        self._queue.clear()
+        self._queue.extend(kept)
+        if not self._queue:
+            self._filled = trio.Event()
 
     async def run(self) -> None:
         """Write until cancelled. A database that is away is waited for, what it refuses is logged and dropped."""
@@ -165,6 +206,8 @@ class Ledger:
                 await self._write_one(fact)
         finally:
             self._writing = 0
+            self._written.set()
+            self._written = trio.Event()
 
     async def _write_one(self, fact: Fact) -> None:
         try:
@@ -190,3 +233,7 @@ class Ledger:
         self._writing -= count
         if not self._queue:
             self._filled = trio.Event()
+
+
+def _is_about(fact: Fact, person_id: str) -> bool:
+    return isinstance(fact, Banned | RoleTaken) and fact.person_id == person_id

@@ -374,6 +374,8 @@ class OnAir:
     async def _set_role(self, identity: Identity, broadcast_id: str, user_id: str, role: Role | None) -> None:
         show = self._shows.get(broadcast_id)
         async with trio.Lock() if show is None else show.room.moderation.order:
+            if show is not None:
+                await show.withdraw_decisions(user_id)
             await self._broadcasts.set_role(identity, broadcast_id, user_id, role)
             self.role_changed(broadcast_id, user_id, role)
 
@@ -408,6 +410,9 @@ class OnAir:
     async def _lift_ban(self, broadcast_id: str, person_id: str, line: Audited) -> None:
         kept_out = self._removed.get(broadcast_id)
         removed = kept_out is not None and kept_out.has(person_id, None, utc_now())
+        show = self._shows.get(broadcast_id)
+        if show is not None:
+            await show.withdraw_decisions(person_id)
         await self._records.lift_ban(broadcast_id, person_id, line, removed=removed)
         self.readmit(broadcast_id, person_id)
 

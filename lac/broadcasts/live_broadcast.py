@@ -16,7 +16,7 @@ from trio_util import AsyncValue
 
 from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts import policy
-from lac.broadcasts.ledger import Audited, Ledger
+from lac.broadcasts.ledger import Audited, Banned, Ledger, RoleTaken
 from lac.broadcasts.model import Broadcast, BroadcastAction, Role, RoomSettings, Visibility
 from lac.broadcasts.stage import Stage
 from lac.broadcasts.view import broadcast_view
@@ -352,11 +352,15 @@ class LiveBroadcast:
     async def follows_host(self, person_id: str) -> bool:
         return await self._means.records.follows(person_id, self.broadcast.host_id)
 
-    async def store_message(self, chat: Chat) -> None:
-        await self._means.records.add_message(self.id, chat)
+    async def store_message(self, chat: Chat) -> Chat | None:
+        return await self._means.records.add_message(self.id, chat)
 
     async def store_ban(self, ban: Exclusion, reason: str | None, line: Audited) -> None:
-        await self._means.own(partial(self._means.records.add_ban, self.id, ban, reason, line))
+        """It holds already. When the database is away, it is written later."""
+        try:
+            await self._means.own(partial(self._means.records.add_ban, self.id, ban, reason, line))
+        except UnavailableError:
+            self._ledger.decided(Banned(ban, reason, line))
 
     async def store_settings(self, settings: RoomSettings, line: Audited) -> None:
         await self._means.records.store_settings(self.id, settings, line)
@@ -365,7 +369,15 @@ class LiveBroadcast:
         return await self._means.records.grant_speaker(self.id, person_id, by, line)
 
     async def take_role(self, person_id: str, line: Audited) -> None:
-        await self._means.records.take_role(self.id, person_id, line)
+        """It holds already. When the database is away, it is written later."""
+        try:
+            await self._means.records.take_role(self.id, person_id, line)
+        except UnavailableError:
+            self._ledger.decided(RoleTaken(person_id, line))
+
+    async def withdraw_decisions(self, person_id: str) -> None:
+        """Before something else is decided about this person: what waits to be written must not come after it."""
+        await self._ledger.withdraw(person_id)
 
     async def delete_message(self, message_id: str, actor_role: Role, line: Audited) -> None:
         await self._means.records.delete_message(self.id, message_id, actor_role, line)

@@ -6,38 +6,35 @@ from lac.broadcasts.model import ChatMode, Role
 from lac.broadcasts.policy import Act, is_allowed
 from lac.errors import ForbiddenError, TooManyRequestsError
 
+#: Guests from one address who may write within one interval: a family, not somebody who comes as a new guest each time.
+GUESTS_PER_ADDRESS = 5
+
 
 class SlowMode:
     """When each person wrote last, while there is a slow mode. It belongs to the person: who leaves and comes back
-    waits on."""
+    waits on. A guest can come back as somebody else, so their address counts as well."""
 
     def __init__(self) -> None:
-        # The earliest first; as many as write within one interval.
-        self._last: dict[str, float] = {}
+        # (when, who, from where), the earliest first; as many as write within one interval.
+        self._written: list[tuple[float, str, str | None]] = []
 
-    def take(self, person_id: str, interval_s: float, now: float) -> None:
+    def take(self, person_id: str, interval_s: float, now: float, *, address_hash: str | None = None) -> None:
         """The person writes now. Raises `TooManyRequestsError` (slow_mode) with what is left to wait."""
-        self._forget(now - interval_s)
-        last = self._last.get(person_id)
-        if last is not None:
+        self._written = [line for line in self._written if line[0] > now - interval_s]
+        own = [at for at, who, _ in self._written if who == person_id]
+        near = [at for at, _, where in self._written if address_hash is not None and where == address_hash]
+        if own or len(near) >= GUESTS_PER_ADDRESS:
             raise TooManyRequestsError(
                 f"Slow mode: one message every {interval_s:g} seconds.",
-                retry_after_s=last + interval_s - now,
+                retry_after_s=(own or near)[0] + interval_s - now,
                 code="slow_mode",
             )
         if interval_s > 0:
-            self._last[person_id] = now
+            self._written.append((now, person_id, address_hash))
 
     def give_back(self, person_id: str) -> None:
         """What they wrote was not sent."""
-        self._last.pop(person_id, None)
-
-    def _forget(self, until: float) -> None:
-        while self._last:
-            person_id, at = next(iter(self._last.items()))
-            if at > until:
-                return
-            del self._last[person_id]
+        self._written = [line for line in self._written if line[1] != person_id]
 
 
 def check_chat_mode(mode: ChatMode, role: Role, *, follows: bool) -> None:

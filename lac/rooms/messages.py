@@ -45,7 +45,11 @@ class Leave(Command, frozen=True):
 
 
 class ChatMessage(Command, frozen=True):
+    """With a `clientId` of its own choice a client may send the same message again when it did not hear the answer: it
+    is stored and sent to the room once."""
+
     text: Text
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
 
 
 class Reaction(Command, frozen=True):

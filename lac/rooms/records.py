@@ -13,7 +13,15 @@ from sqlalchemy import orm
 from lac.audit import add_audit
 from lac.broadcasts import policy
 from lac.broadcasts import store as broadcast_store
-from lac.broadcasts.ledger import Audited, Fact, ReactionCounts, SessionEnded, SessionOpened
+from lac.broadcasts.ledger import (
+    Audited,
+    Banned,
+    Fact,
+    ReactionCounts,
+    RoleTaken,
+    SessionEnded,
+    SessionOpened,
+)
 from lac.broadcasts.model import Role, RoomSettings, Visibility
 from lac.clock import utc_now
 from lac.db.engine import Database
@@ -47,9 +55,10 @@ class Records:
 
         return await self._db.read(read)
 
-    async def add_message(self, broadcast_id: str, chat: Chat) -> None:
+    async def add_message(self, broadcast_id: str, chat: Chat) -> Chat | None:
+        """What is kept now: an earlier message, if the same was sent before; None if that has been deleted."""
         user_id = None if chat.user.anonymous else chat.user.id
-        await self._db.run(lambda session: store.add_message(session, broadcast_id, chat, user_id=user_id))
+        return await self._db.run(lambda session: store.add_message(session, broadcast_id, chat, user_id=user_id))
 
     async def missed_messages(self, broadcast_id: str, since: str, limit: int) -> Missed | None:
         return await self._db.read(lambda session: store.missed_messages(session, broadcast_id, since, limit))
@@ -106,31 +115,10 @@ class Records:
 
     async def take_role(self, broadcast_id: str, user_id: str, line: Audited) -> None:
         """The account is a listener from now on; in a private show it keeps the right to listen."""
-
-        def take(session: orm.Session) -> None:
-            broadcast = broadcast_store.find(session, broadcast_id)
-            is_private = broadcast is not None and broadcast.visibility is Visibility.PRIVATE
-            left = Role.LISTENER if is_private else None
-            broadcast_store.set_role(session, broadcast_id, user_id, left, by=line.actor_id, at=line.at)
-            _add_line(session, broadcast_id, line)
-
-        await self._db.run(take)
+        await self._db.run(lambda session: _take_role(session, broadcast_id, user_id, line))
 
     async def add_ban(self, broadcast_id: str, ban: Exclusion, reason: str | None, line: Audited) -> None:
-        def add(session: orm.Session) -> None:
-            store.add_ban(
-                session,
-                broadcast_id,
-                ban.person_id,
-                reason=reason,
-                until=ban.until,
-                by=line.actor_id,
-                at=line.at,
-                address_hash=ban.address_hash,
-            )
-            _add_line(session, broadcast_id, line)
-
-        await self._db.run(add)
+        await self._db.run(lambda session: _add_ban(session, broadcast_id, ban, reason, line))
 
     async def lift_ban(self, broadcast_id: str, person_id: str, line: Audited, *, removed: bool) -> bool:
         """False when there was none. `removed`: they were kept out anyway, which ends, too."""
@@ -185,6 +173,32 @@ def _write_fact(session: orm.Session, broadcast_id: str, fact: Fact) -> None:
             store.add_reactions(session, broadcast_id, fact.counts, fact.media_time, fact.at)
         case Audited():
             _add_line(session, broadcast_id, fact)
+        case Banned():
+            _add_ban(session, broadcast_id, fact.ban, fact.reason, fact.line)
+        case RoleTaken():
+            _take_role(session, broadcast_id, fact.person_id, fact.line)
+
+
+def _take_role(session: orm.Session, broadcast_id: str, user_id: str, line: Audited) -> None:
+    broadcast = broadcast_store.find(session, broadcast_id)
+    is_private = broadcast is not None and broadcast.visibility is Visibility.PRIVATE
+    left = Role.LISTENER if is_private else None
+    broadcast_store.set_role(session, broadcast_id, user_id, left, by=line.actor_id, at=line.at)
+    _add_line(session, broadcast_id, line)
+
+
+def _add_ban(session: orm.Session, broadcast_id: str, ban: Exclusion, reason: str | None, line: Audited) -> None:
+    store.add_ban(
+        session,
+        broadcast_id,
+        ban.person_id,
+        reason=reason,
+        until=ban.until,
+        by=line.actor_id,
+        at=line.at,
+        address_hash=ban.address_hash,
+    )
+    _add_line(session, broadcast_id, line)
 
 
 def _add_line(

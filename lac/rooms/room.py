@@ -20,7 +20,7 @@ from lac.broadcasts.ledger import Audited
 from lac.broadcasts.model import ChatMode, Role
 from lac.clock import utc_now
 from lac.errors import ConflictError, FieldError, InvalidInputError, UnavailableError
-from lac.ids import new_id
+from lac.ids import new_id, repeatable_id
 from lac.rooms.acts import RoomAct, audited
 from lac.rooms.kept_out import Exclusion
 from lac.rooms.messages import (
@@ -85,7 +85,7 @@ class RoomOwner(ModeratedBroadcast, Protocol):
 
     async def follows_host(self, person_id: str) -> bool: ...
 
-    async def store_message(self, chat: Chat) -> None: ...
+    async def store_message(self, chat: Chat) -> Chat | None: ...
 
     async def store_ban(self, ban: Exclusion, reason: str | None, line: Audited) -> None: ...
 
@@ -184,8 +184,8 @@ class Room:
         policy.require_event(COMMAND_NAMES[type(command)], person.role, anonymous=person.anonymous)
         actor = Actor(person.id, person.role)
         match command:
-            case ChatMessage(text=text):
-                return await self._chat(member.person_id, text)
+            case ChatMessage(text=text, client_id=client_id):
+                return await self._chat(member.person_id, text, client_id)
             case Reaction(emoji=emoji):
                 self.state.react(known_reaction(emoji))
                 self._reacted.set()
@@ -255,8 +255,12 @@ class Room:
         if ban.address_hash is not None:
             self._owner.address_removed(ban.address_hash)
 
-    async def _chat(self, person_id: str, text: str) -> ChatAccepted:
+    async def _chat(self, person_id: str, text: str, client_id: str | None) -> ChatAccepted:
         text = clean_chat_text(text)
+        message_id = new_id() if client_id is None else repeatable_id(self._broadcast_id, person_id, client_id)
+        known = self.state.message(message_id)
+        if known is not None:
+            return ChatAccepted(id=known.id, at=known.at, media_time=known.media_time)
         if self._chat_order.statistics().tasks_waiting >= CHAT_WAITING_MAX:
             raise UnavailableError("The chat is busy. Send the message again in a moment.", code="chat_busy")
         author = self.state.person(person_id)
@@ -267,23 +271,26 @@ class Room:
                 raise ConflictError("You have left this show.", code="left")
         self.state.check_chat(person_id, follows=follows, now=trio.current_time())
         try:
-            return await self._send_chat(author, text)
+            return await self._send_chat(author, text, message_id)
         except Exception:  # nothing was sent: it does not count
             self.state.give_back_chat(person_id)
             raise
 
-    async def _send_chat(self, author: Person, text: str) -> ChatAccepted:
+    async def _send_chat(self, author: Person, text: str, message_id: str) -> ChatAccepted:
         async with self._chat_turn():
             chat = Chat(
-                id=new_id(),
+                id=message_id,
                 user=author,
                 text=text,
                 media_time=self._owner.media_time_s(),
                 at=utc_now(),
             )
-            await self._owner.store_message(chat)
-            # The author may have left meanwhile, or been removed: what is stored is part of the show and is sent.
-            self.tell(self.state.add_message(chat))
+            stored = await self._owner.store_message(chat)
+            # The author may have left meanwhile, or been removed: what is stored is part of the show and is sent. One
+            # that was stored before and is not known here was refused then: its answer came too late.
+            if stored is not None and not self.state.knows_message(stored.id):
+                chat = stored
+                self.tell(self.state.add_message(chat))
         return ChatAccepted(id=chat.id, at=chat.at, media_time=chat.media_time)
 
     # inside

@@ -257,8 +257,12 @@ class RoomState:
         messages |= {chat.id: chat for chat in recent if (chat.at, chat.id) > stored.after}
         return Resumed(list(messages.values()), missed=stored.more, deleted=deleted)
 
+    def message(self, message_id: str) -> Chat | None:
+        """One of the latest messages."""
+        return next((chat for chat in self._recent if chat.id == message_id), None)
+
     def knows_message(self, message_id: str) -> bool:
-        return any(chat.id == message_id for chat in self._recent)
+        return self.message(message_id) is not None
 
     # facts
 
@@ -346,7 +350,7 @@ class RoomState:
         role = self._entries[person_id].role
         check_chat_mode(self.settings.chat_mode, role, follows=follows)
         if role not in STAFF_ROLES:
-            self._slow_mode.take(person_id, self.settings.slow_mode_s, now)
+            self._slow_mode.take(person_id, self.settings.slow_mode_s, now, address_hash=self.address_of(person_id))
 
     def give_back_chat(self, person_id: str) -> None:
         """The message that was counted could not be sent."""

@@ -58,8 +58,12 @@ class Figures:
     reactions: dict[str, int]
 
 
-def add_message(session: orm.Session, broadcast_id: str, chat: Chat, *, user_id: str | None) -> None:
-    """Keep a message as it was sent. `user_id` is the account of `chat.user`, None for a guest."""
+def add_message(session: orm.Session, broadcast_id: str, chat: Chat, *, user_id: str | None) -> Chat | None:
+    """Keep a message as it was sent. `user_id` is the account of `chat.user`, None for a guest. Returns what is kept
+    under its id: an earlier one, if the same was sent before; None if that has been deleted."""
+    before = session.get(models.ChatMessage, chat.id)
+    if before is not None:
+        return None if before.deleted_at is not None else _to_chat(before)
     session.execute(
         sa.insert(models.ChatMessage).values(
             id=chat.id,
@@ -74,6 +78,7 @@ def add_message(session: orm.Session, broadcast_id: str, chat: Chat, *, user_id:
             at=chat.at,
         )
     )
+    return chat
 
 
 def recent_messages(session: orm.Session, broadcast_id: str, limit: int) -> list[Chat]:

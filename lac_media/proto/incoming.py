@@ -15,6 +15,11 @@ from lac_media.proto.reception import ReceptionStats
 from lac_media.proto.recovery import ReceiveHistory
 from lac_media.proto.red import parse_red_untrusted
 from lac_media.proto.rtp import RtpPacket
+from lac_media.proto.seq import MAX_MISORDER, delta16
+
+#: For how long after a NACK its answers may still come, and how far behind: 2 s of the shortest frames (2.5 ms).
+ANSWER_WAIT_S = 2.0
+MAX_LATE = 800
 
 
 class IncomingStream:
@@ -38,6 +43,9 @@ class IncomingStream:
         missing either. Raises ParseError, nothing else: for a number far from the others (see `ReceptionStats`), and
         for malformed RED, which counts as received all the same: asking again would not help.
         """
+        if self._is_answer_too_late(packet.sequence, now):
+            self._counters.too_late += 1
+            return []
         sequence = self.reception.receive(packet.sequence, packet.timestamp, now=now)
         if sequence is None:
             raise ParseError(f"RTP sequence number {packet.sequence} is far from the others")
@@ -54,6 +62,14 @@ class IncomingStream:
         if packet.payload_type != self.expected.red_payload_type:
             return []
         return [(part, level) for part in self._unwrap(packet, sequence)]
+
+    def _is_answer_too_late(self, sequence: int, now: float) -> bool:
+        """Whether this is likely a retransmission that has taken too long: two of them in a row, this far behind, would
+        look like a restart of the source. A real restart is believed once nothing has been asked for a while."""
+        highest, nack = self.reception.highest_sequence, self._nack
+        if nack is None or highest is None or now - nack.asked_at > ANSWER_WAIT_S:
+            return False
+        return MAX_MISORDER <= -delta16(sequence, highest & 0xFFFF) <= MAX_LATE
 
     def _unwrap(self, packet: RtpPacket, sequence: int) -> Iterator[RtpPacket]:
         """The packet's redundant copies as far as they are missing, then its primary. A copy's own audio level is lost:

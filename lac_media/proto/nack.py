@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lac_media.proto.seq import MAX_DROPOUT
+from lac_media.proto.seq import MAX_DROPOUT, MAX_MISORDER
 
 #: How long a gap may be nothing but reordering, or be filled by redundancy (RFC 2198), before we ask.
 REORDER_WAIT_S = 0.02
@@ -16,8 +16,8 @@ REORDER_WAIT_S = 0.02
 MAX_AGE_S = 1.0
 #: How often one packet is asked for at the most.
 MAX_TIMES = 8
-#: Of one stream, at the same time. Those before that are given up.
-MAX_MISSING = 100
+#: Of one stream, at the same time. Those before that are given up: they would come too late for `ReceptionStats`.
+MAX_MISSING = MAX_MISORDER
 #: Numbers of one NACK: after an outage the sender's queue must not be filled at once. The rest follow after `PACE_S`.
 MAX_NUMBERS = 32
 PACE_S = 0.01
@@ -32,7 +32,7 @@ MIN_INTERVAL_S, MAX_INTERVAL_S = 0.03, 0.5
 class RepairCounters:
     """Packets, over all streams of a peer."""
 
-    #: Came twice: by the network's doing, or both as a redundant copy and by themselves.
+    #: Came twice: by the network's doing (RTCP, too), or both as a redundant copy and by themselves.
     duplicates: int = 0
     #: Taken from a redundant copy.
     recovered: int = 0
@@ -40,6 +40,8 @@ class RepairCounters:
     nacked: int = 0
     repaired: int = 0
     given_up: int = 0
+    #: Answers that came when nobody waited for them any more.
+    too_late: int = 0
 
 
 @dataclass(slots=True)
@@ -58,11 +60,21 @@ class NackGenerator:
     After any input re-read `timer_at()`.
     """
 
-    __slots__ = ("_arrived_at", "_counters", "_highest", "_measured_s", "_missing", "reported_round_trip_s")
+    __slots__ = (
+        "_arrived_at",
+        "_counters",
+        "_highest",
+        "_measured_s",
+        "_missing",
+        "asked_at",
+        "reported_round_trip_s",
+    )
 
     def __init__(self, counters: RepairCounters) -> None:
         #: What reports say, if any do: a peer that only publishes cannot be measured that way (RFC 3550 section 6.4.1).
         self.reported_round_trip_s: float | None = None
+        #: When we last asked for anything.
+        self.asked_at = float("-inf")
         self._counters = counters
         self._highest: int | None = None
         self._arrived_at = 0.0
@@ -108,12 +120,13 @@ class NackGenerator:
     def handle_timer(self, *, now: float) -> list[int]:
         """The numbers to ask for now, rising, at most `MAX_NUMBERS`; a no-op if early."""
         due: list[int] = []
+        oldest = 0 if self._highest is None else self._highest - MAX_MISSING
         interval = min(max(ROUND_TRIPS * self.round_trip_s, MIN_INTERVAL_S), MAX_INTERVAL_S)
         latest = now + self.round_trip_s - MAX_AGE_S
         for sequence, lost in list(self._missing.items()):
             if lost.ask_at > now:
                 continue
-            if lost.times >= MAX_TIMES or lost.expected_at < latest:
+            if lost.times >= MAX_TIMES or lost.expected_at < latest or sequence < oldest:
                 del self._missing[sequence]
                 self._counters.given_up += 1
             elif len(due) == MAX_NUMBERS:
@@ -124,7 +137,9 @@ class NackGenerator:
                     lost.asked_at = now
                 lost.times += 1
                 lost.ask_at = now + interval
-        self._counters.nacked += len(due)
+        if due:
+            self.asked_at = now
+            self._counters.nacked += len(due)
         return due
 
     def _note_gap(self, highest: int, sequence: int, now: float) -> None:

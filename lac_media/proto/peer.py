@@ -246,9 +246,13 @@ class PeerCore:
         if self.srtp is None:
             self.counters.unproven += 1
             return
+        replays = self.srtp.replays
         plain = self.srtp.unprotect(data)
         if plain is None:
-            self.counters.bad_rtp += 1
+            if self.srtp.replays > replays:
+                self.repair.duplicates += 1
+            else:
+                self.counters.bad_rtp += 1
             return
         try:
             packet = parse_rtp_untrusted(plain)
@@ -288,9 +292,13 @@ class PeerCore:
         if self.srtp is None:
             self.counters.unproven += 1
             return
+        replays = self.srtp.replays
         plain = self.srtp.unprotect_rtcp(data)
         if plain is None:
-            self.counters.bad_rtcp += 1
+            if self.srtp.replays > replays:
+                self.repair.duplicates += 1
+            else:
+                self.counters.bad_rtcp += 1
             return
         try:
             packets = parse_rtcp_untrusted(plain)

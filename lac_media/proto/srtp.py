@@ -63,7 +63,7 @@ class SrtpSession:
     """Both ways of one peer. `protect*` takes sane packets of up to `MAX_PACKET` bytes, and raises nothing for them;
     `unprotect*` returns None for replays, forgeries, junk, and for more than `MAX_INBOUND_SSRCS` streams."""
 
-    __slots__ = ("_inbound_ssrcs", "_receive", "profile", "transmit")
+    __slots__ = ("_inbound_ssrcs", "_receive", "profile", "replays", "transmit")
 
     def __init__(self, keys: SrtpKeys) -> None:
         number = keys.profile.number
@@ -78,6 +78,8 @@ class SrtpSession:
         self.transmit = Session(outbound)
         self._receive = Session(inbound)
         self._inbound_ssrcs: set[bytes] = set()
+        #: Packets refused because they have come before, or are older than the replay window: networks duplicate.
+        self.replays = 0
 
     def protect(self, packet: bytes) -> bytes:
         return bytes(self.transmit.protect(packet))
@@ -97,7 +99,8 @@ class SrtpSession:
             return None
         try:
             plain = bytes(step(packet))
-        except (Error, ValueError):  # ValueError: longer than any packet libsrtp takes
+        except (Error, ValueError) as error:  # ValueError: longer than any packet libsrtp takes
+            self.replays += str(error).startswith("replay check failed")
             return None
         if not known:
             self._inbound_ssrcs.add(ssrc)  # now that it is authentic

@@ -301,6 +301,7 @@ def _totals_of(session: Session) -> MediaTotals:
     return MediaTotals(
         packets_in=stats.packets_in,
         packets_lost_in=stats.packets_lost_in,
+        packets_repaired_in=stats.packets_repaired_in,
         bad_packets=stats.bad_packets,
         retransmitted=stats.retransmitted,
     )

@@ -60,6 +60,8 @@ class SessionStats:
     srtp_profile: str | None
     packets_in: int
     packets_lost_in: int
+    #: Those that came after all: asked for again, or as redundant copies.
+    packets_repaired_in: int
     jitter_in_s: float
     loss: float | None
     packets_lost_out: int | None
@@ -167,11 +169,13 @@ class Session:
     def stats(self) -> SessionStats:
         core = self._core
         reception, report, counters = core.reception, core.remote_report, core.counters
+        repair = core.repair
         return SessionStats(
             state=core.state.value,
             srtp_profile=core.srtp.profile.name if core.srtp is not None else None,
             packets_in=reception.packets_received if reception else 0,
             packets_lost_in=max(0, reception.cumulative_lost) if reception else 0,
+            packets_repaired_in=repair.repaired + repair.recovered,
             jitter_in_s=reception.jitter_s if reception else 0.0,
             loss=report.fraction_lost / 256 if report else None,
             packets_lost_out=report.cumulative_lost if report else None,

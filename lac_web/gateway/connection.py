@@ -21,8 +21,9 @@ from lac.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
+from lac.identity import IdentityKind
 from lac.rooms.messages import CloseCode, Command, Event, Join, Leave, Value
-from lac_web.gateway.ports import FramePipe, GatewayServices, RoomMember, Socket
+from lac_web.gateway.ports import CommandLimiter, FramePipe, GatewayServices, RoomMember, Socket
 from lac_web.gateway.protocol import (
     FRAME_BURST,
     FRAMES_PER_S,
@@ -66,8 +67,13 @@ class Connection:
         limits: GatewayLimits,
         pipe: FramePipe | None = None,
         address: str | None = None,
+        limiter: CommandLimiter | None = None,
     ) -> None:
-        """`address` is where the client comes from, as far as that is known."""
+        """`address` is where the client comes from, as far as that is known. Without a `limiter` only the socket's own
+        budget holds."""
+        self._limiter = limiter
+        #: Who has signed in.
+        self._account: str | None = None
         self._socket = socket
         self._address = address
         self._pipe = pipe
@@ -183,8 +189,12 @@ class Connection:
         identity = None
         structlog.contextvars.bind_contextvars(broadcast_id=join.broadcast_id)  # this task's log, to its end
         try:
+            self._charge(Join, address=self._address)
             if join.token is not None:
                 identity = await self._services.auth.identify(join.token)
+            if identity is not None and identity.kind is IdentityKind.USER:
+                self._account = identity.id
+                self._charge(Join, account=self._account)
             member = await self._services.on_air.join(
                 identity, join.broadcast_id, join.name, self, address=self._address, since=join.since
             )
@@ -226,7 +236,15 @@ class Connection:
             raise ConflictError("This socket has joined. Open another one to join again.", code="already_joined")
         if isinstance(command, Leave):
             return None
+        if self._account is not None:
+            self._charge(type(command), account=self._account)
+        else:
+            self._charge(type(command), address=self._address)
         return await member.handle(command)
+
+    def _charge(self, command: type[Command], *, address: str | None = None, account: str | None = None) -> None:
+        if self._limiter is not None:
+            self._limiter.charge_command(command, address=address, account=account)
 
     def _refuse_frame(self, error: FrameError) -> None:
         self.offer(encode_error(error.code, error.message, ack=error.ack))

@@ -65,6 +65,11 @@ class Identifier(Protocol):
     async def identify(self, bearer: str) -> Identity: ...
 
 
+class CommandLimiter(Protocol):
+    def charge_command(self, command: type[Command], *, address: str | None, account: str | None) -> None:
+        """Raises `TooManyRequestsError`."""
+
+
 class WebSettings(Protocol):
     @property
     def cors_origins(self) -> Sequence[str]: ...

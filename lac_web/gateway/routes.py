@@ -13,15 +13,16 @@ from quart_trio import QuartTrio
 from lac.rooms.messages import CloseCode
 from lac_web.client_address import address_of
 from lac_web.gateway.connection import Connection, GatewayLimits
-from lac_web.gateway.ports import FramePipe, GatewayServices, Socket
+from lac_web.gateway.ports import CommandLimiter, FramePipe, GatewayServices, Socket
 from lac_web.hypercorn_fixes import STREAM_KEY
 
 
 class Gateway:
     """All sockets of this process."""
 
-    def __init__(self, services: GatewayServices, limits: GatewayLimits) -> None:
+    def __init__(self, services: GatewayServices, limits: GatewayLimits, limiter: CommandLimiter | None = None) -> None:
         self._services = services
+        self._limiter = limiter
         self._limits = limits
         self.connections: set[Connection] = set()
         #: How many sockets we closed, by code. 1013 is a full outbox.
@@ -29,7 +30,7 @@ class Gateway:
         self.draining = False
 
     async def serve(self, socket: Socket, pipe: FramePipe | None = None, address: str | None = None) -> None:
-        connection = Connection(socket, self._services, self._limits, pipe, address)
+        connection = Connection(socket, self._services, self._limits, pipe, address, self._limiter)
         self.connections.add(connection)
         try:
             await connection.run()
@@ -46,9 +47,14 @@ class Gateway:
             connection.close(code, reason)
 
 
-def register_gateway(app: QuartTrio, services: GatewayServices, limits: GatewayLimits | None = None) -> Gateway:
+def register_gateway(
+    app: QuartTrio,
+    services: GatewayServices,
+    limits: GatewayLimits | None = None,
+    limiter: CommandLimiter | None = None,
+) -> Gateway:
     """Add `/ws` to `app`."""
-    gateway = Gateway(services, limits or GatewayLimits())
+    gateway = Gateway(services, limits or GatewayLimits(), limiter)
 
     @app.websocket("/ws")
     async def serve_socket() -> Response | None:

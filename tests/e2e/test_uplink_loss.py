@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,23 +25,16 @@ REPAIRED, COPIES_ALONE = 0.005, 0.03
 
 
 def through(port: int) -> Callable[[Route], None]:
-    """Answers the browser's request with the server's answer, the media port in it replaced."""
+    """Gives the browser the server's answer with another media port in its candidates: SDP, or the library's JSON."""
 
     def divert(route: Route) -> None:
         answer = route.fetch()
-        body = answer.text()
-        for relay_port in media_ports(body):
-            body = body.replace(relay_port, str(port))
+        body = re.sub(r"(a=candidate:(?:\S+ ){5})\d+", rf"\g<1>{port}", answer.text())
+        if body.startswith("{"):
+            body = re.sub(r'("port":\s*)\d+', rf"\g<1>{port}", body)
         route.fulfill(response=answer, body=body)
 
     return divert
-
-
-def media_ports(body: str) -> set[str]:
-    """Of the candidates in an answer, SDP or JSON."""
-    if body.startswith("{"):
-        return {str(candidate["port"]) for candidate in json.loads(body)["iceCandidates"]}
-    return {line.split()[5] for line in body.splitlines() if line.startswith("a=candidate:")}
 
 
 def missing_ratio(raw: RawListener) -> float:

@@ -352,17 +352,6 @@ def test_a_goodbye_before_completion_says_nothing() -> None:
 # Records
 
 
-@given(st.binary(max_size=300))
-def test_splitting_records_never_raises_and_loses_nothing_in_front(data: bytes) -> None:
-    position = 0
-    for record in split_records_untrusted(data):
-        position += 13
-        assert data[position : position + len(record.fragment)] == record.fragment
-        position += len(record.fragment)
-        assert is_plausible(record) in (True, False)
-    assert position <= len(data)
-
-
 def test_real_flights_are_plausible_and_damaged_lengths_are_not() -> None:
     server, client = make_pair()
     server.start(now=10.0)

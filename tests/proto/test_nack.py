@@ -136,6 +136,18 @@ def test_an_outage_is_asked_for_in_portions_and_only_its_end() -> None:
     assert 252 - numbers[0] == pytest.approx((MAX_AGE_S - DEFAULT_ROUND_TRIP_S) / FRAME_S, abs=2)
 
 
+def test_what_would_be_too_far_behind_on_arrival_is_given_up() -> None:
+    """400 packets a second: a hundred of them are a quarter of one."""
+    receiver = Receiver()
+    receiver.get(1)
+    began = receiver.now
+    for sequence in range(3, 400):
+        receiver.run_for(0.0025)
+        receiver.nack.receive(sequence, now=receiver.now)
+    assert (receiver.nack.missing, receiver.counters.given_up) == (0, 1)
+    assert receiver.asked[-1][0] - began < 0.0025 * 100
+
+
 def test_a_pause_is_no_reason_to_give_up_what_was_lost_in_it() -> None:
     receiver = Receiver()
     receiver.get(1)

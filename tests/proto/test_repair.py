@@ -255,6 +255,7 @@ def test_nacks_go_alone_only_where_that_was_agreed_on(reduced_size: bool) -> Non
             return plain
 
         protect = srtp.protect
+        replays = 0
 
     link.client.srtp = Listening()  # type: ignore[assignment]  # as much of a session as is needed
     link.client.send_rtp(publisher.packet(), now=link.now)
@@ -276,6 +277,41 @@ def test_a_retransmission_of_almost_a_second_ago_gets_through_srtp() -> None:
     link.run_for(0.1)
     assert len(audio_of(link)) == 100
     assert link.server.counters.bad_rtp == 0
+
+
+def test_answers_that_come_far_too_late_are_not_taken_for_a_restart() -> None:
+    """Frames of 2.5 ms over a round trip of 0.6 s: the answers are 240 packets behind, and RFC 3550 section A.1 would
+    see a new numbering in two of them."""
+    link = make_link(impairment=Impairment(delay_s=0.3))
+    publisher = Publisher(link)
+    link.server.expect_stream(parameters(nack=True))
+    for number in range(2000):
+        packet = publisher.packet()
+        if number % 100 not in (50, 51):
+            link.client.send_rtp(packet, now=link.now)
+        publisher.wait(0.0025)
+    publisher.wait(2)
+    assert publisher.asked
+    reception = link.server.reception
+    assert reception is not None
+    assert reception.restarts == 0
+    assert link.server.repair.too_late > 0
+    assert len(check_each_once(link)) == 2000 - 40 + link.server.repair.repaired
+
+
+def test_a_real_restart_a_little_behind_is_believed_soon() -> None:
+    link = make_link()
+    publisher = Publisher(link, first=5000, answers=False)
+    link.server.expect_stream(parameters(nack=True))
+    publisher.talk(3)
+    publisher.packet()
+    publisher.talk(3)
+    publisher._next = 4700  # the encoder has begun anew
+    publisher.talk(200)
+    reception = link.server.reception
+    assert reception is not None
+    assert reception.restarts == 1
+    assert publisher.sent[4899] in [replace(packet, extensions={LEVEL_ID: b"\x85"}) for packet in audio_of(link)]
 
 
 def test_asking_survives_an_ice_restart_and_a_move_to_another_address() -> None:

@@ -13,7 +13,17 @@ from lac.broadcasts.model import BroadcastStatus
 from lac.db import models
 from lac.db.engine import ANSWER_GRACE_S, CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S
 from lac.errors import UnavailableError
-from lac.rooms.messages import ChatMessage, LowerHand, Mute, RaiseHand, Reaction, Unmute
+from lac.rooms.messages import (
+    ChatMessage,
+    CloseCode,
+    LowerHand,
+    MoveToAudience,
+    Mute,
+    RaiseHand,
+    Reaction,
+    Remove,
+    Unmute,
+)
 from tests.fakes.air import GRACE_S, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 
 #: How long a call takes that finds its connection dead and gets no new one.
@@ -159,3 +169,50 @@ async def test_what_a_killed_process_left_is_closed_as_lost(
         assert listener.events[-1] == "hostBack"
         await trio.sleep(2 * GRACE_S)
         assert await station.status() is BroadcastStatus.LIVE
+
+
+def banned(station: Station) -> list[str]:
+    return station.db.now(lambda db: list(db.scalars(sa.select(models.Ban.person_id))))
+
+
+async def test_a_ban_while_the_database_is_away_holds_at_once_and_is_written_later(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    moderator, target = await station.join(MODERATOR), await station.join(LISTENER)
+    station.db.away = True
+    await moderator.do(Remove(user_id=LISTENER.id, reason="spam", ban=True))
+    assert target.code == CloseCode.REMOVED
+    station.db.away = False
+    await trio.sleep(5)
+    assert banned(station) == [LISTENER.id]
+    lines = station.db.now(lambda db: list(db.scalars(sa.select(models.AuditEntry.action))))
+    assert lines.count("room.banned") == 1
+
+
+async def test_a_ban_that_was_lifted_before_it_was_written_is_not_written_after(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    moderator, _ = await station.join(MODERATOR), await station.join(LISTENER)
+    station.db.away = True
+    await moderator.do(Remove(user_id=LISTENER.id, ban=True))
+    station.db.away = False
+    await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+    await trio.sleep(5)
+    assert banned(station) == []
+    await station.join(LISTENER)
+
+
+async def test_a_speaker_moved_to_the_audience_while_the_database_is_away_stays_there(
+    station: Station, autojump_clock: MockClock
+) -> None:
+    await station.start()
+    moderator, speaker = await station.join(MODERATOR), await station.join(SPEAKER)
+    station.db.away = True
+    await moderator.do(MoveToAudience(user_id=SPEAKER.id))
+    assert speaker.data("roleChanged")[-1]["user"]["role"] == "listener"
+    station.db.away = False
+    await trio.sleep(5)
+    role = station.db.now(lambda db: db.get(models.BroadcastRole, (station.show_id, SPEAKER.id)))
+    assert role is None

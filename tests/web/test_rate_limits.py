@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from lac.config import Settings
 from lac.limits import Limit, RateLimits
-from lac_web.rate_limits import RULES, TokenBuckets
+from lac_web.rate_limits import ALL_RULES, RULES, TokenBuckets
 from tests.web.conftest import PASSWORD, Api, problem_of
 
 # --- the core ---------------------------------------------------------------------------------------------------------
@@ -79,6 +81,7 @@ def settings(settings: Settings) -> Settings:
     two, one = Limit(2, 0.001), Limit(1, 0.001)
     limits = {field.name: two if "address" in field.name else one for field in dataclasses.fields(RateLimits)}
     limits["register_by_address"] = Limit(3, 0.001)
+    limits["join_by_address"] = Limit(4, 0.001)
     return dataclasses.replace(settings, rate_limits=RateLimits(**limits))
 
 
@@ -101,7 +104,7 @@ async def refused(response: Any) -> None:
 async def test_every_rule_names_a_route_and_its_limits(api: Api) -> None:
     assert RULES.keys() <= api.app.view_functions.keys()
     known = {field.name for field in dataclasses.fields(RateLimits)}
-    named = {name for rule in RULES.values() for name in (rule.by_address, rule.by_account, rule.by_both) if name}
+    named = {name for rule in ALL_RULES for name in (rule.by_address, rule.by_account, rule.by_both) if name}
     assert named == known
 
 
@@ -206,3 +209,91 @@ async def test_media_sessions_are_limited_by_address_and_by_account(api: Api) ->
 async def test_what_is_not_expensive_is_not_limited(api: Api) -> None:
     for _ in range(20):
         assert (await call_from(api, "192.0.2.1", "GET", "/api/broadcasts")).status_code == 200
+
+
+# --- the room ---------------------------------------------------------------------------------------------------------
+
+COMMANDS: dict[str, dict[str, str]] = {"chatMessage": {"text": "hi"}, "reaction": {"emoji": "👏"}, "raiseHand": {}}
+
+
+@asynccontextmanager
+async def room_socket(api: Api, address: str, show: str, token: str | None = None) -> AsyncIterator[Any]:
+    """A socket whose `join` was sent."""
+    headers = {"X-Forwarded-For": address}
+    client = api.app.test_client()
+    async with client.websocket("/ws", headers=headers, scope_base={"client": ("127.0.0.1", 1)}) as socket:
+        data = {"broadcastId": show} if token is None else {"broadcastId": show, "token": token}
+        await socket.send_json({"event": "join", "ack": 0, "data": data})
+        yield socket
+
+
+async def answer_to(socket: Any, ack: int) -> dict[str, Any]:
+    while True:
+        frame = await socket.receive_json()
+        if frame.get("ack") == ack:
+            return dict(frame)
+
+
+async def command(socket: Any, name: str, ack: int) -> str:
+    """The code of the error, or "ack"."""
+    await socket.send_json({"event": name, "ack": ack, "data": COMMANDS[name]})
+    frame = await answer_to(socket, ack)
+    if frame["event"] == "error":
+        assert frame["data"]["retryAfterMs"] > 0
+        return str(frame["data"]["code"])
+    return "ack"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_an_account_counts_on_all_its_sockets_together(api: Api, name: str) -> None:
+    show = await api.broadcast(await api.token(), live=True)
+    token = await api.token("bob")
+    async with room_socket(api, "192.0.2.1", show["id"], token) as socket:
+        await answer_to(socket, 0)
+        assert await command(socket, name, 1) == "ack"
+        assert await command(socket, name, 2) == "too_many_requests"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+async def test_guests_count_by_their_address_whoever_they_say_they_are(api: Api, name: str) -> None:
+    show = await api.broadcast(await api.token(), live=True)
+    for address, expected in (("192.0.2.1", ["ack", "ack", "too_many_requests"]), ("192.0.2.2", ["ack"])):
+        answers = []
+        for _ in expected:
+            async with room_socket(api, address, show["id"]) as socket:
+                await answer_to(socket, 0)
+                answers.append(await command(socket, name, 1))
+        assert answers == expected
+
+
+async def test_joining_is_limited_by_address_and_by_account(api: Api) -> None:
+    show = await api.broadcast(await api.token(), live=True)
+    token = await api.token("bob")
+    cases = [
+        ("192.0.2.1", token, "ack"),
+        ("192.0.2.2", token, "error"),  # by account, from wherever: here one
+        *[("192.0.2.3", None, "ack")] * 4,
+        ("192.0.2.3", None, "error"),
+        ("192.0.2.4", None, "ack"),
+    ]
+    for address, who, expected in cases:
+        async with room_socket(api, address, show["id"], who) as socket:
+            assert (await answer_to(socket, 0))["event"] == expected
+
+
+async def test_invite_links_are_limited_by_address(api: Api) -> None:
+    show = await api.broadcast(await api.token())
+    path, body = f"/api/broadcasts/{show['id']}/invite/accept", {"invite": "guess"}
+    for address, expected in (("192.0.2.1", 404), ("192.0.2.1", 404), ("192.0.2.1", 429), ("192.0.2.2", 404)):
+        assert (await call_from(api, address, "POST", path, json=body)).status_code == expected
+
+
+async def test_every_limit_has_been_reached_by_a_test_in_here() -> None:
+    """The names are written out: a new limit needs its own test."""
+    assert {field.name for field in dataclasses.fields(RateLimits)} == {
+        *("sign_in_by_address", "sign_in_by_both", "sign_in_by_account"),
+        *("register_by_address", "register_by_account", "refresh_by_address", "link_by_address", "mail_by_address"),
+        *("media_by_address", "media_by_account", "invite_by_address", "join_by_address", "join_by_account"),
+        *("chat_by_address", "chat_by_account", "reaction_by_address", "reaction_by_account"),
+        *("hand_by_address", "hand_by_account"),
+    }

@@ -1769,13 +1769,14 @@ export interface components {
         /**
          * StatsAnswer
          * @description Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
-         *     reported.
+         *     reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED).
          */
         StatsAnswer: {
             state: string;
             srtpProfile: string | null;
             packetsIn: number;
             packetsLostIn: number;
+            packetsRepairedIn: number;
             jitterInS: number;
             loss: number | null;
             packetsLostOut: number | null;
