@@ -50,6 +50,7 @@ bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.fanout
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.room
+	$(BIN)/python -m benchmarks.mix
 
 lock: $(STAMPS)/dev  ## renew requirements/*.txt from pyproject.toml
 	scripts/lock.sh $(BIN)/python

@@ -34,11 +34,11 @@ class MixedFrame(NamedTuple):
 
 
 class Channel:
-    """One speaker in a mix."""
+    """One speaker in a mix. `balance` is what is known of their loudness from before."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
+    def __init__(self, arrivals: Arrivals, balance: Balance) -> None:
         self.playout = Playout(arrivals)
-        self.balance = Balance()
+        self.balance = balance
 
 
 class Mixer:

@@ -5,6 +5,7 @@ All work on `Pcm`, float32 of shape (samples, 2). Offsets and widths are samples
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,6 @@ _COARSE = 4
 #: What counts as silence, as a sum of squares per sample.
 _SILENCE = 1e-9
 
-_RAMP: Pcm = np.linspace(0.0, 1.0, FADE, endpoint=False, dtype=np.float32)[:, np.newaxis]
-
 
 class Match(NamedTuple):
     """`likeness` is the normalised correlation, -1 to 1."""
@@ -28,9 +27,12 @@ class Match(NamedTuple):
     likeness: float
 
 
+@lru_cache(maxsize=16)
 def ramp(length: int) -> Pcm:
-    """Rising from 0 towards 1, shape (length, 1)."""
-    return _RAMP if length == FADE else np.linspace(0.0, 1.0, length, endpoint=False, dtype=np.float32)[:, np.newaxis]
+    """Rising from 0 towards 1, shape (length, 1). Shared: not to be written to."""
+    rising: Pcm = np.linspace(0.0, 1.0, length, endpoint=False, dtype=np.float32)[:, np.newaxis]
+    rising.flags.writeable = False
+    return rising
 
 
 def best_match(pcm: Pcm, at: int, low: int, high: int, width: int = FADE) -> Match:

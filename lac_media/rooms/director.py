@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from lac_media.mix.arrivals import Arrival, Arrivals
+from lac_media.mix.loudness import Balance
 from lac_media.mix.mixer import Channel, Mixer
 from lac_media.mix.playout import TOO_SHORT_TICKS, Playout
 from lac_media.opus import Pcm
@@ -29,7 +30,9 @@ SILENT_BYTES = 3
 #: RFC 6464: the level of digital silence.
 SILENT_LEVEL = 127
 #: Packets that passed through are kept to warm a decoder up, should a mix begin: RFC 7845 section 4.2 asks for 80 ms.
-WARM_UP_PACKETS = 10
+WARM_UP_PACKETS = 6
+#: When a mix begins the program waits for the next packet of whom it has passed through no longer than this.
+MAX_PATIENCE_S = 0.2
 #: A mix with one speaker left goes on for this long, in case another one comes.
 ALONE_S = 1.0
 #: Then its buffer is drained, within this time.
@@ -49,6 +52,7 @@ class _Speaker:
     def __init__(self, source: object) -> None:
         self.source = source
         self.arrivals = Arrivals()
+        self.balance = Balance()
         self.heard_at = 0.0
         self.audible_at = -QUIET_AFTER_S
         #: What has passed through last.
@@ -123,7 +127,7 @@ class Director:
             self._mix = self._begin_mix(passing, now)
         channel = self._mix.channels.get(speaker)
         if channel is None and speaker.is_audible(now):
-            channel = self._mix.channels[speaker] = Channel(speaker.arrivals)
+            channel = self._mix.channels[speaker] = Channel(speaker.arrivals, speaker.balance)
         if channel is not None:
             channel.playout.insert(arrival)
         return ()
@@ -185,11 +189,12 @@ class Director:
         position = max((arrival.end for arrival in passing.passed), default=None)
         if position is not None:
             expected = (position + passing.arrivals.required_delay) / OPUS_CLOCK_RATE_HZ
-            due = max(now, expected)
+            due = min(max(now, expected), now + MAX_PATIENCE_S)
             if now - expected > MAX_CATCH_UP_FRAMES * FRAME_S:  # a pause
                 leap = int((now - expected) / FRAME_S) * FRAME_TICKS
         mix = _Mix(due)
-        channel = mix.channels[passing] = Channel(passing.arrivals)
+        passing.balance.gain_db = 0.0  # as they have been heard
+        channel = mix.channels[passing] = Channel(passing.arrivals, passing.balance)
         if position is not None:
             channel.playout.begin_after(passing.passed, position=position + leap)
             mix.went_on_from = passing

@@ -88,9 +88,13 @@ class Client:
         return next((event.reason for event in self.events if isinstance(event, PeerClosed)), None)
 
     def say(self, number: int) -> None:
+        self.send_opus(opus(number))
+
+    def send_opus(self, payload: bytes) -> None:
+        """The next 20 ms of this speaker."""
         self._sequence += 1
         stamp = self._sequence * 960 & 0xFFFF_FFFF
-        packet = RtpPacket(PUBLISHED, self._sequence & 0xFFFF, stamp, self.peer.ssrc, payload=opus(number))
+        packet = RtpPacket(PUBLISHED, self._sequence & 0xFFFF, stamp, self.peer.ssrc, payload=payload)
         self.peer.send_rtp(packet)
 
     async def talk(self, first: int, count: int) -> None:
