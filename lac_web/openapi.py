@@ -61,6 +61,7 @@ SECURITY: dict[str, list[dict[str, list[str]]]] = {
 }
 
 _PATH_DESCRIPTIONS = {
+    "consumer_id": "A consumer's id, as `consume` answered it.",
     "broadcast_id": "`id` of a broadcast.",
     "user_id": "`id` of an account (for bans, also of a guest).",
     "transport_id": "`id` of a transport that was opened.",

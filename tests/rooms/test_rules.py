@@ -129,7 +129,7 @@ def test_a_hand_comes_down_by_itself_on_the_stage() -> None:
     for person in ("s", "a", "b"):
         state.raise_hand(person, None, NOW)
     notices = state.change_speakers({"p": "s"})
-    assert notices[0] == (Group.EVERYONE, SpeakersChanged(producers=[ProducerInfo("p", "s")]))
+    assert notices[0] == (Group.EVERYONE, SpeakersChanged(producers=[ProducerInfo("p", "s")], speaking=[]))
     assert (Only("b"), HandPosition(2)) in notices
     state.change_role("a", Role.SPEAKER)
     assert [hand.user_id for hand in state.hands()] == ["b"]

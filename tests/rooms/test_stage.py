@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from lac.broadcasts.live import SOCKETS_PER_PERSON
-from lac.broadcasts.model import BroadcastStatus
-from lac.broadcasts.stage import SESSIONS_PER_OWNER
+from lac.broadcasts.model import BroadcastStatus, Role
+from lac.broadcasts.stage import SESSIONS_PER_OWNER, STAGE_MAX
 from lac.errors import ConflictError, ForbiddenError, TooManyRequestsError
 from lac.identity import Identity, IdentityKind
+from lac_media.rooms.events import SpeakingChanged
 from tests.fakes.air import COHOST, HOST, LISTENER, SPEAKER, Station
 from tests.fakes.media import FakeSession
 
@@ -39,7 +42,7 @@ async def test_a_reconnect_replaces_the_old_session_once_it_is_heard(
     await trio.testing.wait_all_tasks_blocked()
     assert station.db.close_reasons() == {old.id: "replaced", new.id: None}
     assert "hostAway" not in listener.events
-    assert listener.data("activeSpeakers")[-1] == {"producers": [{"id": new.producer_id, "userId": "host"}]}
+    assert listener.data("activeSpeakers")[-1]["producers"] == [{"id": new.producer_id, "userId": "host"}]
 
 
 async def test_a_reconnect_that_fails_leaves_the_old_session_alone(station: Station, autojump_clock: MockClock) -> None:
@@ -62,44 +65,54 @@ async def test_an_old_session_that_is_heard_again_does_not_close_a_newer_one(
     assert old.closed == "replaced"
 
 
-async def test_the_stage_is_taken_for_everyone_but_the_host(station: Station, autojump_clock: MockClock) -> None:
-    await station.start()
-    speaking = (await station.publish(SPEAKER)).speak()
-    with pytest.raises(ConflictError) as refused:
-        await station.publish(COHOST)
-    assert refused.value.code == "stage_taken"
-    host = await station.publish(HOST)
-    assert speaking.closed is None
-    host.speak()
-    assert speaking.closed == "replaced"
-
-
-async def test_the_stage_is_free_again_when_its_speaker_is_not_heard(
+async def test_several_people_are_on_stage_and_nobody_pushes_another_off(
     station: Station, autojump_clock: MockClock
 ) -> None:
     await station.start()
-    (await station.publish(SPEAKER)).speak().fall_silent()
-    (await station.publish(COHOST)).speak()
+    listener = await station.join(LISTENER)
+    sessions = [(await station.publish(identity)).speak() for identity in (SPEAKER, COHOST, HOST)]
+    assert [session.closed for session in sessions] == [None] * 3
+    producers = listener.data("activeSpeakers")[-1]["producers"]
+    assert [producer["userId"] for producer in producers] == [SPEAKER.id, COHOST.id, HOST.id]
 
 
-async def test_whoever_is_heard_first_has_the_stage(station: Station, autojump_clock: MockClock) -> None:
+async def test_the_stage_holds_a_dozen_and_the_host(station: Station, autojump_clock: MockClock) -> None:
     await station.start()
-    first, second = await station.publish(SPEAKER), await station.publish(COHOST)
-    second.speak()
-    first.speak()
-    assert first.closed == "stage_taken"
-    assert second.closed is None
+    for number in range(STAGE_MAX + 1):
+        person = Identity(IdentityKind.USER, f"speaker-{number}", f"Speaker {number}")
+        station.db.add_user(person.id, person.display_name)
+        await station.on_air.set_role(HOST, station.show_id, person.id, Role.SPEAKER)
+        if number < STAGE_MAX:
+            await station.publish(person)
+            await station.publish(person)  # once more, from another device: the same person
+        else:
+            with pytest.raises(ConflictError) as refused:
+                await station.publish(person)
+            assert refused.value.code == "stage_full"
+    await station.publish(HOST)
 
 
-async def test_a_speaker_who_is_heard_first_does_not_close_the_connecting_host(
+async def test_who_leaves_the_stage_is_sent_no_single_speakers_any_more(
     station: Station, autojump_clock: MockClock
 ) -> None:
     await station.start()
-    host, speaker = (await station.publish(HOST)).connect(), await station.publish(SPEAKER)
-    speaker.speak()
-    assert host.closed is None
-    host.speak()
-    assert speaker.closed == "replaced"
+    await station.publish(SPEAKER)
+    hearing: Any = await station.listen(SPEAKER)
+    station.on_air.check_may_hear_speakers(hearing)
+    await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+    assert station.media.left_stage == [SPEAKER.id]
+    with pytest.raises(ForbiddenError):
+        station.on_air.check_may_hear_speakers(hearing)
+
+
+async def test_everyone_is_told_who_is_speaking(station: Station, autojump_clock: MockClock) -> None:
+    await station.start()
+    (await station.publish(HOST)).speak()
+    socket = await station.join(LISTENER)
+    station.media.report(SpeakingChanged(((HOST.id, -24), ("gone", -30))))
+    assert socket.data("activeSpeakers")[-1]["speaking"] == [{"userId": HOST.id, "level": -24}]
+    station.media.report(SpeakingChanged(()))
+    assert socket.data("activeSpeakers")[-1]["speaking"] == []
 
 
 async def test_an_encoder_with_the_stream_key_is_the_host(station: Station, autojump_clock: MockClock) -> None:

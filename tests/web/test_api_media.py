@@ -167,8 +167,42 @@ async def test_listening_without_any_token(api: Api, live: str) -> None:
 
 async def test_a_program_is_asked_for_by_name_or_not_at_all(api: Api, live: str) -> None:
     path = f"/api/mediasoup/transports/{(await transport(api, live, 'recv'))['id']}/consume"
-    await problem_of(await api.call("POST", path, json={**CONSUME, "producerId": "x"}), 404, "producer_not_found")
+    await problem_of(await api.call("POST", path, json={**CONSUME, "producerId": "x"}), 403, "forbidden")
     assert (await api.call("POST", path, json={**CONSUME, "producerId": "program"})).status_code == 201
+
+
+async def test_people_on_stage_are_sent_each_other_and_not_themselves(api: Api) -> None:
+    host, guest = await api.token(), await api.account("bob")
+    live = (await api.broadcast(host, live=True))["id"]
+    role = f"/api/broadcasts/{live}/roles/{guest['user']['id']}"
+    assert (await api.call("PUT", role, host, json={"role": "speaker"})).status_code == 204
+    sending = await transport(api, live, "send", host)
+    produced = await api.call("POST", f"/api/mediasoup/transports/{sending['id']}/produce", host, json=PRODUCE)
+    producer_id = (await produced.get_json())["id"]
+    body = {**CONSUME, "producerId": producer_id}
+
+    own = f"/api/mediasoup/transports/{(await transport(api, live, 'recv', host))['id']}"
+    await problem_of(await api.call("POST", f"{own}/consume", host, json=body), 409, "own_producer")
+
+    token = guest["accessToken"]
+    theirs = f"/api/mediasoup/transports/{(await transport(api, live, 'recv', token))['id']}"
+    unknown = await api.call("POST", f"{theirs}/consume", token, json={**CONSUME, "producerId": "x"})
+    await problem_of(unknown, 404, "producer_not_found")
+    program = await (await api.call("POST", f"{theirs}/consume", token, json=CONSUME)).get_json()
+    speaker = await (await api.call("POST", f"{theirs}/consume", token, json=body)).get_json()
+    assert speaker["producerId"] == producer_id
+    ssrcs = [consumer["rtpParameters"]["encodings"][0]["ssrc"] for consumer in (program, speaker)]
+    assert len(set(ssrcs)) == 2
+    assert (await api.call("DELETE", f"{theirs}/consumers/{speaker['id']}", token)).status_code == 204
+    gone = await api.call("DELETE", f"{theirs}/consumers/{speaker['id']}", token)
+    await problem_of(gone, 404, "consumer_not_found")
+
+    assert (await api.call("POST", f"{theirs}/consume", token, json=body)).status_code == 201
+    assert (await api.call("DELETE", role, host)).status_code == 204
+    await problem_of(await api.call("POST", f"{theirs}/consume", token, json=body), 403, "forbidden")
+    session = api.services.engine.session(theirs.rsplit("/", 1)[1])
+    assert session is not None
+    assert session.speakers == []
 
 
 async def test_restart_stats_and_delete(api: Api, live: str) -> None:

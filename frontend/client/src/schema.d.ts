@@ -666,9 +666,29 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Listen to the program on a `recv` transport */
+        /**
+         * Listen on a `recv` transport: to the program or, on stage, to one of the other speakers (`producerId`)
+         * @description One transport takes several. Those of a speaker end by themselves when the speaker leaves the stage.
+         */
         post: operations["consume"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/mediasoup/transports/{transport_id}/consumers/{consumer_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Stop receiving one of them; the transport stays */
+        delete: operations["close_consumer"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1139,7 +1159,7 @@ export interface components {
         };
         /**
          * Consume
-         * @description Without `producerId`: the program, which is what listeners want.
+         * @description Without `producerId`: the program, which is what listeners want. With it: one speaker, for those on stage.
          * @example {
          *       "rtpCapabilities": {
          *         "codecs": [
@@ -6080,7 +6100,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "not_live" | "stage_taken";
+                        code: "not_live" | "stage_full";
                     };
                 };
             };
@@ -6477,6 +6497,18 @@ export interface operations {
                     };
                 };
             };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "forbidden";
+                    };
+                };
+            };
             /** @description There is no such thing, or none that you may know of. */
             404: {
                 headers: {
@@ -6509,7 +6541,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "wrong_state";
+                        code: "not_live" | "own_producer" | "wrong_state";
                     };
                 };
             };
@@ -6546,6 +6578,69 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
                         code: "invalid_input";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    close_consumer: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a transport that was opened. */
+                transport_id: string;
+                /** @description A consumer's id, as `consume` answered it. */
+                consumer_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "consumer_not_found" | "not_found" | "session_closed" | "session_not_found";
                     };
                 };
             };
@@ -6993,7 +7088,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "already_ended" | "not_live" | "stage_taken" | "wrong_state";
+                        code: "already_ended" | "not_live" | "stage_full" | "wrong_state";
                     };
                 };
             };

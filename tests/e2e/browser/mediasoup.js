@@ -1,5 +1,5 @@
 // The published mediasoup-client, as its documentation says to use it: one session per page, in window.session.
-class MediasoupSession {
+window.MediasoupSession = class MediasoupSession {
   constructor(show, token) {
     this.show = show;
     this.token = token;
@@ -59,9 +59,9 @@ class MediasoupSession {
   async stats(type) {
     return [...(await this.transport.getStats()).values()].find((entry) => entry.type === type) ?? null;
   }
-}
+};
 
 window.openSession = async (way, show, token, options) => {
-  window.session = new MediasoupSession(show, token);
+  window.session = new window.MediasoupSession(show, token);
   await window.session[way](options);
 };

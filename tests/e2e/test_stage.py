@@ -1,0 +1,94 @@
+"""Three speakers in three Chromium pages, with three tones, through the unmodified mediasoup-client library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import OpenPage
+from tests.e2e.media_page import BROWSER_FOLDER, MediaPage
+from tests.e2e.raw_listener import recording_packets
+from tests.e2e.room_socket import room_socket
+from tests.e2e.server import Account, LacServer
+
+pytestmark = pytest.mark.e2e
+
+SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "mediasoup.js", "stage.js")]
+TONES = {"host": 440, "cohost": 660, "guest": 1000}
+
+
+class Stage:
+    """A show, people with a role in it, and pages that are theirs."""
+
+    def __init__(self, server: LacServer, open_page: OpenPage, library: Path) -> None:
+        self._open_page = open_page
+        self._library = library
+        self.server = server
+        self.host = server.register("Hanna")
+        self.show_id: str = server.start_show(self.host)["id"]
+
+    def person(self, role: str) -> Account:
+        account = self.server.register(role.title())
+        path = f"/api/broadcasts/{self.show_id}/roles/{account.user_id}"
+        self.server.call("PUT", path, token=self.host.token, json={"role": role})
+        return account
+
+    def page(self, token: str | None) -> MediaPage:
+        page = MediaPage(self._open_page(scripts=[self._library, *SCRIPTS]))
+        page.page.evaluate("(all) => openPerformer(...all)", [f"/api/mediasoup/{self.show_id}", token])
+        return page
+
+
+def wait_for_tones(page: MediaPage, expected: set[int]) -> None:
+    """Until exactly these of the three tones are heard."""
+    tones, wanted = sorted(TONES.values()), sorted(expected)
+    page.wait_until(f"JSON.stringify(performer.heard({tones})) === JSON.stringify({wanted})")
+
+
+def test_each_hears_the_other_two_and_the_audience_hears_all_three(
+    server: LacServer, open_page: OpenPage, library: Path
+) -> None:
+    stage = Stage(server, open_page, library)
+    accounts = {"host": stage.host, "cohost": stage.person("cohost"), "guest": stage.person("speaker")}
+    with (
+        recording_packets(server, stage.show_id) as raw,
+        room_socket(server.url) as room,
+    ):
+        room.join(stage.show_id, token=stage.host.token)
+        pages = {name: stage.page(account.token) for name, account in accounts.items()}
+        for name, page in pages.items():
+            page.ask(f"speak({TONES[name]})")
+        on_stage: list[dict[str, Any]] = []
+        while len(on_stage) < 3:
+            on_stage = room.wait_for("activeSpeakers")["producers"]
+        producers = {producer["userId"]: producer["id"] for producer in on_stage}
+        audience = stage.page(None)
+        for name, page in pages.items():
+            page.ask("openEars()")
+            for other, account in accounts.items():
+                if other != name:
+                    page.ask(f"hear('{producers[account.user_id]}')")
+        audience.ask("openEars()")
+        audience.ask("hear()")
+
+        for name, page in pages.items():
+            wait_for_tones(page, set(TONES.values()) - {TONES[name]})
+            assert page.ask("lost()") == 0
+        wait_for_tones(audience, set(TONES.values()))
+
+        room.command("mute", userId=accounts["guest"].user_id)
+        wait_for_tones(audience, {TONES["host"], TONES["cohost"]})
+        wait_for_tones(pages["host"], {TONES["cohost"]})
+        wait_for_tones(pages["guest"], {TONES["host"], TONES["cohost"]})
+        room.command("unmute", userId=accounts["guest"].user_id)
+        wait_for_tones(audience, set(TONES.values()))
+
+        room.command("moveToAudience", userId=accounts["guest"].user_id)
+        wait_for_tones(audience, {TONES["host"], TONES["cohost"]})
+        wait_for_tones(pages["guest"], set())
+        pages["cohost"].ask("sending.transport.close()")
+        wait_for_tones(audience, {TONES["host"]})
+        raw.wait_for_packets(100)
+    raw.check_one_unbroken_stream()
