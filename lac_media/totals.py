@@ -27,6 +27,8 @@ class MediaTotals:
     packets_out: int = 0
     dropped_out: int = 0
     queue_dropped: int = 0
+    #: Of the program's packets: those that several speakers are mixed in.
+    mixed: int = 0
     retransmitted: int = 0
     #: Sessions that ended, by (reason, had it ever connected).
     closed: Counter[tuple[str, bool]] = field(default_factory=Counter)
@@ -50,5 +52,6 @@ class MediaTotals:
         self.packets_out += other.packets_out
         self.dropped_out += other.dropped_out
         self.queue_dropped += other.queue_dropped
+        self.mixed += other.mixed
         self.retransmitted += other.retransmitted
         self.closed.update(other.closed)

@@ -121,6 +121,7 @@ class _ServerCollector(Collector):
                 totals.packets_repaired_in,
             ),
             ("lac_media_packets_out", "Program packets to listeners.", totals.packets_out),
+            ("lac_media_mixed_packets", "Program packets in which several speakers are mixed.", totals.mixed),
             ("lac_media_retransmitted", "Program packets sent again because a listener asked.", totals.retransmitted),
             ("lac_media_handshake_failures", "Sessions that never got connected.", totals.handshake_failures),
             ("lac_datagrams_in", "UDP datagrams received, all kinds.", wire.datagrams_in),

@@ -202,6 +202,7 @@ class Playout:
 
     def shift(self, amount: int) -> None:
         """Move the position by `amount` ticks, at once. Only while it is `quiet`."""
+        self._fresh = None
         if amount < 0:
             pause = np.repeat(self._pcm[self._at - 1 : self._at], -amount, axis=0)
             self._pcm = np.concatenate((self._pcm[: self._at], pause, self._pcm[self._at :]))
@@ -259,9 +260,11 @@ class Playout:
                 return
             first = self._held[min(self._held)]
             gap = first.ticks - self._decoded
-            if gap > 0 and (self._resting or gap > MAX_LOSS_TICKS):
+            if gap > 0 and self._resting:
                 self._rest(min(gap, count - self._ahead))
                 continue
+            if gap > MAX_LOSS_TICKS:
+                return  # a pause that nobody has announced: fade out, and begin again when it is time
             if gap > 0:
                 # What was concealed while waiting stands for what is now known to be lost.
                 covered = min(gap, self._concealing)
@@ -311,7 +314,7 @@ class Playout:
             pcm = self._decoder.decode_lost(steps, following.packet.payload)
         except OpusError:
             pcm = np.zeros((steps, CHANNELS), np.float32)
-        self._append(pcm[:gap])
+        self._append(pcm[-gap:])  # what FEC tells ends where the following packet begins
         self._decoded += gap
         self.concealed_ticks += gap
         self._join(gap)

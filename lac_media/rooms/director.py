@@ -27,10 +27,13 @@ from lac_media.rooms.program import FRAME_S, MAX_PAYLOAD, SILENCE_AFTER_S, Progr
 QUIET_AFTER_S = 2.0
 #: What an encoder makes of digital silence has at most this many bytes, DTX included.
 SILENT_BYTES = 3
-#: RFC 6464: the level of digital silence.
-SILENT_LEVEL = 127
-#: Packets that passed through are kept to warm a decoder up, should a mix begin: RFC 7845 section 4.2 asks for 80 ms.
-WARM_UP_PACKETS = 6
+#: A level (RFC 6464, -dBov) from which on there is nobody to hear: an open microphone in a quiet room. Speech begins
+#: some 20 dB above that.
+QUIET_LEVEL = 70
+#: So much of what passed through is kept to warm a decoder up, should a mix begin (RFC 7845 section 4.2 asks for
+#: 80 ms), in at most so many packets: enough of the shortest ones.
+WARM_UP_TICKS = 6 * FRAME_TICKS
+WARM_UP_PACKETS = 48
 #: When a mix begins the program waits for the next packet of whom it has passed through no longer than this.
 MAX_PATIENCE_S = 0.2
 #: A mix with one speaker left goes on for this long, in case another one comes.
@@ -196,7 +199,8 @@ class Director:
         passing.balance.gain_db = 0.0  # as they have been heard
         channel = mix.channels[passing] = Channel(passing.arrivals, passing.balance)
         if position is not None:
-            channel.playout.begin_after(passing.passed, position=position + leap)
+            recent = [arrival for arrival in passing.passed if arrival.end > position - WARM_UP_TICKS]
+            channel.playout.begin_after(recent, position=position + leap)
             mix.went_on_from = passing
         self.program.begin_mix(due=due, leap_ticks=leap)
         self._passing = None
@@ -302,4 +306,4 @@ class Director:
 def _is_audible(arrival: Arrival) -> bool:
     if arrival.dtx or len(arrival.packet.payload) <= SILENT_BYTES:
         return False
-    return arrival.level is None or arrival.level & 0x7F < SILENT_LEVEL
+    return arrival.level is None or arrival.level & 0x7F < QUIET_LEVEL

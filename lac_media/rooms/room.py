@@ -234,6 +234,7 @@ class MediaRoom:
             packets_out=self.fanout.packets_out,
             dropped_out=self.fanout.dropped,
             queue_dropped=self.pending_dropped,
+            mixed=self.director.mixed_packets,
         )
         totals.add_past(self._before)
         for session in self._sessions.values():

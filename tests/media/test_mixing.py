@@ -71,6 +71,7 @@ async def test_the_audience_hears_everybody_and_sees_one_unbroken_line(autojump_
         assert listener.packets[-1].payload == SILENCE_20MS_MONO
         assert_one_line(listener.packets)
         assert studio.room.pending_dropped == 0
+        assert studio.room.totals().mixed > 200
 
 
 async def test_one_speaker_passes_through_again_after_the_other_has_left(autojump_clock: MockClock) -> None:

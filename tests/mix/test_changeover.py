@@ -86,7 +86,7 @@ def test_a_tone_goes_on_through_the_mix_and_back_without_a_click_or_a_leap(host:
     assert tone(part(pcm, ends, ends + 2.0), 1000) < 0.001
 
 
-@pytest.mark.parametrize("host", [replace(HOST, ticks=480), replace(HOST, ticks=1920), replace(HOST, ticks=2880)])
+@pytest.mark.parametrize("host", [replace(HOST, ticks=n) for n in (120, 480, 1920, 2880)])
 def test_packets_of_other_lengths_hand_over_at_their_boundaries(host: Speaker) -> None:
     show, first, last = there_and_back(replace(host))
     numbers = [packet.sequence for packet in show.out]
@@ -132,7 +132,8 @@ def test_somebody_with_an_open_microphone_and_nothing_to_say_starts_no_mix() -> 
     for quiet in (
         Speaker("guest", silence, ssrc=2),
         Speaker("guest", silence, ssrc=2, dtx=True, application=APPLICATION_VOIP, bitrate_bps=24_000),
-        Speaker("guest", sine(700, 1e-5), ssrc=2, level=127),
+        Speaker("guest", sine(700, 1e-4), ssrc=2, level=80),
+        Speaker("guest", sine(700, 1e-4), ssrc=2, level=127 | 0x80),
     ):
         show = Show()
         host = replace(HOST)
