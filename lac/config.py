@@ -17,6 +17,14 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from lac.config_services import (
+    RedisSettings,
+    S3Settings,
+    SmtpSettings,
+    redis_settings,
+    s3_settings,
+    smtp_settings,
+)
 from lac.data_dir import load_or_create_secrets
 from lac.errors import ConfigError
 from lac.limits import RateLimits
@@ -84,6 +92,9 @@ class Settings:
     rate_limits: RateLimits = field(default_factory=RateLimits)
     #: What /metrics asks for. None: it answers this machine only.
     metrics_token: str | None = field(default=None, repr=False)
+    redis: RedisSettings | None = None
+    s3: S3Settings | None = None
+    smtp: SmtpSettings | None = None
     #: Variables that are set and do nothing in this version.
     without_effect: tuple[str, ...] = ()
 
@@ -134,6 +145,9 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", _boolean, default=True),
         rate_limits=RateLimits().scaled(read("", "LAC_LIMITS_FACTOR", _factor, 1.0)),
         metrics_token=read("metrics_token", "LAC_METRICS_TOKEN", _metrics_token, None),
+        redis=redis_settings(env),
+        s3=s3_settings(env),
+        smtp=smtp_settings(env),
         without_effect=tuple(name for name in LATER_VARIABLES if name in env),
     )
 

@@ -13,6 +13,7 @@ from lac_media.certificate import DtlsIdentity, make_dtls_identity
 from lac_media.errors import EngineStartError
 from lac_media.net.endpoint import Endpoint, EndpointCounters
 from lac_media.net.udp import DatagramSocket, open_udp_socket
+from lac_media.opus.library import opus_library
 from lac_media.parameters import Fingerprint, IceCandidate
 from lac_media.rooms.events import RoomEvent
 from lac_media.rooms.room import MediaRoom, open_media_room
@@ -130,6 +131,7 @@ async def open_engine(
 
     Tests pass `open_socket` for an in-memory network, and an `identity` made once.
     """
+    opus_library()  # now, and not when the second speaker of the first show comes up
     sock = open_socket(config.listen_ip, config.port)
     try:
         candidates = host_candidates(config, sock.local_address[1])

@@ -17,19 +17,20 @@ import socket
 import ssl
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from lac import __version__
+from lac.cli.doctor_services import check_services
 from lac.cli.environment import command_environment
+from lac.cli.findings import TIMEOUT_S, Finding, Findings, Verdict
 from lac.cli.options import add_data_dir
 from lac.config import Settings, load_settings
 from lac.data_dir import SECRETS_FILE
@@ -37,7 +38,6 @@ from lac.db.engine import create_engines, describe
 from lac.db.migrate import head_revision, require_current
 from lac.errors import ConfigError
 
-TIMEOUT_S = 5.0
 DISK_LOW_BYTES = 1024**3
 CLOCK_OFF_S = 60.0
 CERTIFICATE_LOW_DAYS = 14
@@ -46,24 +46,6 @@ FILES_LOW = 4096
 SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 #: No clock that is right can be before this release.
 RELEASED = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Verdict(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    verdict: Verdict
-    subject: str
-    text: str
-    #: What to do. Empty where nothing needs to be done.
-    advice: str = ""
-
-
-Findings = Iterator[Finding]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -349,6 +331,7 @@ CHECKS: tuple[Callable[[Settings], Findings], ...] = (
     check_ports,
     check_announced,
     check_public_url,
+    check_services,
     check_machine,
 )
 

@@ -82,6 +82,12 @@ class Arrivals:
     def _reckon(self) -> float:
         if not self._delays:
             return 0.0
+        if len(self._delays) > FEW_PACKETS:
+            recent = list(self._delays)[-FEW_PACKETS:]
+            if min(recent) > min(self._delays) + MAX_JITTER_TICKS:
+                # Not jitter: all come later now, over another path, or as the speaker's clock has stood still.
+                self._delays.clear()
+                self._delays.extend(recent)
         delays = sorted(self._delays)
         if len(delays) < FEW_PACKETS:
             return delays[-1] + UNKNOWN_JITTER_TICKS

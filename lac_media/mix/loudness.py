@@ -19,9 +19,11 @@ SLEW_DB_PER_S = 3.0
 #: Below this a frame is not speech, whoever it is; nor is one so far below its speaker's loudness.
 GATE_DBFS = -50.0
 RELATIVE_GATE_DB = 15.0
-#: Of a second of speech so much enters the measure; and a speaker who has moved away from the microphone, so that all
-#: they say is below the gate, sinks by this much a second until it is not.
-_SMOOTHING_S = 1.0
+#: How fast the measure follows what is louder and what is softer than it is: loudness is that of the syllables, not of
+#: the gaps between them. A speaker who has moved away from the microphone, so that all they say is below the gate,
+#: sinks slowly until it is not.
+_RISE_S = 0.25
+_FALL_S = 2.0
 _SINK_DB_PER_S = 0.5
 #: A gain as near to none as this is none.
 UNITY_DB = 0.05
@@ -53,7 +55,7 @@ class Balance:
             if self.speaking:
                 self.loudness = level
         elif self.speaking:
-            self.loudness = known + (level - known) * min(1.0, seconds / _SMOOTHING_S)
+            self.loudness = known + (level - known) * seconds / (_RISE_S if level > known else _FALL_S)
         elif level > GATE_DBFS:
             self.loudness = known - _SINK_DB_PER_S * seconds
 

@@ -9,6 +9,7 @@ earlier and earlier or later and later, the delay they require moves, and the pl
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -47,6 +48,9 @@ FADE_TO_TICKS = 120 * 48
 MAX_LOSS_TICKS = MAX_DURATION_TICKS
 #: In a pause a sign of life comes every 400 ms; after this long without one there will be none.
 MAX_PAUSE_TICKS = OPUS_CLOCK_RATE_HZ
+#: Where packets are lost, the next one must be there in time, for its FEC and to know that one is lost. For so long
+#: after the last loss that came as a surprise.
+PATIENCE_TICKS = 10 * OPUS_CLOCK_RATE_HZ
 #: Arrivals that are remembered after they were decoded, so that pass-through can begin with them.
 KEPT = 8
 #: Below this peak nothing that is done to the audio is heard.
@@ -74,9 +78,13 @@ class Playout:
         self._fade_in = False
         #: Concealed since the last content, while its packet may still come.
         self._concealing = 0
+        #: Once stretched, audio is not stretched again before more has come.
+        self._stretched = False
         self._too_short, self._too_long = TOO_SHORT_TICKS, TOO_LONG_TICKS
         #: Concealment reaches `FADE` samples further than was read, for a fade into what follows; so much has followed.
         self._fresh: int | None = None
+        #: Up to this position the packet after the one that is needed is waited for too.
+        self._patient_until = 0
         self.late_packets = 0
         self.overflowed = 0
         self.concealed_ticks = 0
@@ -182,13 +190,15 @@ class Playout:
         return [known[key] for key in sorted(known)]
 
     def off_grid(self, ticks: int) -> int:
-        """How far `ticks` is from a boundary of packets: positive after it, negative before it. The one behind is
-        preferred unless it is far, as going back to it lengthens the delay, which can do no harm."""
+        """How far `ticks` is after (positive) or before a place from which whole frames lead to a boundary of packets.
+        The one behind is preferred unless it is far, as going back to it lengthens the delay, which can do no harm."""
         if not self._kept:
             return 0
         newest = self._kept[-1]
-        near = newest.duration // 4
-        return (ticks - newest.ticks + near) % newest.duration - near
+        # Frames of 20 ms meet every boundary of shorter packets, and each in turn of longer ones.
+        grid = math.gcd(newest.duration, FRAME_20MS_TICKS)
+        near = grid // 4
+        return (ticks - newest.ticks + near) % grid - near
 
     def shift(self, amount: int) -> None:
         """Move the position by `amount` ticks, at once. Only while it is `quiet`."""
@@ -208,7 +218,10 @@ class Playout:
         return len(self._pcm) - self._at
 
     def _target(self) -> float:
-        return self._arrivals.required_delay + MARGIN_TICKS
+        target = self._arrivals.required_delay + MARGIN_TICKS
+        if self._decoded < self._patient_until and self._kept:
+            target += self._kept[-1].duration
+        return target
 
     def _begin(self, due_ticks: float, count: int) -> bool:
         """Start with the packets that are there once the first has waited for its delay; False until then."""
@@ -253,6 +266,8 @@ class Playout:
                 # What was concealed while waiting stands for what is now known to be lost.
                 covered = min(gap, self._concealing)
                 self._decoded += covered
+                if covered:
+                    self._patient_until = self._decoded + PATIENCE_TICKS
                 self._make_up_for(gap - covered, first)
             del self._held[first.ticks]
             self._take(first)
@@ -270,6 +285,7 @@ class Playout:
             self._decoded = self._content_end = arrival.end
             self._join(len(pcm))
             self._concealing = 0
+            self._stretched = False
             self._resting = arrival.dtx
         self._kept.append(arrival)
 
@@ -345,12 +361,13 @@ class Playout:
             self._shorten(excess, self._ahead - max(count, FADE))
 
     def _lengthen(self, lag: int, excess: float) -> None:
-        if self._ahead < FADE or self._concealing or not MIN_LAG <= lag <= MAX_LAG:
+        if self._ahead < FADE or self._concealing or self._stretched or not MIN_LAG <= lag <= MAX_LAG:
             return
         high = min(MAX_LAG, self._at, max(lag + MAX_LAG // 2, round(-excess) + MIN_LAG))
         match = best_match(self._pcm, self._at, -high, -lag)
         if match.likeness >= GOOD_LIKENESS or excess < -URGENT_TICKS or lag > MIN_LAG:
             self._pcm = splice(self._pcm, self._at, match.offset)
+            self._stretched = True
 
     def _shorten(self, excess: float, spare: int) -> None:
         high = min(MAX_LAG, round(excess), spare)

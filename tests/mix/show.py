@@ -53,7 +53,7 @@ class Speaker:
     loss: float = 0.0
     duplicate: float = 0.0
     level: int | None = 20
-    sent: list[bytes] = field(default_factory=list)
+    sent: list[bytes] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.encoder = Encoder(
@@ -64,6 +64,7 @@ class Speaker:
             dtx=self.dtx,
         )
         self._position = 0
+        self._in_dtx = False
 
     def packet(self) -> RtpPacket:
         """The next one, as it leaves the encoder."""
@@ -77,6 +78,11 @@ class Speaker:
         self.sent.append(payload)
         return packet
 
+    def would_send(self, packet: RtpPacket) -> bool:
+        """As browsers do: of packets that say no more than "silence" only the first is sent."""
+        before, self._in_dtx = self._in_dtx, self.dtx and len(packet.payload) <= 2
+        return not (before and self._in_dtx)
+
     @property
     def interval_s(self) -> float:
         return self.ticks / RATE / (1 + self.ppm * 1e-6)
@@ -88,7 +94,6 @@ class Show:
         self.program = Program(ssrc=7, first_sequence=65_500, first_timestamp=2**32 - 48_000, now=START)
         self.director = Director(self.program)
         self.out: list[ProgramPacket] = []
-        #: (when, packet): when each went out.
         self.random = random.Random(seed)
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -112,8 +117,7 @@ class Show:
             return
         packet = speaker.packet()
         self.at(when + speaker.interval_s, lambda: self._say(speaker, when + speaker.interval_s))
-        # DTX: the encoder has nothing to say.
-        if speaker.dtx and len(packet.payload) <= 2 and speaker.sequence % 20:
+        if not speaker.would_send(packet):
             return
         if self.random.random() < speaker.loss:
             return

@@ -1,0 +1,162 @@
+"""`lac doctor` on the services beside the server: whether they are there, and take our word for who we are.
+
+Nothing is stored anywhere and no mail is sent.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from urllib.parse import unquote, urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lac.cli.findings import TIMEOUT_S, Finding, Findings, Verdict
+from lac.config import Settings
+from lac.config_services import REDIS_PORT, SMTPS_PORT, S3Settings, SmtpSettings
+
+
+def check_services(settings: Settings) -> Findings:
+    """Those that are configured."""
+    if settings.redis is not None:
+        yield from check_redis(settings.redis.url)
+    if settings.s3 is not None:
+        yield from check_s3(settings.s3)
+    if settings.smtp is not None:
+        yield from check_smtp(settings.smtp)
+
+
+def check_redis(url: str) -> Findings:
+    parts = urlsplit(url)
+    where = f"{parts.hostname}:{parts.port or REDIS_PORT}"
+    try:
+        answers = list(_ask_redis(url))
+    except (OSError, ValueError) as error:
+        yield Finding(
+            Verdict.FAIL,
+            "Redis",
+            f"{where} cannot be reached ({_reason(error)}).",
+            "Is it running, and are REDIS_HOST and REDIS_PORT, or REDIS_URL, right?",
+        )
+        return
+    if any(answer.startswith(("-NOAUTH", "-WRONGPASS", "-ERR")) for answer in answers):
+        yield Finding(Verdict.FAIL, "Redis", f"{where} refuses us: {answers[-1][1:]}", "Set the password in REDIS_URL.")
+    elif answers[-1] != "+PONG":
+        yield Finding(Verdict.FAIL, "Redis", f"{where} answers, but not as Redis does.", "Is the port right?")
+    else:
+        yield Finding(Verdict.OK, "Redis", f"{where} answers")
+
+
+def _ask_redis(url: str) -> Iterator[str]:
+    """The first lines of the answers to AUTH, if there is a password, and PING."""
+    parts = urlsplit(url)
+    sock: socket.socket = socket.create_connection((parts.hostname or "", parts.port or REDIS_PORT), TIMEOUT_S)
+    if parts.scheme == "rediss":
+        sock = ssl.create_default_context().wrap_socket(sock, server_hostname=parts.hostname)
+    with closing(sock), sock.makefile("rwb") as stream:
+        commands = [["PING"]]
+        if parts.password is not None:
+            user = [unquote(parts.username)] if parts.username else []
+            commands.insert(0, ["AUTH", *user, unquote(parts.password)])
+        for words in commands:
+            encoded = [word.encode() for word in words]
+            stream.write(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in encoded))
+            stream.flush()
+            yield stream.readline(512).decode("utf-8", "replace").strip()
+
+
+def check_s3(s3: S3Settings) -> Findings:
+    where = f"bucket {s3.bucket}" + (f" at {s3.endpoint_url}" if s3.endpoint_url else f" in {s3.region}")
+    client = boto3.client(
+        "s3",
+        region_name=s3.region,
+        endpoint_url=s3.endpoint_url,
+        aws_access_key_id=s3.access_key_id,
+        aws_secret_access_key=s3.secret_access_key,
+        config=Config(
+            connect_timeout=TIMEOUT_S,
+            read_timeout=TIMEOUT_S,
+            retries={"total_max_attempts": 1},
+            signature_version="s3v4",
+        ),
+    )
+    try:
+        client.list_objects_v2(Bucket=s3.bucket, MaxKeys=1)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        advice = {
+            "NoSuchBucket": "Create it, or mend S3_BUCKET_NAME and AWS_REGION.",
+            "AccessDenied": "Give this key the right to list, read and write the bucket.",
+            "InvalidAccessKeyId": "Mend AWS_ACCESS_KEY_ID.",
+            "SignatureDoesNotMatch": "Mend AWS_SECRET_ACCESS_KEY.",
+        }.get(code, "Look into the store's own log.")
+        yield Finding(Verdict.FAIL, "S3", f"{where} refuses us: {code}.", advice)
+    except (BotoCoreError, OSError, ValueError) as error:
+        yield Finding(
+            Verdict.FAIL,
+            "S3",
+            f"{where} cannot be used ({_reason(error)}).",
+            "Are S3_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY right?",
+        )
+    else:
+        yield Finding(Verdict.OK, "S3", f"{where} can be listed")
+
+
+def check_smtp(smtp: SmtpSettings) -> Findings:
+    where = f"{smtp.host}:{smtp.port}"
+    try:
+        with _connect_smtp(smtp) as client:
+            encrypted = isinstance(client.sock, ssl.SSLSocket)
+            if smtp.user is not None and smtp.password is not None:
+                client.login(smtp.user, smtp.password)
+    except smtplib.SMTPAuthenticationError:
+        yield Finding(Verdict.FAIL, "mail", f"{where} does not take the password.", "Mend SMTP_USER and SMTP_PASSWORD.")
+    except ssl.SSLError as error:
+        yield Finding(
+            Verdict.FAIL,
+            "mail",
+            f"{where}: {_reason(error)}.",
+            "Its certificate has to hold for the name in SMTP_HOST.",
+        )
+    except (smtplib.SMTPException, OSError) as error:
+        yield Finding(
+            Verdict.FAIL,
+            "mail",
+            f"{where} cannot be used ({_reason(error)}).",
+            "Are SMTP_HOST and SMTP_PORT right? Many providers block port 25; 587 and 465 are for sending.",
+        )
+    else:
+        if encrypted or smtp.host in ("localhost", "127.0.0.1", "::1"):
+            yield Finding(Verdict.OK, "mail", f"{where} takes mail from {smtp.sender}")
+        else:
+            yield Finding(Verdict.WARN, "mail", f"{where} offers no encryption.", "Use a port with TLS: 587 or 465.")
+
+
+def _connect_smtp(smtp: SmtpSettings) -> smtplib.SMTP:
+    """A client that has said EHLO, over TLS where the server offers it. No password goes over a line without it,
+    except on this machine: `smtplib` leaves that to us."""
+    context = ssl.create_default_context()
+    if smtp.port == SMTPS_PORT:
+        client: smtplib.SMTP = smtplib.SMTP_SSL(smtp.host, smtp.port, timeout=TIMEOUT_S, context=context)
+    else:
+        client = smtplib.SMTP(smtp.host, smtp.port, timeout=TIMEOUT_S)
+    try:
+        client.ehlo()
+        if smtp.port != SMTPS_PORT and client.has_extn("starttls"):
+            client.starttls(context=context)
+            client.ehlo()
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).strip().partition("\n")[0] or type(error).__name__

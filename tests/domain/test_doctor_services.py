@@ -1,0 +1,200 @@
+"""`lac doctor` against real services: there, not there, and there but not for us."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+
+from lac.cli.doctor_services import check_redis, check_s3, check_smtp
+from lac.cli.findings import Finding, Verdict
+from lac.config import load_settings
+from lac.config_services import S3Settings, SmtpSettings
+from lac.errors import ConfigError
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def only(findings: Iterator[Finding]) -> Finding:
+    (finding,) = findings
+    assert finding.verdict is Verdict.OK or finding.advice, "what to do is said"
+    return finding
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def redis_port() -> Iterator[Callable[[dict[bytes, bytes]], int]]:
+    """A server that answers each command's first word, in the protocol of Redis."""
+    sockets: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def serve(answers: dict[bytes, bytes]) -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        sockets.append(listener)
+
+        def run() -> None:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rwb") as stream:
+                while head := stream.readline():
+                    words = [stream.read(int(stream.readline()[1:]) + 2)[:-2] for _ in range(int(head[1:]))]
+                    stream.write(answers.get(words[0], b"-ERR unknown") + b"\r\n")
+                    stream.flush()
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return int(listener.getsockname()[1])
+
+    yield serve
+    for thread in threads:
+        thread.join(5)
+    for sock in sockets:
+        sock.close()
+
+
+def test_a_redis_that_answers(redis_port: Callable[[dict[bytes, bytes]], int]) -> None:
+    port = redis_port({b"AUTH": b"+OK", b"PING": b"+PONG"})
+    assert only(check_redis(f"redis://:p%40ss@127.0.0.1:{port}/0")).verdict is Verdict.OK
+
+
+def test_a_redis_that_wants_a_password(redis_port: Callable[[dict[bytes, bytes]], int]) -> None:
+    finding = only(check_redis(f"redis://127.0.0.1:{redis_port({b'PING': b'-NOAUTH Authentication required.'})}/0"))
+    assert finding.verdict is Verdict.FAIL
+    assert "password" in finding.advice
+
+
+def test_something_else_on_the_port_of_redis_and_nothing(redis_port: Callable[[dict[bytes, bytes]], int]) -> None:
+    assert "not as Redis" in only(check_redis(f"redis://127.0.0.1:{redis_port({b'PING': b'HTTP/1.1 400'})}")).text
+    assert "cannot be reached" in only(check_redis(f"redis://127.0.0.1:{free_port()}")).text
+
+
+# --- S3 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """rclone serves a directory as S3, with one bucket and one key. Its URL."""
+    directory: Path = tmp_path_factory.mktemp("s3")
+    (directory / "shows").mkdir()
+    port = free_port()
+    rclone = Path(sys.executable).with_name("rclone")
+    command = [str(rclone), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", "key,secret", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key", "secret", "verdict"),
+    [
+        ("shows", "key", "secret", Verdict.OK),
+        ("elsewhere", "key", "secret", Verdict.FAIL),
+        ("shows", "key", "wrong", Verdict.FAIL),
+        ("shows", "nobody", "secret", Verdict.FAIL),
+    ],
+)
+def test_a_store(store: str, bucket: str, key: str, secret: str, verdict: Verdict) -> None:
+    finding = only(check_s3(S3Settings(bucket, "us-east-1", store, key, secret)))
+    assert finding.verdict is verdict, finding.text
+    assert secret not in finding.text
+
+
+def test_no_store() -> None:
+    finding = only(check_s3(S3Settings("shows", "us-east-1", f"http://127.0.0.1:{free_port()}", "key", "secret")))
+    assert finding.verdict is Verdict.FAIL
+
+
+# --- mail -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mail_port() -> Iterator[int]:
+    """A mail server that takes one password."""
+
+    def authenticate(_server: object, _session: object, _envelope: object, _how: str, data: object) -> AuthResult:
+        right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"radio", b"right")
+        return AuthResult(success=right)
+
+    controller = Controller(
+        object(), hostname="127.0.0.1", port=free_port(), authenticator=authenticate, auth_require_tls=False
+    )
+    controller.start()
+    yield controller.port
+    controller.stop()
+
+
+@pytest.mark.parametrize(("password", "verdict"), [("right", Verdict.OK), ("wrong", Verdict.FAIL)])
+def test_a_mail_server(mail_port: int, password: str, verdict: Verdict) -> None:
+    finding = only(check_smtp(SmtpSettings("127.0.0.1", mail_port, "radio@example.org", "radio", password)))
+    assert finding.verdict is verdict, finding.text
+    assert password not in finding.text
+
+
+def test_a_mail_server_without_a_password_and_none_at_all(mail_port: int) -> None:
+    assert only(check_smtp(SmtpSettings("127.0.0.1", mail_port, "radio@example.org"))).verdict is Verdict.OK
+    assert only(check_smtp(SmtpSettings("127.0.0.1", free_port(), "radio@example.org"))).verdict is Verdict.FAIL
+
+
+# --- the settings -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"REDIS_HOST": "h", "REDIS_URL": "redis://h"}, "REDIS_URL"),
+        ({"REDIS_URL": "http://h"}, "REDIS_URL"),
+        ({"REDIS_PORT": "6379"}, "REDIS_HOST"),
+        ({"REDIS_HOST": "h", "REDIS_PORT": "x"}, "REDIS_PORT"),
+        ({"S3_ENDPOINT_URL": "http://h"}, "S3_BUCKET_NAME"),
+        ({"S3_BUCKET_NAME": "b", "S3_ENDPOINT_URL": "h:9000"}, "S3_ENDPOINT_URL"),
+        ({"S3_BUCKET_NAME": "b", "AWS_ACCESS_KEY_ID": "k"}, "AWS_SECRET_ACCESS_KEY"),
+        ({"SMTP_PASSWORD": "p"}, "SMTP_HOST"),
+        ({"SMTP_HOST": "h", "SMTP_USER": "u@example.org"}, "SMTP_PASSWORD"),
+        ({"SMTP_HOST": "h"}, "SMTP_FROM"),
+        ({"SMTP_HOST": "h", "SMTP_FROM": "a@example.org", "SMTP_PORT": "0"}, "SMTP_PORT"),
+    ],
+)
+def test_a_half_set_service_stops_the_start_and_names_the_variable(
+    env: dict[str, str], named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(env, data_dir=tmp_path)
+    assert named in caught.value.detail
+
+
+def test_whole_services_are_read(tmp_path: Path) -> None:
+    env = {
+        "REDIS_HOST": "r",
+        "REDIS_PASSWORD": "a/b",
+        "S3_BUCKET_NAME": "b",
+        "AWS_REGION": "eu-central-1",
+        "SMTP_HOST": "m",
+        "SMTP_FROM": "radio@example.org",
+    }
+    settings = load_settings(env, data_dir=tmp_path)
+    assert settings.redis is not None
+    assert settings.redis.url == "redis://:a%2Fb@r:6379/0"
+    assert settings.s3 == S3Settings("b", "eu-central-1")
+    assert settings.smtp == SmtpSettings("m", 587, "radio@example.org")
+    assert "a/b" not in repr(settings)
