@@ -23,9 +23,9 @@ MAX_NUMBERS = 32
 PACE_S = 0.01
 #: Until it is known.
 DEFAULT_ROUND_TRIP_S = 0.1
-#: We ask again after this many round trips, and within these bounds.
-ROUND_TRIPS = 1.25
-MIN_INTERVAL_S, MAX_INTERVAL_S = 0.03, 0.5
+#: We ask again after a round trip and this much more, for answers that are a little late.
+SLACK_S = 0.02
+MAX_INTERVAL_S = 0.5
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class NackGenerator:
         """The numbers to ask for now, rising, at most `MAX_NUMBERS`; a no-op if early."""
         due: list[int] = []
         oldest = 0 if self._highest is None else self._highest - MAX_MISSING
-        interval = min(max(ROUND_TRIPS * self.round_trip_s, MIN_INTERVAL_S), MAX_INTERVAL_S)
+        interval = min(self.round_trip_s + SLACK_S, MAX_INTERVAL_S)
         latest = now + self.round_trip_s - MAX_AGE_S
         for sequence, lost in list(self._missing.items()):
             if lost.ask_at > now:
