@@ -298,7 +298,8 @@ async def test_a_handler_that_reads_nothing_still_learns_that_its_client_has_gon
 
 
 async def test_a_peer_that_answers_no_pings_is_closed_and_one_that_does_is_not() -> None:
-    limits = HttpLimits(ping_interval_s=0.05, linger_s=0.05)
+    # Long enough that a busy machine answers in time.
+    limits = HttpLimits(ping_interval_s=0.3, linger_s=0.05)
     async with (
         serving(make_app(), limits=limits) as server,
         connected(server.port) as silent,
@@ -306,10 +307,9 @@ async def test_a_peer_that_answers_no_pings_is_closed_and_one_that_does_is_not()
     ):
         await silent.send_all(upgrade(b"/deaf"))
         started = trio.current_time()
-        with trio.fail_after(SOON_S):
+        with trio.fail_after(5 * SOON_S):
             await read_to_end(silent)
-        assert trio.current_time() - started >= 0.1
-        await trio.sleep(0.1)
+        assert trio.current_time() - started >= 0.6
         await lively.connection.send_message("still here")
         assert await lively.connection.get_message() == "still here"
 
