@@ -37,6 +37,7 @@ from lac_media.rooms.levels import Levels
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import Program
 from lac_media.rooms.session import ConsumerInfo, Session, new_ice_parameters
+from lac_media.rooms.tap import Tap, TapPoint
 from lac_media.totals import MediaTotals
 
 log = structlog.get_logger(__name__)
@@ -98,6 +99,9 @@ class MediaRoom:
         self._forwards: dict[Session, Forward] = {}
         #: Who is sent what of them, by speaker; None after a change, to be worked out again.
         self._routes: dict[Session, list[tuple[Session, ConsumerInfo]]] | None = None
+        self._program_taps = TapPoint()
+        #: Of each speaker that somebody reads.
+        self._speaker_taps: dict[Session, TapPoint] = {}
         self._speaking: tuple[tuple[str, int], ...] = ()
         self._speaking_told_at = now
         self._sessions: dict[str, Session] = {}
@@ -149,6 +153,16 @@ class MediaRoom:
             if session.producer_id == producer_id:
                 return session
         raise UnknownProducerError("there is no such producer (any more)")
+
+    def tap_program(self) -> Tap:
+        """Read the program, from its next packet on until the room closes. Raises `SessionClosedError` once it does."""
+        if self._closed:
+            raise SessionClosedError("the room is closing")
+        return self._program_taps.open()
+
+    def tap_speaker(self, producer_id: str) -> Tap:
+        """Read one speaker, while not muted, until their session closes. Raises `UnknownProducerError`."""
+        return self._speaker_taps.setdefault(self.speaker(producer_id), TapPoint()).open()
 
     def forward_of(self, speaker: Session) -> Forward:
         """What the others on stage are sent of this speaker."""
@@ -251,6 +265,9 @@ class MediaRoom:
         self._before.add_past(_totals_of(session))
         self._before.closed[reason, session.was_connected] += 1
         self.audio_ended(session)
+        taps = self._speaker_taps.pop(session, None)
+        if taps is not None:
+            taps.end()
         if self._forwards.pop(session, None) is not None:
             for other in self._sessions.values():
                 other.close_speakers(session.producer_id)
@@ -275,6 +292,8 @@ class MediaRoom:
             self._queue(sent)
         if session in self._forwards:
             self._forward(session, packet, level, now)
+        if session in self._speaker_taps:
+            self._speaker_taps[session].offer_rtp(packet, level, now=now)
         if now - self._speaking_told_at >= SPEAKING_INTERVAL_S:
             self._tell_who_speaks(now)
         if self._pending or self.director.timer_at() < self._sleeps_until:
@@ -390,6 +409,7 @@ class MediaRoom:
             self._pending.popleft()
             self.pending_dropped += 1
         self._pending.append(packet)
+        self._program_taps.offer_program(packet)
 
     def _notice_stopped_speakers(self, now: float) -> None:
         for session in list(self._sessions.values()):
@@ -429,6 +449,7 @@ class MediaRoom:
         self._closed = True
         for session in list(self._sessions.values()):
             session.close("ended")
+        self._program_taps.end()
 
 
 def _totals_of(session: Session) -> MediaTotals:
