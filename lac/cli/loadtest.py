@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
     parser.add_argument("--listeners", type=_positive, default=100, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--shows", type=_positive, default=1, help="spread over so many shows, each with its publisher (%(default)s)"
+    )
     parser.add_argument("--ramp", type=_seconds, default=5.0, metavar="S", help="over how long they come (%(default)s)")
     parser.add_argument("--duration", type=_seconds, default=15.0, metavar="S", help="how long they stay (%(default)s)")
     parser.add_argument(
@@ -45,11 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_target(args.url, own_server=args.yes_i_run_this_server)
+    if args.shows > 1 and (args.email is None or args.broadcast is not None):
+        raise ConfigError("--shows starts shows of its own: it needs --email, and no --broadcast.")
     _allow_files(args.listeners + args.chatters + OTHER_FILES)
     plan = Plan(
         url=args.url.rstrip("/"),
         mode=Mode(args.mode),
         listeners=args.listeners,
+        shows=args.shows,
         ramp_s=args.ramp,
         duration_s=args.duration,
         chatters=args.chatters,

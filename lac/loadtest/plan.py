@@ -18,12 +18,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Times in seconds. Without a `broadcast_id` a show is started, for which an account is needed; without an account
+    """Times in seconds. Without a `broadcast_id` shows are started, for which an account is needed; without an account
     a live public show of somebody else's is listened to."""
 
     url: str
     mode: Mode = Mode.WEBRTC
+    #: In all shows together.
     listeners: int = 100
+    #: Each with a publisher of its own.
+    shows: int = 1
     #: Over how long the listeners come.
     ramp_s: float = 5.0
     #: How long all of them stay.

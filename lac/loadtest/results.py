@@ -47,15 +47,19 @@ class Results:
     joining_s: float = 0.0
     #: How long each took from the request to the first audio, or to `joined`.
     join_s: Spread | None = None
+    #: CPU of the server while they joined, what it sent to those who were in already included.
+    server_join_cpu_s: float | None = None
     measured_s: float = 0.0
     packets_expected: int = 0
     packets_received: int = 0
     #: Listeners by their share of lost packets.
     without_loss: int = 0
     worst_loss: float = 0.0
+    #: Of the audio that a sample of the listeners decrypted.
     latency_ms: Spread | None = None
     messages_sent: int = 0
     messages_received: int = 0
+    chat_latency_ms: Spread | None = None
     server_cpu_s: float | None = None
     generator_cpu_s: float = 0.0
     #: What ended it early, if anything did.
@@ -64,6 +68,11 @@ class Results:
     @property
     def joins_per_s(self) -> float:
         return self.connected / self.joining_s if self.joining_s else 0.0
+
+    @property
+    def joins_per_core(self) -> float | None:
+        """Joins a second that would fill one core of the server."""
+        return self.connected / self.server_join_cpu_s if self.server_join_cpu_s else None
 
     @property
     def loss(self) -> float:
@@ -82,7 +91,7 @@ class Results:
         return self.generator_cpu_s / self.packets_received * 1e6 if self.packets_received else None
 
     def as_json(self) -> dict[str, Any]:
-        derived = ("joins_per_s", "loss", "server_us_per_packet", "generator_us_per_packet")
+        derived = ("joins_per_s", "joins_per_core", "loss", "server_us_per_packet", "generator_us_per_packet")
         return {**dataclasses.asdict(self), **{name: getattr(self, name) for name in derived}}
 
     def sentences(self) -> Iterator[str]:
@@ -90,6 +99,8 @@ class Results:
         yield f"{self.connected} of {self.wanted} connected, {self.joins_per_s:.0f} a second" + (
             f" ({self.retried} were told to wait)" if self.retried else ""
         )
+        if self.joins_per_core is not None:
+            yield f"  they took {1000 / self.joins_per_core:.1f} ms of the server's CPU each"
         for reason, count in self.failed.most_common():
             yield f"  {count} not connected: {reason}"
         if self.join_s is not None:
@@ -102,9 +113,10 @@ class Results:
                 f"({self.loss:.3%} lost; {self.without_loss} listeners lost nothing, the worst {self.worst_loss:.2%})"
             )
         if self.messages_sent:
-            yield f"{self.messages_sent} messages sent, {self.messages_received} received"
+            late = "" if self.chat_latency_ms is None else f", {_ms(self.chat_latency_ms, 1)} later"
+            yield f"{self.messages_sent} chat messages sent, {self.messages_received} received{late}"
         if self.latency_ms is not None:
-            yield f"from sending to arrival {_ms(self.latency_ms, 1)}"
+            yield f"audio from sending to arrival {_ms(self.latency_ms, 1)}"
         if self.server_cpu_s is not None and self.measured_s:
             share = f"server: {self.server_cpu_s / self.measured_s:.0%} of a core"
             per_packet = self.server_us_per_packet

@@ -49,20 +49,24 @@ class Signalling:
         self._token = plan.token
         self.retried = 0
 
-    async def show(self) -> str:
-        """The id of the show to listen to; live when this returns."""
+    async def sign_in(self) -> None:
+        """As the plan's account, if it names one."""
         if self._plan.email is not None:
             signed_in = await self.call(
                 "POST", "/api/auth/login", json={"email": self._plan.email, "password": self._plan.password or ""}
             )
             self._token = signed_in["accessToken"]
+
+    async def show(self, number: int) -> str:
+        """The id of a show to listen to; live when this returns."""
         if self._plan.broadcast_id is not None:
             show_id = self._plan.broadcast_id
             if self._token is not None:
                 await self.call("POST", f"/api/broadcasts/{show_id}/start")
             return show_id
         if self._token is not None:
-            show = await self.call("POST", "/api/broadcasts", json={"title": "Load test", "visibility": "unlisted"})
+            body = {"title": f"Load test {number}", "visibility": "unlisted"}
+            show = await self.call("POST", "/api/broadcasts", json=body)
             await self.call("POST", f"/api/broadcasts/{show['id']}/start")
             return str(show["id"])
         found = await self.call("GET", "/api/broadcasts?status=live&limit=1")
@@ -73,7 +77,7 @@ class Signalling:
         return str(found["items"][0]["id"])
 
     async def end(self, show_id: str) -> None:
-        """End the show that `show` started. One that was named is left as it is."""
+        """End a show that `show` started. One that was named is left as it is."""
         if self._plan.broadcast_id is None and self._token is not None:
             await self.call("POST", f"/api/broadcasts/{show_id}/end")
 
