@@ -28,6 +28,7 @@ COMMANDS = {
     "seed": "fill an empty database with sample people and shows",
     "backup": "save the database and the secrets in one file",
     "restore": "put a backup in place of the present data",
+    "loadtest": "bring many listeners to a server and say how it bears them",
     "user": "create accounts and reset passwords",
 }
 

@@ -58,23 +58,32 @@ class ClientPeer:
 
     async def run(self) -> None:
         """Drive the connected core until it has closed; closes the socket. Call `connect` first."""
-        core = self.core
         try:
-            while core is not None and not core.closed:
-                self._flush(core)
-                with trio.move_on_at(core.timer_at()):
-                    await self.socket.wait_readable()
-                now = trio.current_time()
-                try:
-                    for _ in range(BURST):
-                        data, address = self.socket.receive_nowait()
-                        core.receive_datagram(data, address, now=now)
-                except BlockingIOError:
-                    pass
-                core.handle_timer(now=now)
-                self._flush(core)
+            await self.run_until(lambda: False)
         finally:
             self.socket.close()
+
+    async def run_until(self, done: Callable[[], bool]) -> None:
+        """The same until `done()`, or until the core has closed; the socket stays open."""
+        core = self.core
+        while core is not None and not core.closed and not done():
+            self._flush(core)
+            with trio.move_on_at(core.timer_at()):
+                await self.socket.wait_readable()
+            now = trio.current_time()
+            try:
+                for _ in range(BURST):
+                    data, address = self.socket.receive_nowait()
+                    core.receive_datagram(data, address, now=now)
+            except BlockingIOError:
+                pass
+            core.handle_timer(now=now)
+            self._flush(core)
+
+    def flush(self) -> None:
+        """Send what the core has to send, report its events: for whoever feeds it instead of `run`."""
+        if self.core is not None:
+            self._flush(self.core)
 
     def _flush(self, core: PeerCore) -> None:
         for data, address in core.datagrams_to_send():

@@ -1,0 +1,50 @@
+"""The audio of a load test: packets that can be told apart, so that it is known when each was sent."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+
+import trio
+
+from lac_media.net.peer_task import ClientPeer
+from lac_media.proto.rtp import RtpPacket
+
+FRAME_S = 0.02
+FRAME_TICKS = 960
+PAYLOAD_TYPE = 100
+#: As much as speech at 24 kbit/s.
+PAYLOAD_BYTES = 60
+#: SILK, wide band, 20 ms, mono: a payload of any content is a packet of Opus.
+_TOC = 0x48
+#: How long a sent packet is remembered.
+REMEMBERED = 500
+
+
+class Speech:
+    """Sends 50 packets a second. `sent` has the Unix time of the latest, by their content."""
+
+    def __init__(self, peer: ClientPeer) -> None:
+        self._peer = peer
+        self.sent: OrderedDict[bytes, float] = OrderedDict()
+        self.packets = 0
+
+    async def run(self) -> None:
+        due = trio.current_time()
+        while True:
+            self._say()
+            due = max(due + FRAME_S, trio.current_time() - 0.1)
+            await trio.sleep_until(due)
+
+    def _say(self) -> None:
+        number = self.packets
+        self.packets += 1
+        payload = bytes([_TOC]) + number.to_bytes(4, "big")
+        payload += bytes(PAYLOAD_BYTES - len(payload))
+        packet = RtpPacket(
+            PAYLOAD_TYPE, number & 0xFFFF, number * FRAME_TICKS & 0xFFFF_FFFF, self._peer.ssrc, payload=payload
+        )
+        self.sent[payload] = time.time()
+        self._peer.send_rtp(packet)
+        if len(self.sent) > REMEMBERED:
+            self.sent.popitem(last=False)
