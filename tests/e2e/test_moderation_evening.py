@@ -112,9 +112,6 @@ def _bring_the_listener_on_stage_and_back(
     expect(moderator.notice("Lena accepted, and may speak now.")).to_be_visible()
     expect(guest.notice("Your hand is up, number 1 in the queue.")).to_be_visible()
 
-    # One at a time.
-    listener.start_speaking()
-    expect(listener.notice("The stage is taken")).to_be_visible()
     host.hand_over()
     guest.wait_for_silence()
     expect(listener.notice("The stage is free. Nobody hears you yet.")).to_be_visible()
