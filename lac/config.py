@@ -28,6 +28,7 @@ from lac.config_services import (
 from lac.data_dir import load_or_create_secrets
 from lac.errors import ConfigError
 from lac.limits import RateLimits
+from lac_media.load import LoadLimits
 
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -49,6 +50,9 @@ LAC_VARIABLES = frozenset(
         "LAC_OPEN_REGISTRATION",
         "LAC_LIMITS_FACTOR",
         "LAC_METRICS_TOKEN",
+        "LAC_MAX_LISTENERS",
+        "LAC_OVERLOAD_DELAY_MS",
+        "LAC_OVERLOAD_LAG_MS",
     }
 )
 #: What each of them sets, this version does not have. They are accepted, so that a complete `.env` works, and
@@ -95,6 +99,7 @@ class Settings:
     redis: RedisSettings | None = None
     s3: S3Settings | None = None
     smtp: SmtpSettings | None = None
+    load_limits: LoadLimits = field(default_factory=LoadLimits)
     #: Variables that are set and do nothing in this version.
     without_effect: tuple[str, ...] = ()
 
@@ -145,6 +150,11 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", _boolean, default=True),
         rate_limits=RateLimits().scaled(read("", "LAC_LIMITS_FACTOR", _factor, 1.0)),
         metrics_token=read("metrics_token", "LAC_METRICS_TOKEN", _metrics_token, None),
+        load_limits=LoadLimits(
+            forwarding_delay_s=read("", "LAC_OVERLOAD_DELAY_MS", _milliseconds, LoadLimits().forwarding_delay_s),
+            loop_lag_s=read("", "LAC_OVERLOAD_LAG_MS", _milliseconds, LoadLimits().loop_lag_s),
+            listeners=read("", "LAC_MAX_LISTENERS", _positive, None),
+        ),
         redis=redis_settings(env),
         s3=s3_settings(env),
         smtp=smtp_settings(env),
@@ -352,6 +362,17 @@ def _seconds(raw: str) -> float:
     if not 0 <= value <= 86_400:
         raise ValueError(f"{raw!r} is not a number of seconds (0 to 86400)")
     return value
+
+
+def _milliseconds(raw: str) -> float:
+    """In seconds."""
+    try:
+        value = float(raw)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 60_000:
+        raise ValueError(f"{raw!r} is not a number of milliseconds (above 0, to 60000)")
+    return value / 1000
 
 
 def _factor(raw: str) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
 from lac_media.certificate import DtlsIdentity, make_dtls_identity
 from lac_media.errors import EngineStartError
+from lac_media.load import LoadLimits, LoadMeter
 from lac_media.net.endpoint import Endpoint, EndpointCounters
 from lac_media.net.udp import DatagramSocket, open_udp_socket
 from lac_media.opus.library import opus_library
@@ -32,13 +33,18 @@ class EngineConfig:
     listen_ip: str = "127.0.0.1"
     port: int = 0
     announced_ips: tuple[str, ...] = ()
+    limits: LoadLimits = field(default_factory=LoadLimits)
 
 
 class Engine:
     """Made by `open_engine`."""
 
-    def __init__(self, endpoint: Endpoint, identity: DtlsIdentity, candidates: tuple[IceCandidate, ...]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, identity: DtlsIdentity, candidates: tuple[IceCandidate, ...], limits: LoadLimits
+    ) -> None:
         self.endpoint = endpoint
+        #: Its `run` belongs to whoever serves.
+        self.load = LoadMeter(limits)
         self.candidates = candidates
         self._identity = identity
         self._rooms: dict[str, MediaRoom] = {}
@@ -65,7 +71,7 @@ class Engine:
     async def _open_room(self, room_id: str, on_event: Callable[[RoomEvent], None]) -> AsyncGenerator[MediaRoom, None]:
         room: MediaRoom | None = None
         try:
-            async with open_media_room(room_id, self.endpoint, self._identity, on_event) as room:
+            async with open_media_room(room_id, self.endpoint, self._identity, on_event, self.load) as room:
                 self._rooms[room_id] = room
                 try:
                     yield room
@@ -98,6 +104,17 @@ class Engine:
         for room in self._rooms.values():
             totals.add(room.totals())
         return totals
+
+    @property
+    def listeners(self) -> int:
+        """Whom the programs of all rooms reach."""
+        return sum(room.fanout.listeners for room in self._rooms.values())
+
+    @property
+    def may_take_listener(self) -> bool:
+        """Whether one more would not be heard by those who are in already."""
+        most = self.load.limits.listeners
+        return not self.load.overloaded and (most is None or self.listeners < most)
 
     @property
     def session_count(self) -> int:
@@ -139,7 +156,7 @@ async def open_engine(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(endpoint.run)
             try:
-                yield Engine(endpoint, identity or make_dtls_identity(), candidates)
+                yield Engine(endpoint, identity or make_dtls_identity(), candidates, config.limits)
             finally:
                 nursery.cancel_scope.cancel("media engine closed")
     finally:

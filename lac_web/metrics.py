@@ -1,18 +1,19 @@
 """What the process tells Prometheus. Its own registry: two applications in one process count apart.
 
-What others count already (media, sockets, the database's threads) is read when it is asked for; only requests and the
-loop's lag are counted here. Labels are of ours: routes, never addresses or ids.
+What others count already (media, sockets, the database's threads) is read when it is asked for; only requests are
+counted here. Labels are of ours: routes, never addresses or ids.
 """
 
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import trio
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from quart import Quart, Request, Response, g, has_request_context, request
 
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
     from lac_web.gateway.routes import Gateway
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LAG_INTERVAL_S = 0.25
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-_LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 
 
 class Metrics:
@@ -49,12 +48,6 @@ class Metrics:
             buckets=_REQUEST_BUCKETS_S,
             registry=self._registry,
         )
-        self._lag = Histogram(
-            "lac_loop_lag_seconds",
-            "How late a task wakes up. Audio waits for the same loop: above 0.02 people begin to hear it.",
-            buckets=_LAG_BUCKETS_S,
-            registry=self._registry,
-        )
         ProcessCollector(registry=self._registry)
         self._registry.register(_ServerCollector(services, limiter, self))
         #: Set once the application has them.
@@ -67,13 +60,6 @@ class Metrics:
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
-
-    async def watch_loop_lag(self) -> None:
-        """Runs until cancelled. Started by whoever owns the server's tasks."""
-        while True:
-            due = trio.current_time() + LAG_INTERVAL_S
-            await trio.sleep_until(due)
-            self._lag.observe(max(0.0, trio.current_time() - due))
 
 
 class _ServerCollector(Collector):
@@ -89,6 +75,7 @@ class _ServerCollector(Collector):
         info.add_metric((__version__,), 1)
         yield info
         yield from self._media()
+        yield from self._load()
         yield from self._database()
         gateway = self._metrics.gateway
         if gateway is not None:
@@ -145,6 +132,27 @@ class _ServerCollector(Collector):
         for reason, count in sorted(by_reason.items()):
             closed.add_metric((reason,), count)
         yield closed
+
+    def _load(self) -> Iterator[Metric]:
+        load = self._services.engine.load
+        yield GaugeMetricFamily(
+            "lac_overloaded", "1 while new listeners are refused, for the sake of those inside.", int(load.overloaded)
+        )
+        yield CounterMetricFamily(
+            "lac_listeners_refused", "Listeners refused for that.", self._services.on_air.listeners_refused
+        )
+        for name, text, delays in (
+            ("lac_loop_lag_seconds", "How late a task wakes up. Audio waits for the same loop.", load.lag),
+            (
+                "lac_forwarding_delay_seconds",
+                "From the arrival of a program packet to its last listener. Above 0.05 people begin to hear it.",
+                load.forwarding,
+            ),
+        ):
+            buckets = [
+                ("+Inf" if bound == math.inf else str(bound), float(count)) for bound, count in delays.cumulative()
+            ]
+            yield HistogramMetricFamily(name, text, buckets=buckets, sum_value=delays.total_s)
 
     def _database(self) -> Iterator[Metric]:
         db = self._services.db

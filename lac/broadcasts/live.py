@@ -47,6 +47,7 @@ from lac.rooms.room import Member, Outlet, check_ban
 from lac.rooms.state import Actor, RoomState
 from lac.rooms.text import clean_name, one_line
 from lac.tasks import boundary, start_clean
+from lac_media.load import RETRY_AFTER_S
 from lac_media.parameters import Direction
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class OnAir:
         self._records = records
         self._broadcasts = broadcasts
         self._auth = auth
+        self._engine = engine
         self._address_key = settings.jwt_secret
         self._changes = Changes()
         self._means = Means(engine, broadcasts, records, settings.host_grace_s, self._own, self._changes)
@@ -110,6 +112,8 @@ class OnAir:
         #: Broadcast -> who may not come in: outlives a waiting room that empties, ends with the broadcast.
         self._removed: dict[str, KeptOut] = {}
         self._draining = False
+        #: Because the machine, or the operator, allows no more.
+        self.listeners_refused = 0
 
     # the show
 
@@ -330,6 +334,8 @@ class OnAir:
         address_hash = self._address_hash(identity, address)
         checked_at = self._changes.count
         broadcast, role = await self._check_media(identity, broadcast_id, direction, address_hash)
+        if direction is Direction.RECV and not policy.is_allowed(role, policy.Act.PUBLISH):
+            self._check_load()
         if (
             direction is Direction.SEND
             and kind == "whip"
@@ -508,6 +514,16 @@ class OnAir:
                 code="too_many_sockets",
             )
         return show.join(outlet, visitor)
+
+    def _check_load(self) -> None:
+        """Whoever is in keeps on hearing well: it is those who come now who wait."""
+        if not self._engine.may_take_listener:
+            self.listeners_refused += 1
+            raise UnavailableError(
+                "The server has as many listeners as it can bear just now. Try again in a few seconds.",
+                retry_after_s=RETRY_AFTER_S,
+                code="overloaded",
+            )
 
     def _check_admitting(self) -> None:
         if self._draining:

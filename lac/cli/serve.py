@@ -116,7 +116,7 @@ async def run_server(
             app = create_app(services)
             serve = partial(serve_http, app, host=settings.host, port=settings.port)
             async with trio.open_nursery() as beside:
-                beside.start_soon(app.metrics.watch_loop_lag)
+                beside.start_soon(services.engine.load.run)
                 async with trio.open_nursery() as nursery:
                     urls: list[str] = await nursery.start(partial(serve, shutdown=shutdown, grace_s=SHUTDOWN_S))
                     task_status.started(RunningServer(urls, services.engine.port, services, stopped))
@@ -134,7 +134,9 @@ async def run_server(
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     """Database, media engine and broadcasts on air, without HTTP."""
-    config = EngineConfig(settings.media_listen_ip, settings.media_port, settings.media_announced_ips)
+    config = EngineConfig(
+        settings.media_listen_ip, settings.media_port, settings.media_announced_ips, settings.load_limits
+    )
     async with open_database(settings) as db:
         auth = AuthService(db, settings)
         broadcasts = BroadcastService(db, settings)

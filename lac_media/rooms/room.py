@@ -15,6 +15,7 @@ import trio
 
 from lac_media.certificate import DtlsIdentity
 from lac_media.errors import SessionClosedError, UnknownProducerError
+from lac_media.load import LoadMeter
 from lac_media.net.batch import make_batch
 from lac_media.net.endpoint import Endpoint
 from lac_media.parameters import ConsumerParameters, Direction
@@ -80,6 +81,7 @@ class MediaRoom:
         endpoint: Endpoint,
         identity: DtlsIdentity,
         on_event: Callable[[RoomEvent], None],
+        load: LoadMeter,
     ) -> None:
         now = trio.current_time()
         self.id = room_id
@@ -108,6 +110,7 @@ class MediaRoom:
         self._nursery = nursery
         self._identity = identity
         self._on_event = on_event
+        self._load = load
         self._muted: set[str] = set()
         self._pending: deque[ProgramPacket] = deque()
         self._wake = trio.Event()
@@ -396,7 +399,10 @@ class MediaRoom:
                 self._queue(packet)
             # Those that come meanwhile have set the new event; reports must not wait for a queue that never empties.
             for _ in range(len(self._pending)):
-                await self.fanout.send(self._pending.popleft())
+                packet = self._pending.popleft()
+                await self.fanout.send(packet)
+                sent_at = trio.current_time()
+                self._load.forwarding.add(sent_at - packet.sent_at, now=sent_at)
             if now >= self._report_at:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
@@ -473,11 +479,15 @@ async def _own_session(session: Session) -> None:
 
 @asynccontextmanager
 async def open_media_room(
-    room_id: str, endpoint: Endpoint, identity: DtlsIdentity, on_event: Callable[[RoomEvent], None]
+    room_id: str,
+    endpoint: Endpoint,
+    identity: DtlsIdentity,
+    on_event: Callable[[RoomEvent], None],
+    load: LoadMeter,
 ) -> AsyncGenerator[MediaRoom, None]:
     """A room for as long as the block lasts; leaving it closes every session and ends every task of it."""
     async with trio.open_nursery() as nursery:
-        room = MediaRoom(room_id, nursery, endpoint, identity, on_event)
+        room = MediaRoom(room_id, nursery, endpoint, identity, on_event, load)
         nursery.start_soon(room.run_program)
         try:
             yield room

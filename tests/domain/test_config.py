@@ -12,6 +12,7 @@ import pytest
 from lac import config
 from lac.config import Settings, load_settings
 from lac.errors import ConfigError
+from lac_media.load import LoadLimits
 from tests.domain.conftest import SECRETS
 
 WILDCARD = "0.0.0.0"  # noqa: S104  nothing is bound here
@@ -29,7 +30,17 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path: Path) -> N
     assert settings.open_registration
     assert settings.host_grace_s == 60
     assert settings.hls_offload_listeners == 100
+    assert settings.load_limits == LoadLimits(forwarding_delay_s=0.05, loop_lag_s=0.05, listeners=None)
     assert settings.without_effect == ()
+
+
+def test_what_the_server_bears_is_set_in_milliseconds_and_listeners() -> None:
+    settings = load({"LAC_OVERLOAD_DELAY_MS": "12.5", "LAC_OVERLOAD_LAG_MS": "80", "LAC_MAX_LISTENERS": "500"})
+    assert settings.load_limits == LoadLimits(forwarding_delay_s=0.0125, loop_lag_s=0.08, listeners=500)
+    for name in ("LAC_OVERLOAD_DELAY_MS", "LAC_OVERLOAD_LAG_MS", "LAC_MAX_LISTENERS"):
+        for wrong in ("0", "-1", "nan", "many"):
+            with pytest.raises(ConfigError, match=name):
+                load({name: wrong})
 
 
 def test_an_empty_variable_is_not_set() -> None:

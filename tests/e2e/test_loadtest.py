@@ -122,7 +122,9 @@ def test_cancelled_at_any_moment_it_ends_its_show_and_leaves_no_socket(server: L
         before = _open_files()
         cut = trio.run(cut_after, 0.05 * moments)
         assert _open_files() <= before
-        assert server.call("GET", f"/api/broadcasts?status=live&hostId={hanna.user_id}", token=hanna.token)["items"] == []
+        assert (
+            server.call("GET", f"/api/broadcasts?status=live&hostId={hanna.user_id}", token=hanna.token)["items"] == []
+        )
         if not cut:
             break
         moments += 1

@@ -124,6 +124,7 @@ class FakeEngine:
         self.rooms: dict[str, FakeMediaRoom] = {}
         #: The next room that opens fails with it.
         self.open_error: Exception | None = None
+        self.may_take_listener = True
         self._crashes: dict[str, trio.Event] = {}
 
     def crash(self, room_id: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import Any
 
 import pytest
@@ -12,10 +11,9 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from lac.config import Settings
+from lac.errors import UnavailableError
 from lac_media.parameters import Direction
 from lac_web.app import create_app
-from lac_web.metrics import Metrics
-from lac_web.rate_limits import RateLimiter
 from tests.web.conftest import Api, problem_of
 
 HERE: dict[str, Any] = {"scope_base": {"client": ("127.0.0.1", 1)}}
@@ -103,13 +101,25 @@ async def test_two_applications_count_apart(api: Api) -> None:
     assert b'route="/health"' not in await response.get_data()
 
 
-async def test_loop_lag_is_watched_until_cancelled(api: Api) -> None:
-    metrics = Metrics(api.services, RateLimiter(api.services.settings))
-    with trio.move_on_after(0.6):
-        await metrics.watch_loop_lag()
-    count = re.search(rb"^lac_loop_lag_seconds_count (\S+)", metrics.render(), re.MULTILINE)
-    assert count is not None
-    assert float(count[1]) >= 1
+async def test_load_is_shown_with_its_delays_and_whom_it_has_cost_a_place(api: Api) -> None:
+    load, now = api.services.engine.load, trio.current_time()
+    broadcast = await api.broadcast(await api.token())
+    assert (await samples(api))["lac_overloaded"] == 0
+    for delay_s in (0.0005, 0.004, 0.2):
+        load.forwarding.add(delay_s, now=now)
+    load.lag.add(3.0, now=now)
+    load.judge(now=now)
+    with pytest.raises(UnavailableError):
+        await api.services.on_air.open_media_session(None, broadcast["id"], Direction.RECV, "whep")
+    found = await samples(api)
+    assert found["lac_overloaded"] == 1
+    assert found["lac_listeners_refused_total"] == 1
+    buckets = [found[f"lac_forwarding_delay_seconds_bucket{{le={bound}}}"] for bound in ("0.001", "0.005", "0.25")]
+    assert buckets == [1, 2, 3]
+    assert found["lac_forwarding_delay_seconds_count"] == 3
+    assert found["lac_loop_lag_seconds_bucket{le=1.0}"] == 0
+    assert found["lac_loop_lag_seconds_bucket{le=+Inf}"] == 1
+    assert found["lac_loop_lag_seconds_sum"] == 3.0
 
 
 @pytest.mark.parametrize(

@@ -339,3 +339,20 @@ async def test_pages_of_other_origins_see_the_headers_they_need(api: Api, show: 
     assert all(name in exposed for name in ("Location", "ETag", "Link", "WWW-Authenticate"))
     refused = await post(api, "/whep/nope", None, "x", Origin="https://player.example")
     assert refused.headers["Access-Control-Allow-Origin"] == "*"
+
+
+async def test_a_busy_server_refuses_who_would_listen_and_nobody_else(
+    api: Api, host: str, show: dict[str, Any]
+) -> None:
+    api.services.engine.load.overloaded = True
+    refused = await post(api, f"/whep/{show['id']}", None, offer("recvonly"))
+    assert (await problem_of(refused, 503))["code"] == "overloaded"
+    assert int(refused.headers["Retry-After"]) >= 1
+    transports = f"/api/mediasoup/{show['id']}/transports"
+    response = await api.call("POST", transports, await api.token("ann"), json={"direction": "recv"})
+    assert (await problem_of(response, 503))["code"] == "overloaded"
+
+    assert (await post(api, f"/whip/{show['id']}", host, offer("sendonly"))).status_code == 201
+    assert (await api.call("POST", transports, host, json={"direction": "recv"})).status_code == 201
+    api.services.engine.load.overloaded = False
+    assert (await post(api, f"/whep/{show['id']}", None, offer("recvonly"))).status_code == 201

@@ -6164,7 +6164,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable";
                     };
                 };
             };
@@ -7549,7 +7549,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable";
                     };
                 };
             };
