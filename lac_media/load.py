@@ -19,14 +19,15 @@ JUDGE_INTERVAL_S = 0.25
 WINDOW_S = 2.0
 #: Measurements kept for it.
 WINDOW_VALUES = 2000
-#: Single hiccups do not count, what every twentieth packet meets does.
-SHARE = 0.95
+#: Single hiccups do not count, what every tenth packet meets does.
+SHARE = 0.9
+WARM_UP_S = 3.0
 #: Overload is over when both values have been below this part of their limits for so long. It cannot be much less: with
 #: a full house one packet of the program is under way for most of the 20 ms until the next.
 RECOVERED = 0.7
-RECOVERY_S = 2.0
+RECOVERY_S = 1.0
 #: Told to whom we refuse.
-RETRY_AFTER_S = 5.0
+RETRY_AFTER_S = 2.0
 #: Upper bounds of the buckets that `Delays` counts into, seconds.
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -79,6 +80,8 @@ class LoadMeter:
         self.forwarding = Delays()
         self.overloaded = False
         self._calm_since: float | None = None
+        #: A process that has just started is slow at everything it does for the first time.
+        self._judges_from: float | None = None
 
     async def run(self) -> None:
         """Measure the lag and judge until cancelled."""
@@ -94,6 +97,10 @@ class LoadMeter:
 
     def judge(self, *, now: float) -> None:
         """Decide anew whether this is too much."""
+        if self._judges_from is None:
+            self._judges_from = now + WARM_UP_S
+        if now < self._judges_from:
+            return
         limits = self.limits
         strain = max(
             self.forwarding.quantile(SHARE, now=now) / limits.forwarding_delay_s,

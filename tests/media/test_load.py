@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from lac_media.load import BUCKETS_S, RECOVERY_S, WINDOW_S, WINDOW_VALUES, Delays, LoadLimits, LoadMeter
+from lac_media.load import BUCKETS_S, RECOVERY_S, WARM_UP_S, WINDOW_S, WINDOW_VALUES, Delays, LoadLimits, LoadMeter
 
 LIMITS = LoadLimits(forwarding_delay_s=0.03, loop_lag_s=0.05)
 
@@ -22,8 +22,14 @@ def busy(meter: LoadMeter, delay_s: float, *, since: float, until: float) -> Non
         at += 0.02
 
 
-def test_delays_above_the_limit_are_overload_until_they_have_been_low_for_a_while() -> None:
+def warm_meter() -> LoadMeter:
     meter = LoadMeter(LIMITS)
+    meter.judge(now=-WARM_UP_S)
+    return meter
+
+
+def test_delays_above_the_limit_are_overload_until_they_have_been_low_for_a_while() -> None:
+    meter = warm_meter()
     busy(meter, 0.02, since=0, until=5)
     assert not meter.overloaded
     busy(meter, 0.031, since=5, until=5 + WINDOW_S)
@@ -37,20 +43,25 @@ def test_delays_above_the_limit_are_overload_until_they_have_been_low_for_a_whil
 
 def test_what_is_neither_high_nor_low_changes_nothing() -> None:
     for before, delay_s in ((False, 0.029), (True, 0.022)):
-        meter = LoadMeter(LIMITS)
+        meter = warm_meter()
         if before:
             busy(meter, 0.2, since=0, until=1)
         busy(meter, delay_s, since=1, until=30)
         assert meter.overloaded is before
 
 
-def test_a_single_hiccup_is_none() -> None:
-    meter = LoadMeter(LIMITS)
+def test_neither_hiccups_nor_a_slow_start_are_overload() -> None:
+    meter = warm_meter()
     busy(meter, 0.001, since=0, until=1.5)
     meter.forwarding.add(0.5, now=1.5)
-    meter.lag.add(0.001, now=1.5)
     meter.judge(now=1.5)
     assert not meter.overloaded
+
+    fresh = LoadMeter(LIMITS)
+    busy(fresh, 0.5, since=0, until=WARM_UP_S - 0.1)
+    assert not fresh.overloaded
+    busy(fresh, 0.5, since=WARM_UP_S - 0.1, until=WARM_UP_S + 0.1)
+    assert fresh.overloaded
 
 
 @given(st.lists(st.floats(0, 2), max_size=200))
@@ -76,7 +87,7 @@ async def test_a_loop_that_comes_late_is_measured(autojump_clock: MockClock) -> 
     meter = LoadMeter(LIMITS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(meter.run)
-        await trio.sleep(1.01)
+        await trio.sleep(WARM_UP_S + 1)
         assert not meter.overloaded
         for _ in range(20):
             autojump_clock.jump(0.2)  # as a task that works for so long

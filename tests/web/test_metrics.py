@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lac.config import Settings
 from lac.errors import UnavailableError
+from lac_media.load import WARM_UP_S
 from lac_media.parameters import Direction
 from lac_web.app import create_app
 from tests.web.conftest import Api, problem_of
@@ -108,6 +109,7 @@ async def test_load_is_shown_with_its_delays_and_whom_it_has_cost_a_place(api: A
     for delay_s in (0.0005, 0.004, 0.2):
         load.forwarding.add(delay_s, now=now)
     load.lag.add(3.0, now=now)
+    load.judge(now=now - WARM_UP_S)
     load.judge(now=now)
     with pytest.raises(UnavailableError):
         await api.services.on_air.open_media_session(None, broadcast["id"], Direction.RECV, "whep")
