@@ -252,8 +252,10 @@ class MediaRoom:
             rooms=1,
             sessions=len(self._sessions),
             listeners=self.fanout.listeners,
+            listeners_by_variant=self.fanout.listeners_by_variant.copy(),
             packets_out=self.fanout.packets_out,
             dropped_out=self.fanout.dropped,
+            switched=self.fanout.switched,
             queue_dropped=self.pending_dropped,
             mixed=self.director.mixed_packets,
         )
