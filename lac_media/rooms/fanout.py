@@ -11,7 +11,7 @@ from struct import Struct
 import trio
 
 from lac_media.net.batch import SendBatch
-from lac_media.parameters import Address, ConsumerParameters
+from lac_media.parameters import Address, ConsumerParameters, TcpAddress
 from lac_media.proto.srtp import SrtpSession
 from lac_media.rooms.line import ProgramPacket
 
@@ -28,9 +28,10 @@ _LEVEL_EXTENSION = Struct("!HHBBxx")
 class Seat:
     """A listener's place in the fan-out: slot `index` of a slice."""
 
-    __slots__ = ("address", "index", "slice", "srtp")
+    __slots__ = ("address", "index", "parameters", "slice", "srtp")
 
-    def __init__(self, srtp: SrtpSession, address: Address) -> None:
+    def __init__(self, parameters: ConsumerParameters, srtp: SrtpSession, address: Address) -> None:
+        self.parameters = parameters
         self.srtp = srtp
         self.address = address
         self.slice: _Slice | None = None
@@ -38,11 +39,14 @@ class Seat:
 
 
 class _Slice:
-    __slots__ = ("batch", "group", "seats")
+    """Listeners who are reached in the same way: all by UDP or all over TCP."""
 
-    def __init__(self, group: _Group, batch: SendBatch) -> None:
+    __slots__ = ("batch", "group", "over_tcp", "seats")
+
+    def __init__(self, group: _Group, batch: SendBatch, *, over_tcp: bool) -> None:
         self.group = group
         self.batch = batch
+        self.over_tcp = over_tcp
         self.seats: list[Seat] = []
 
 
@@ -57,11 +61,19 @@ class _Group:
 
 
 class Fanout:
-    """The audience of one program. `make_batch(n)` gives a batch of n slots on the process's socket."""
+    """The audience of one program. `make_batch(n)` gives a batch of n slots on the process's socket,
+    `make_tcp_batch(n)` one for those who are reached over TCP, if anybody can be."""
 
-    def __init__(self, ssrc: int, make_batch: Callable[[int], SendBatch]) -> None:
+    def __init__(
+        self,
+        ssrc: int,
+        make_batch: Callable[[int], SendBatch],
+        *,
+        make_tcp_batch: Callable[[int], SendBatch] | None = None,
+    ) -> None:
         self._ssrc = ssrc
         self._make_batch = make_batch
+        self._make_tcp_batch = make_tcp_batch or make_batch
         self._groups: dict[ConsumerParameters, _Group] = {}
         self.listeners = 0
         self.packets_out = 0
@@ -70,30 +82,45 @@ class Fanout:
 
     def add(self, parameters: ConsumerParameters, srtp: SrtpSession, address: Address) -> Seat:
         """Seat a listener; it gets everything from the next packet on."""
-        group = self._groups.setdefault(parameters, _Group(parameters))
-        part = next((part for part in group.slices if len(part.seats) < SLICE), None)
-        if part is None:
-            part = _Slice(group, self._make_batch(SLICE))
-            group.slices.append(part)
-        seat = Seat(srtp, address)
-        seat.index = len(part.seats)
-        part.batch.set_slot(seat.index, srtp, address)  # first: a slot without an address would stop the whole slice
-        seat.slice = part
-        part.seats.append(seat)
+        seat = Seat(parameters, srtp, address)
+        self._enter(seat)
         self.listeners += 1
         return seat
 
     def move(self, seat: Seat, address: Address) -> None:
         """The listener is at another address now."""
         seat.address = address
-        if seat.slice is not None:
-            seat.slice.batch.set_slot(seat.index, seat.srtp, address)
-
-    def remove(self, seat: Seat) -> None:
-        """Give the seat up. Idempotent."""
         part = seat.slice
         if part is None:
             return
+        if part.over_tcp == isinstance(address, TcpAddress):
+            part.batch.set_slot(seat.index, seat.srtp, address)
+        else:
+            self._leave(seat, part)
+            self._enter(seat)
+
+    def remove(self, seat: Seat) -> None:
+        """Give the seat up. Idempotent."""
+        if seat.slice is not None:
+            self._leave(seat, seat.slice)
+            self.listeners -= 1
+
+    def _enter(self, seat: Seat) -> None:
+        """Into the first slice of its group that has room."""
+        group = self._groups.setdefault(seat.parameters, _Group(seat.parameters))
+        over_tcp = isinstance(seat.address, TcpAddress)
+        part = next((part for part in group.slices if part.over_tcp == over_tcp and len(part.seats) < SLICE), None)
+        if part is None:
+            batch = self._make_tcp_batch(SLICE) if over_tcp else self._make_batch(SLICE)
+            part = _Slice(group, batch, over_tcp=over_tcp)
+            group.slices.append(part)
+        seat.index = len(part.seats)
+        # First: a slot without an address would stop the whole slice.
+        part.batch.set_slot(seat.index, seat.srtp, seat.address)
+        seat.slice = part
+        part.seats.append(seat)
+
+    def _leave(self, seat: Seat, part: _Slice) -> None:
         seat.slice = None
         last = part.seats.pop()
         if last is seat:
@@ -106,7 +133,6 @@ class Fanout:
             part.group.slices.remove(part)
             if not part.group.slices:
                 del self._groups[part.group.parameters]
-        self.listeners -= 1
 
     async def send(self, packet: ProgramPacket) -> None:
         """Deliver one packet to everyone."""

@@ -16,7 +16,6 @@ import trio
 from lac_media.certificate import DtlsIdentity
 from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.load import LoadMeter
-from lac_media.net.batch import make_batch
 from lac_media.net.endpoint import Endpoint
 from lac_media.parameters import ConsumerParameters, Direction
 from lac_media.proto.ice import IceLite
@@ -94,7 +93,7 @@ class MediaRoom:
             now=now,
         )
         self.director = Director(self.program)
-        self.fanout = Fanout(self.program.ssrc, lambda slots: make_batch(endpoint.socket, slots))
+        self.fanout = Fanout(self.program.ssrc, endpoint.make_batch, make_tcp_batch=endpoint.make_tcp_batch)
         self.levels = Levels()
         self.pending_dropped = 0
         #: Of each speaker that somebody else on stage is sent.
