@@ -63,8 +63,8 @@ class Rclone:
             self._process.wait()
             self._process = None
 
-    def keys(self) -> list[str]:
-        """Of all objects, from the disk."""
+    def objects(self) -> list[str]:
+        """The keys of all, from the disk."""
         files = self.bucket_directory.rglob("*")
         return sorted(str(path.relative_to(self.bucket_directory)) for path in files if path.is_file())
 
