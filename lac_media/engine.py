@@ -122,7 +122,7 @@ class Engine:
     @property
     def may_take_listener(self) -> bool:
         """Whether one more would not be heard by those who are in already."""
-        return self.load.admits(self.listeners)
+        return self.load.admits(self.listeners, self.session_count)
 
     @property
     def session_count(self) -> int:

@@ -110,7 +110,7 @@ async def test_two_applications_count_apart(api: Api) -> None:
 async def test_load_is_shown_with_its_delays_and_whom_it_has_cost_a_place(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lac_media.load, "FEW_LISTENERS", 0)
+    monkeypatch.setattr(lac_media.load, "FEW_SESSIONS", 0)
     load, now = api.services.engine.load, trio.current_time()
     broadcast = await api.broadcast(await api.token())
     assert (await samples(api))["lac_overloaded"] == 0
