@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from lac_media.errors import UnsupportedMediaError
 
-#: An IP address as text (IPv4, or IPv6 without brackets) and a port.
-Address = tuple[str, int]
+#: An IP address as text (IPv4, or IPv6 without brackets) and a port: datagrams.
+UdpAddress = tuple[str, int]
+
+
+class TcpAddress(NamedTuple):
+    """The other end of one TCP connection. Never equal to a UDP address, nor to that of another connection."""
+
+    ip: str
+    port: int
+    connection: int
+
+
+#: Where a peer is reached, and how.
+Address = UdpAddress | TcpAddress
 
 OPUS_CLOCK_RATE_HZ = 48_000
 #: Payload type and header extension ids that we prefer when the remote side leaves the choice to us.

@@ -128,6 +128,7 @@ class _ServerCollector(Collector):
             ("lac_media_peer_failures", "Peers ended by an error of ours. Should stay 0.", wire.peer_failures),
         ):
             yield CounterMetricFamily(name, text, value)
+        yield from self._tcp()
         dropped = CounterMetricFamily("lac_media_dropped", "Packets thrown away, by why.", labels=("why",))
         for why, count in (
             ("kernel_buffer_full", totals.dropped_out + wire.dropped_out),
@@ -144,6 +145,22 @@ class _ServerCollector(Collector):
         for reason, count in sorted(by_reason.items()):
             closed.add_metric((reason,), count)
         yield closed
+
+    def _tcp(self) -> Iterator[Metric]:
+        streams = self._services.engine.endpoint.streams
+        if streams is None:
+            return
+        yield GaugeMetricFamily("lac_media_tcp_connections", "Open connections on the media port.", len(streams))
+        for name, text, value in (
+            ("lac_media_tcp_refused", "Connections on the media port beyond a limit.", streams.counters.refused),
+            ("lac_media_tcp_unproven", "Connections closed because they were nobody's.", streams.counters.unproven),
+            (
+                "lac_media_tcp_dropped",
+                "Packets that slow connections did not take; the program's count as dropped, too.",
+                streams.counters.dropped,
+            ),
+        ):
+            yield CounterMetricFamily(name, text, value)
 
     def _load(self) -> Iterator[Metric]:
         load = self._services.engine.load

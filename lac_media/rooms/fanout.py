@@ -19,7 +19,7 @@ import trio
 
 from lac_media.errors import LocalProtocolError
 from lac_media.net.batch import SendBatch
-from lac_media.parameters import Address, ConsumerParameters, Variant
+from lac_media.parameters import Address, ConsumerParameters, TcpAddress, Variant
 from lac_media.proto.opus import is_dtx
 from lac_media.proto.red import MAX_REDUNDANT_BYTES, MAX_TIMESTAMP_OFFSET, build_red
 from lac_media.proto.srtp import SrtpSession
@@ -93,11 +93,14 @@ class Seat:
 
 
 class _Slice:
-    __slots__ = ("batch", "group", "seats")
+    """Listeners who are reached in the same way: all by UDP or all over TCP."""
 
-    def __init__(self, group: _Group, batch: SendBatch) -> None:
+    __slots__ = ("batch", "group", "over_tcp", "seats")
+
+    def __init__(self, group: _Group, batch: SendBatch, *, over_tcp: bool) -> None:
         self.group = group
         self.batch = batch
+        self.over_tcp = over_tcp
         self.seats: list[Seat] = []
 
 
@@ -112,12 +115,21 @@ class _Group:
 
 
 class Fanout:
-    """The audience of one program. `make_batch(n)` gives a batch of n slots on the process's socket. Without an
-    `economy` nobody can be seated who wants one."""
+    """The audience of one program. `make_batch(n)` gives a batch of n slots on the process's socket,
+    `make_tcp_batch(n)` one for those who are reached over TCP, if anybody can be. Without an `economy` nobody can be
+    seated who wants one."""
 
-    def __init__(self, ssrc: int, make_batch: Callable[[int], SendBatch], economy: Economy | None = None) -> None:
+    def __init__(
+        self,
+        ssrc: int,
+        make_batch: Callable[[int], SendBatch],
+        *,
+        make_tcp_batch: Callable[[int], SendBatch] | None = None,
+        economy: Economy | None = None,
+    ) -> None:
         self._ssrc = ssrc
         self._make_batch = make_batch
+        self._make_tcp_batch = make_tcp_batch or make_batch
         self._economy = economy
         self._groups: dict[Form, _Group] = {}
         #: Who is to get another variant from the next packet on.
@@ -145,8 +157,14 @@ class Fanout:
     def move(self, seat: Seat, address: Address) -> None:
         """The listener is at another address now."""
         seat.address = address
-        if seat.slice is not None:
-            seat.slice.batch.set_slot(seat.index, seat.srtp, address)
+        part = seat.slice
+        if part is None:
+            return
+        if part.over_tcp == isinstance(address, TcpAddress):
+            part.batch.set_slot(seat.index, seat.srtp, address)
+        else:
+            self._leave(seat, part)
+            self._enter(seat)
 
     def switch(self, seat: Seat, variant: Variant) -> None:
         """Give the listener another variant from the next packet on. One that is just being delivered still goes out
@@ -245,9 +263,11 @@ class Fanout:
         group = self._groups.get(form)
         if group is None:
             group = self._groups[form] = _Group(form)
-        part = next((part for part in group.slices if len(part.seats) < SLICE), None)
+        over_tcp = isinstance(seat.address, TcpAddress)
+        part = next((part for part in group.slices if part.over_tcp == over_tcp and len(part.seats) < SLICE), None)
         if part is None:
-            part = _Slice(group, self._make_batch(SLICE))
+            batch = self._make_tcp_batch(SLICE) if over_tcp else self._make_batch(SLICE)
+            part = _Slice(group, batch, over_tcp=over_tcp)
             group.slices.append(part)
         seat.index = len(part.seats)
         # First: a slot without an address would stop the whole slice.

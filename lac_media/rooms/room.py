@@ -16,7 +16,6 @@ import trio
 from lac_media.certificate import DtlsIdentity
 from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.load import LoadMeter
-from lac_media.net.batch import make_batch
 from lac_media.net.endpoint import Endpoint
 from lac_media.parameters import ConsumerParameters, Direction
 from lac_media.proto.ice import IceLite
@@ -100,7 +99,9 @@ class MediaRoom:
         self._program_ssrcs = {self.program.ssrc}
         self.economy = Economy(ssrc=self._new_ssrc(), first_sequence=secrets.randbelow(2**15))
         self._program_ssrcs.add(self.economy.ssrc)
-        self.fanout = Fanout(self.program.ssrc, lambda slots: make_batch(endpoint.socket, slots), self.economy)
+        self.fanout = Fanout(
+            self.program.ssrc, endpoint.make_batch, make_tcp_batch=endpoint.make_tcp_batch, economy=self.economy
+        )
         self.levels = Levels()
         self.pending_dropped = 0
         #: Who is sent what of them, by speaker; None after a change, to be worked out again.

@@ -64,7 +64,7 @@ class Hall:
 
     def __init__(self) -> None:
         self.sent: dict[Address, list[bytes]] = {}
-        self.fanout = Fanout(PROGRAM_SSRC, self._make_batch, Economy(ssrc=ECONOMY_SSRC, first_sequence=10))
+        self.fanout = Fanout(PROGRAM_SSRC, self._make_batch, economy=Economy(ssrc=ECONOMY_SSRC, first_sequence=10))
         self._srtp = session(1)
         self._ports = iter(range(1000, 60_000))
 

@@ -114,6 +114,10 @@ async def test_a_transport_is_what_the_library_takes_whole(api: Api, live: str, 
     candidate = answer["iceCandidates"][0]
     assert candidate["ip"] == candidate["address"] == "127.0.0.1"
     assert {"foundation", "priority", "protocol", "port", "type"} <= candidate.keys()
+    over_tcp = answer["iceCandidates"][1]
+    assert (over_tcp["protocol"], over_tcp["tcpType"], over_tcp["port"]) == ("tcp", "passive", candidate["port"])
+    assert "tcpType" not in candidate
+    assert over_tcp["priority"] < candidate["priority"]
     assert answer["dtlsParameters"]["role"] == "auto"
     assert answer["dtlsParameters"]["fingerprints"][0]["algorithm"] == "sha-256"
 

@@ -56,6 +56,10 @@ window.MediasoupSession = class MediasoupSession {
     return selectedLocalUfrag(await this.transport.getStats());
   }
 
+  async remoteProtocol() {
+    return selectedProtocol(await this.transport.getStats());
+  }
+
   async stats(type) {
     return [...(await this.transport.getStats()).values()].find((entry) => entry.type === type) ?? null;
   }
