@@ -39,6 +39,8 @@ from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import Program
 from lac_media.rooms.session import ConsumerInfo, Session, new_ice_parameters
 from lac_media.rooms.tap import Tap, TapPoint
+from lac_media.streams.hub import StreamHub
+from lac_media.streams.streams import Streams
 from lac_media.totals import MediaTotals
 
 log = structlog.get_logger(__name__)
@@ -82,6 +84,7 @@ class MediaRoom:
         identity: DtlsIdentity,
         on_event: Callable[[RoomEvent], None],
         load: LoadMeter,
+        hub: StreamHub,
     ) -> None:
         now = trio.current_time()
         self.id = room_id
@@ -104,6 +107,7 @@ class MediaRoom:
         self._program_taps = TapPoint()
         #: Of each speaker that somebody reads.
         self._speaker_taps: dict[Session, TapPoint] = {}
+        self.streams = Streams(nursery, hub, self.tap_program, on_event)
         self._speaking: tuple[tuple[str, int], ...] = ()
         self._speaking_told_at = now
         self._sessions: dict[str, Session] = {}
@@ -208,6 +212,7 @@ class MediaRoom:
         """Close all sessions of this owner, at once."""
         for session in [session for session in self._sessions.values() if session.owner == owner]:
             session.close(reason)
+        self.streams.close_owner(owner, reason)
 
     def producers(self) -> list[tuple[str, str]]:
         """(producer id, owner) of everyone whose audio is arriving."""
@@ -455,6 +460,7 @@ class MediaRoom:
         self._closed = True
         for session in list(self._sessions.values()):
             session.close("ended")
+        self.streams.close()
         self._program_taps.end()
 
 
@@ -484,10 +490,11 @@ async def open_media_room(
     identity: DtlsIdentity,
     on_event: Callable[[RoomEvent], None],
     load: LoadMeter,
+    hub: StreamHub,
 ) -> AsyncGenerator[MediaRoom, None]:
     """A room for as long as the block lasts; leaving it closes every session and ends every task of it."""
     async with trio.open_nursery() as nursery:
-        room = MediaRoom(room_id, nursery, endpoint, identity, on_event, load)
+        room = MediaRoom(room_id, nursery, endpoint, identity, on_event, load, hub)
         nursery.start_soon(room.run_program)
         try:
             yield room
