@@ -123,8 +123,7 @@ class Engine:
     @property
     def may_take_listener(self) -> bool:
         """Whether one more would not be heard by those who are in already."""
-        most = self.load.limits.listeners
-        return not self.load.overloaded and (most is None or self.listeners < most)
+        return self.load.admits(self.listeners, self.session_count)
 
     @property
     def session_count(self) -> int:

@@ -76,6 +76,7 @@ class BoundedTCPServer(TCPServer):
     - Closing says so (FIN), then reads and drops what still comes in for a moment. Closing with unread input makes the
       kernel send RST, which can destroy the last response or the close frame before the client reads it.
     - Whatever goes wrong in here ends this connection only. Before, it ended the server.
+    - What comes in goes through the turnstile: a crowd must not stop the audio.
     """
 
     config: ServerConfig
@@ -175,6 +176,7 @@ class BoundedTCPServer(TCPServer):
                     data = await self.stream.receive_some(MAX_RECV)
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
+                await self.config.turnstile.wait()
                 if not self._saying_goodbye:
                     await self.protocol.handle(RawData(bytes(data)))
                 if not data:

@@ -18,6 +18,7 @@ from hypercorn.utils import LifespanTimeoutError
 
 from lac.errors import ConfigError
 from lac_web import hypercorn_fixes
+from lac_web.turnstile import Turnstile
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ class ServerConfig(Config):
     def __init__(self, listening: Sequence[socket.socket], limits: HttpLimits, grace_s: float) -> None:
         self.listening = list(listening)
         self.connections: set[hypercorn_fixes.BoundedTCPServer] = set()
+        self.turnstile = Turnstile()
         self.write_timeout_s = limits.write_timeout_s
         self.slowest_bytes_per_s = limits.slowest_bytes_per_s
         self.linger_s = limits.linger_s
@@ -95,6 +97,7 @@ async def serve_http(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_reset_stragglers, config, shutdown, grace_s)
+            nursery.start_soon(config.turnstile.run)
             await _serve(app, config, shutdown, task_status)
             nursery.cancel_scope.cancel("the server has ended")
     finally:

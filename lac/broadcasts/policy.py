@@ -32,6 +32,8 @@ class Act(StrEnum):
     SEE_STATS = "see this show's figures"
     SEE_SESSIONS = "see who listened to this show"
     SEE_AUDIT = "see what moderators did in this show"
+    RECORD = "record this show"
+    SEE_TRACKS = "see the single tracks of this show's recordings"
 
 
 _EVERY_ROLE = (Role.ADMIN, Role.HOST, Role.COHOST, Role.MODERATOR, Role.SPEAKER, Role.LISTENER)
@@ -54,6 +56,8 @@ _TABLE = {
     Act.SEE_STATS:      ( True,  True,  True,  True,  False, False,  False),
     Act.SEE_SESSIONS:   ( True,  True,  True,  False, False, False,  False),
     Act.SEE_AUDIT:      ( True,  True,  True,  False, False, False,  False),
+    Act.RECORD:         ( True,  True,  True,  False, False, False,  False),
+    Act.SEE_TRACKS:     ( True,  True,  True,  False, False, False,  False),
 }
 # fmt: on
 

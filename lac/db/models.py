@@ -11,6 +11,7 @@ from sqlalchemy import ForeignKey, Index, orm
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lac.broadcasts.model import BroadcastStatus, Role, Visibility
+from lac.recordings.model import RecordingStatus
 
 
 class Identifier(sa.TypeDecorator[str]):
@@ -58,13 +59,6 @@ def _enum(kind: type[StrEnum], name: str) -> sa.Enum:
         length=16,
         values_callable=lambda members: [member.value for member in members],
     )
-
-
-class RecordingStatus(StrEnum):
-    RECORDING = "recording"
-    PROCESSING = "processing"
-    READY = "ready"
-    FAILED = "failed"
 
 
 class TokenPurpose(StrEnum):
@@ -214,19 +208,40 @@ class Ban(Base):
 
 class Recording(Base):
     __tablename__ = "recordings"
+    __table_args__ = (Index(None, "started_at", "id"),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"), index=True)
     status: Mapped[RecordingStatus] = mapped_column(_enum(RecordingStatus, "status"))
     title: Mapped[str] = mapped_column(sa.String(200))
-    #: Where the file is, relative to the data directory or to the bucket.
+    description: Mapped[str] = mapped_column(sa.Text, server_default=sa.text("''"))
+    #: Where the program's file is, relative to the data directory or to the bucket.
     storage_key: Mapped[str | None] = mapped_column(sa.String(512))
     content_type: Mapped[str | None] = mapped_column(sa.String(64))
     size_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
     duration_s: Mapped[float | None]
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    media_start_s: Mapped[float] = mapped_column(server_default=sa.text("0"))
+    part: Mapped[int] = mapped_column(server_default=sa.text("1"))
+    #: No foreign key: it stays when the account is gone.
+    started_by: Mapped[str | None] = mapped_column(ID)
+    #: Values of `EndReason` and `Failure`; their lists may grow, so that no CHECK guards them.
+    end_reason: Mapped[str | None] = mapped_column(sa.String(16))
+    failure: Mapped[str | None] = mapped_column(sa.String(32))
+    lost_s: Mapped[float] = mapped_column(server_default=sa.text("0"))
+    revision: Mapped[int] = mapped_column(server_default=sa.text("1"))
+
+
+class RemovedRecording(Base):
+    """A recording whose row is gone and whose files have yet to go. Written in the transaction that removes the row."""
+
+    __tablename__ = "removed_recordings"
+
+    recording_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    removed_at: Mapped[datetime]
 
 
 class Reminder(Base):

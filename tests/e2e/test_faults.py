@@ -549,6 +549,11 @@ def test_a_flood_of_joins_disturbs_nobody_and_what_is_abandoned_goes(server: Lac
         wait_until(lambda: len(rows(server.data_dir, open_rows)) == 2, "only their rows are open", timeout_s)
 
 
+def is_refused(answer: str) -> bool:
+    """A server that is late because of the flood may say so."""
+    return answer.startswith("HTTP/1.1 503") and '"code":"overloaded"' in answer
+
+
 class Flood:
     """FLOOD sockets that join and FLOOD media sessions, all at once. Half of each go away without a word."""
 
@@ -585,7 +590,7 @@ class Flood:
 
     async def _whep(self, abandon: bool) -> None:
         answer = await self._request("POST", f"/whep/{self._show_id}", "application/sdp", offer("recvonly"), abandon)
-        if answer:
+        if answer and not is_refused(answer):
             assert answer.startswith("HTTP/1.1 201"), answer
             location = re.search(r"(?i)\r\nlocation: (?:http://[^/]+)?(\S+)", answer)
             assert location is not None, answer
@@ -594,7 +599,7 @@ class Flood:
     async def _mediasoup(self, abandon: bool) -> None:
         path, body = f"/api/mediasoup/{self._show_id}/transports", '{"direction":"recv"}'
         answer = await self._request("POST", path, "application/json", body, abandon)
-        if answer:
+        if answer and not is_refused(answer):
             assert answer.startswith("HTTP/1.1 201"), answer
             transport = json.loads(answer.partition("\r\n\r\n")[2])
             await self._delete(f"/api/mediasoup/transports/{transport['id']}")

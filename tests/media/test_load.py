@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from lac_media.load import BUCKETS_S, RECOVERY_S, WARM_UP_S, WINDOW_S, WINDOW_VALUES, Delays, LoadLimits, LoadMeter
+from lac_media.load import (
+    BUCKETS_S,
+    FEW_SESSIONS,
+    RECOVERY_S,
+    WARM_UP_S,
+    WINDOW_S,
+    WINDOW_VALUES,
+    Delays,
+    LoadLimits,
+    LoadMeter,
+)
 
 LIMITS = LoadLimits(forwarding_delay_s=0.03, loop_lag_s=0.05)
 
@@ -62,6 +72,20 @@ def test_neither_hiccups_nor_a_slow_start_are_overload() -> None:
     assert not fresh.overloaded
     busy(fresh, 0.5, since=WARM_UP_S - 0.1, until=WARM_UP_S + 0.1)
     assert fresh.overloaded
+
+
+def test_a_few_listeners_come_in_however_late_the_process_is() -> None:
+    meter = warm_meter()
+    busy(meter, 0.5, since=0, until=1)
+    assert meter.overloaded
+    assert meter.admits(FEW_SESSIONS - 1, FEW_SESSIONS - 1)
+    assert not meter.admits(0, FEW_SESSIONS)
+
+
+def test_the_operators_number_holds_without_any_load() -> None:
+    meter = LoadMeter(LoadLimits(listeners=2))
+    assert meter.admits(1, 100)
+    assert not meter.admits(2, 2)
 
 
 @given(st.lists(st.floats(0, 2), max_size=200))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lac_media import load
 from lac_web.security import SDP_BODY_MAX
 from tests.web.conftest import Api, problem_of
 
@@ -342,8 +343,9 @@ async def test_pages_of_other_origins_see_the_headers_they_need(api: Api, show: 
 
 
 async def test_a_busy_server_refuses_who_would_listen_and_nobody_else(
-    api: Api, host: str, show: dict[str, Any]
+    api: Api, host: str, show: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(load, "FEW_SESSIONS", 0)
     api.services.engine.load.overloaded = True
     refused = await post(api, f"/whep/{show['id']}", None, offer("recvonly"))
     assert (await problem_of(refused, 503))["code"] == "overloaded"
