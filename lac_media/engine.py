@@ -127,7 +127,7 @@ class Engine:
 
     @property
     def session_count(self) -> int:
-        return sum(len(room.sessions) for room in self._rooms.values())
+        return sum(len(room.sessions) + len(room.sources) for room in self._rooms.values())
 
 
 def host_candidates(config: EngineConfig, port: int) -> tuple[IceCandidate, ...]:

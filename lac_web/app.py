@@ -8,7 +8,7 @@ import structlog
 from quart import has_request_context, request
 from quart_trio import QuartTrio
 
-from lac_web import whep, whip
+from lac_web import listen, source, whep, whip
 from lac_web.api import auth, broadcasts, mediasoup, moderation, people, system
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
@@ -19,6 +19,7 @@ from lac_web.request_ids import register_request_ids
 from lac_web.security import BODY_MAX, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
+from lac_web.streaming import StreamingHTTPConnection
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,7 @@ ExcInfo = tuple[type, BaseException, TracebackType | None] | tuple[None, None, N
 
 
 class WebApp(QuartTrio):
+    asgi_http_class = StreamingHTTPConnection
     #: The open WebSockets.
     gateway: Gateway
     metrics: Metrics
@@ -52,7 +54,7 @@ def create_app(services: Services) -> WebApp:
     register_metrics(app, app.metrics)
     register_rate_limits(app, limiter)
     register_response_headers(app, services.settings)
-    for module in (auth, broadcasts, moderation, people, mediasoup, system, whip, whep):
+    for module in (auth, broadcasts, moderation, people, mediasoup, system, whip, whep, listen, source):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
     app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)

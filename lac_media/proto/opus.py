@@ -105,6 +105,19 @@ def silence_packets(ticks: int) -> Iterator[tuple[bytes, int]]:
             ticks -= frame_ticks
 
 
+def split_untrusted(data: bytes) -> list[bytes]:
+    """The frames of a packet as packets of one frame each, which play the same. Raises ParseError, nothing else."""
+    packet = parse_opus_untrusted(data)
+    toc = bytes([data[0] & 0xFC])
+    end = len(data) - (_padding(data)[0] if data[0] & 0x03 == 3 else 0)
+    pos = end - sum(packet.frame_sizes)
+    out = []
+    for size in packet.frame_sizes:
+        out.append(toc + data[pos : pos + size])
+        pos += size
+    return out
+
+
 def is_dtx(data: bytes) -> bool:
     """Is this packet a sign of life in silence (discontinuous transmission)? False for malformed ones."""
     if data and data[0] & 0x03 == 0:
@@ -135,16 +148,7 @@ def _code_3_sizes(data: bytes) -> tuple[int, ...]:
     count = data[1] & 0x3F
     if not 1 <= count <= 48:
         raise ParseError(f"Opus packet of {count} frames")  # R5
-    pos, padding = 2, 0
-    if data[1] & 0x40:
-        while True:
-            if pos >= size:
-                raise ParseError("Opus packet ends within the length of its padding")
-            byte = data[pos]
-            pos += 1
-            padding += 254 if byte == 255 else byte
-            if byte != 255:
-                break
+    padding, pos = _padding(data)
     end = size - padding
     if end < pos:
         raise ParseError(f"Opus padding of {padding} bytes does not fit the packet")  # R6, R7
@@ -160,3 +164,19 @@ def _code_3_sizes(data: bytes) -> tuple[int, ...]:
     if last < 0:
         raise ParseError("Opus frames claim more bytes than are there")  # R7
     return (*sizes, last)
+
+
+def _padding(data: bytes) -> tuple[int, int]:
+    """RFC 6716 section 3.2.5: of a packet with a frame count, how many bytes of padding end it, and where what follows
+    their number begins."""
+    pos, padding = 2, 0
+    if data[1] & 0x40:
+        while True:
+            if pos >= len(data):
+                raise ParseError("Opus packet ends within the length of its padding")
+            byte = data[pos]
+            pos += 1
+            padding += 254 if byte == 255 else byte
+            if byte != 255:
+                break
+    return padding, pos

@@ -68,11 +68,11 @@ class Streams:
         for listener in [listener for listener in self._listeners.values() if listener.owner == owner]:
             listener.close(reason)
 
-    def close(self) -> None:
-        """No one can listen any more; the encoders end with the nursery."""
+    def close(self, reason: str) -> None:
+        """No one can listen any more. The encoders end with the nursery, or because nobody listens."""
         self._closed = True
         for listener in list(self._listeners.values()):
-            listener.close("ended")
+            listener.close(reason)
 
     def _title(self) -> StreamTitle:
         return self.describe()

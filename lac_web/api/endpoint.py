@@ -43,10 +43,19 @@ class EndpointSpec:
     #: For routes whose bodies are not JSON: their media types.
     takes_text: str | None = None
     returns_text: str | None = None
+    #: For what is neither JSON nor text: the media types it may be, or that it takes.
+    returns_binary: tuple[str, ...] = ()
+    takes_binary: tuple[str, ...] = ()
 
 
 def access(
-    level: Access, *, status: int | None = None, takes_text: str | None = None, returns_text: str | None = None
+    level: Access,
+    *,
+    status: int | None = None,
+    takes_text: str | None = None,
+    returns_text: str | None = None,
+    returns_binary: tuple[str, ...] = (),
+    takes_binary: tuple[str, ...] = (),
 ) -> Callable[[Handler], Handler]:
     """Declare the access level of a route that reads its own request; it calls `identify` itself.
 
@@ -56,7 +65,14 @@ def access(
     def decorate(handler: Handler) -> Handler:
         setattr(handler, ACCESS_ATTRIBUTE, level)
         if status is not None:
-            spec = EndpointSpec(level, status=status, takes_text=takes_text, returns_text=returns_text)
+            spec = EndpointSpec(
+                level,
+                status=status,
+                takes_text=takes_text,
+                returns_text=returns_text,
+                returns_binary=returns_binary,
+                takes_binary=takes_binary,
+            )
             setattr(handler, SPEC_ATTRIBUTE, spec)
         return handler
 
