@@ -43,10 +43,17 @@ class EndpointSpec:
     #: For routes whose bodies are not JSON: their media types.
     takes_text: str | None = None
     returns_text: str | None = None
+    #: For routes that answer with a file, whole or in parts: its media type.
+    returns_file: str | None = None
 
 
 def access(
-    level: Access, *, status: int | None = None, takes_text: str | None = None, returns_text: str | None = None
+    level: Access,
+    *,
+    status: int | None = None,
+    takes_text: str | None = None,
+    returns_text: str | None = None,
+    returns_file: str | None = None,
 ) -> Callable[[Handler], Handler]:
     """Declare the access level of a route that reads its own request; it calls `identify` itself.
 
@@ -56,7 +63,9 @@ def access(
     def decorate(handler: Handler) -> Handler:
         setattr(handler, ACCESS_ATTRIBUTE, level)
         if status is not None:
-            spec = EndpointSpec(level, status=status, takes_text=takes_text, returns_text=returns_text)
+            spec = EndpointSpec(
+                level, status=status, takes_text=takes_text, returns_text=returns_text, returns_file=returns_file
+            )
             setattr(handler, SPEC_ATTRIBUTE, spec)
         return handler
 
