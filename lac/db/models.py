@@ -244,6 +244,43 @@ class RemovedRecording(Base):
     removed_at: Mapped[datetime]
 
 
+class RecordingDerivative(Base):
+    """Something that is made from a recording: see `lac.recordings.derivative`. The kinds and states may grow, so that
+    no CHECK guards them."""
+
+    __tablename__ = "recording_derivatives"
+    __table_args__ = (Index(None, "status", "requested_at"),)
+
+    recording_id: Mapped[str] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    status: Mapped[str] = mapped_column(sa.String(16))
+    #: Stays as long as the recording does.
+    kept: Mapped[bool]
+    in_bucket: Mapped[bool]
+    attempts: Mapped[int]
+    size_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    duration_s: Mapped[float | None]
+    #: What was measured.
+    detail: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    error: Mapped[str | None] = mapped_column(sa.String(300))
+    requested_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    used_at: Mapped[datetime]
+
+
+class RecordingOffload(Base):
+    """A recording all of whose files are in the bucket, compared with those here."""
+
+    __tablename__ = "recording_offloads"
+
+    recording_id: Mapped[str] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    finished_at: Mapped[datetime]
+    #: When its audio was removed from our disk.
+    cleared_at: Mapped[datetime | None]
+
+
 class Reminder(Base):
     """Tell this person when the broadcast is about to start."""
 

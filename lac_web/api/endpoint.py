@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from quart import Response, request
@@ -31,6 +31,7 @@ MAX_ERRORS = 20
 
 Handler = Callable[..., Awaitable[Any]]
 Model = type[msgspec.Struct]
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,12 @@ def access(
     level: Access,
     *,
     status: int | None = None,
+    query: Model | None = None,
     takes_text: str | None = None,
     returns_text: str | None = None,
     returns_file: str | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Declare the access level of a route that reads its own request; it calls `identify` itself.
+    """Declare the access level of a route that reads its own request; it calls `identify` (and `parse_query`) itself.
 
     It is in the OpenAPI document if it names its `status`.
     """
@@ -64,7 +66,12 @@ def access(
         setattr(handler, ACCESS_ATTRIBUTE, level)
         if status is not None:
             spec = EndpointSpec(
-                level, status=status, takes_text=takes_text, returns_text=returns_text, returns_file=returns_file
+                level,
+                query=query,
+                status=status,
+                takes_text=takes_text,
+                returns_text=returns_text,
+                returns_file=returns_file,
             )
             setattr(handler, SPEC_ATTRIBUTE, spec)
         return handler
@@ -132,7 +139,7 @@ async def parse_json(model: Model) -> msgspec.Struct:
     raise _invalid(model, raw, invalid, strict=True)
 
 
-def parse_query(model: Model) -> msgspec.Struct:
+def parse_query(model: type[S]) -> S:
     """The query string as `model`. 422 naming the parameters, also for one that comes twice."""
     raw = request.args.to_dict()
     twice = [FieldError(name, "is given more than once") for name in raw if len(request.args.getlist(name)) > 1]
