@@ -131,5 +131,6 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 TEXT_EXAMPLES = {
     "application/sdp": "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n…",
     "application/trickle-ice-sdpfrag": "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n…",
+    "text/xml": "<iceresponse><message>Metadata update successful</message><return>1</return></iceresponse>",
     "text/plain": "# TYPE lac_listeners gauge\nlac_listeners 42.0\n",
 }
