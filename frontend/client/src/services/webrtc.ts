@@ -1,9 +1,16 @@
 import { Device, type types } from "mediasoup-client";
 import { backoffMs } from "../backoff";
 import { ApiError, messageOf, type Request, type RequestOptions } from "./api";
-import type { CloseOptions, LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+import type {
+  CloseOptions,
+  LinkState,
+  LinkStats,
+  MediaLink,
+  SoundKind,
+  Variant,
+} from "./media-types";
 
-export type { LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+export type { LinkState, LinkStats, MediaLink, SoundKind, Variant } from "./media-types";
 
 export interface WebRtcOptions {
   broadcastId: string;
@@ -13,6 +20,8 @@ export interface WebRtcOptions {
    * it. Null goes without: then knowing the transport's id is what permits.
    */
   auth: () => RequestOptions["auth"];
+  /** Which variant to listen to, asked for whenever a connection is built. */
+  variant?: () => Variant;
   onState?: (state: LinkState) => void;
   onTrack?: (track: MediaStreamTrack) => void;
   random?: () => number;
@@ -83,6 +92,8 @@ class Link implements MediaLink {
   #bitrateKbps: number | null = null;
   #closed = false;
   #building = false;
+  /** Asked for while building. */
+  #renew = false;
 
   constructor(options: WebRtcOptions, role: Role) {
     this.#options = options;
@@ -111,6 +122,17 @@ class Link implements MediaLink {
     void this.#build();
   }
 
+  renew(): void {
+    if (this.#closed) return;
+    if (this.#building) {
+      this.#renew = true;
+      return;
+    }
+    clearTimeout(this.#retryTimer);
+    this.#setState({ name: "connecting" });
+    void this.#build();
+  }
+
   close({ leavingPage = false, serverKnows = false }: CloseOptions = {}): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -134,6 +156,7 @@ class Link implements MediaLink {
 
   async #build(): Promise<void> {
     this.#building = true;
+    this.#renew = false;
     this.#rebuilds += 1;
     this.#tearDown({});
     const peer: { current: Peer | null } = { current: null };
@@ -167,6 +190,7 @@ class Link implements MediaLink {
       if (this.#role.direction === "send") await this.#produce(peer.current, this.#role);
       else await this.#consume(peer.current);
       this.#building = false;
+      if (this.#renew) this.renew();
     } catch (error) {
       this.#building = false;
       if (this.#closed || (peer.current && this.#peer !== peer.current)) return;
@@ -193,7 +217,12 @@ class Link implements MediaLink {
   async #consume(peer: Peer): Promise<void> {
     const answer = await this.#call<types.ConsumerOptions>(
       `transports/${encodeURIComponent(peer.transport.id)}/consume`,
-      { body: { rtpCapabilities: this.#device?.recvRtpCapabilities } },
+      {
+        body: {
+          rtpCapabilities: this.#device?.recvRtpCapabilities,
+          variant: this.#options.variant?.() ?? "opus",
+        },
+      },
     );
     const consumer = await peer.transport.consume(answer);
     peer.media = consumer;
