@@ -43,6 +43,7 @@ from lac.tasks import cleanup_scope
 from lac_media.errors import MediaError
 from lac_media.parameters import Direction
 from lac_media.rooms.events import (
+    AudienceChanged,
     RoomEvent,
     SessionClosed,
     SessionConnected,
@@ -306,6 +307,8 @@ class LiveBroadcast:
         match event:
             case SessionConnected():
                 self.stage.connected(event.session_id)
+            case AudienceChanged():
+                self.stage.hears_program(event.session_id, event.hears)
             case SpeakerStarted():
                 for session, reason in self.stage.started(event.session_id, event.producer_id):
                     session.close(reason)

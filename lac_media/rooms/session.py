@@ -184,7 +184,8 @@ class Session:
         """Stop sending this. `UnknownConsumerError` if the session has no such consumer."""
         if self._consumer is not None and self._consumer.id == consumer_id:
             self._consumer = None
-            self._give_up_seat()
+            if self._give_up_seat():
+                self.room.audience_changed(self, hears=False)
             return
         for ssrc, info in self._speakers.items():
             if info.id == consumer_id:
@@ -329,11 +330,14 @@ class Session:
             return
         if core.srtp is not None and core.remote_address is not None:
             self._seat = self.room.fanout.add(self._consumer.parameters, core.srtp, core.remote_address)
+            self.room.audience_changed(self, hears=True)
 
-    def _give_up_seat(self) -> None:
-        if self._seat is not None:
-            self.room.fanout.remove(self._seat)
-            self._seat = None
+    def _give_up_seat(self) -> bool:
+        """False if there was none."""
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            self.room.fanout.remove(seat)
+        return seat is not None
 
     def _finish(self, reason: str) -> None:
         """The one way out, however the session ends. Synchronous: afterwards nothing refers to it."""
