@@ -327,6 +327,11 @@ class LiveBroadcast:
         for source in sources:
             source.song = song
 
+    def listeners_by_way(self) -> dict[str, int]:
+        """Those that the program reaches, by how: "webrtc", or the format of a plain stream."""
+        streams: dict[str, int] = {} if self._media is None else {**self._media.streams.by_format()}
+        return {"webrtc": self.listener_count - sum(streams.values()), **streams}
+
     def end_streams(self) -> None:
         """Hang up on players and source clients: the server stops."""
         if self._media is not None:

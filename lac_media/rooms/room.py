@@ -273,7 +273,7 @@ class MediaRoom:
                 if stats.round_trip_s is not None:
                     round_trips.append(stats.round_trip_s)
         return RoomStats(
-            listeners=self.fanout.listeners,
+            listeners=self.fanout.listeners + len(self.streams),
             packets_in=packets_in,
             packets_lost_in=lost_in,
             packets_out=self.fanout.packets_out,

@@ -65,7 +65,7 @@ class FakeMediaRoom:
         self.open_sessions: dict[str, FakeSession] = {}
         self.muted: set[str] = set()
         self.left_stage: list[str] = []
-        self.streams = SimpleNamespace(describe=None)
+        self.streams = SimpleNamespace(describe=None, by_format=dict)
         self.sources: dict[str, Any] = {}
         self.closed = False
         self.opened_at = trio.current_time()
