@@ -154,9 +154,10 @@ _HSTS = "max-age=31536000"
 # --- cross-origin rules -----------------------------------------------------------------------------------------------
 
 _ALLOW_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-_ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Icy-MetaData, Range"
+_ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Icy-MetaData, Range, If-Range"
 _EXPOSE_HEADERS = (
-    "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch, X-Request-Id, Icy-Br, Icy-Metaint, Icy-Name"
+    "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch, X-Request-Id, Icy-Br, Icy-Metaint, Icy-Name, "
+    "Content-Range, Accept-Ranges, Content-Disposition"
 )
 _PREFLIGHT_MAX_AGE_S = 600
 
