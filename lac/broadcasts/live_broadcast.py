@@ -341,7 +341,8 @@ class LiveBroadcast:
 
     def listeners_by_way(self) -> dict[str, int]:
         """Those that the program reaches, by how: "webrtc", or the format of a plain stream."""
-        streams: dict[str, int] = {} if self._media is None else {**self._media.streams.by_format()}
+        by_format = {} if self._media is None else self._media.streams.by_format()
+        streams = {stream_format.value: count for stream_format, count in by_format.items()}
         return {"webrtc": self.listener_count - sum(streams.values()), **streams}
 
     def end_streams(self) -> None:
