@@ -13,7 +13,14 @@ import trio
 
 from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.parameters import Direction
-from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, SpeakerStarted, SpeakerStopped
+from lac_media.rooms.events import (
+    AudienceChanged,
+    RoomEvent,
+    SessionClosed,
+    SessionConnected,
+    SpeakerStarted,
+    SpeakerStopped,
+)
 from lac_media.rooms.room import RoomStats
 from lac_media.rooms.tap import Tap, TapPoint
 
@@ -36,6 +43,8 @@ class FakeSession:
     def connect(self) -> FakeSession:
         self.connected = True
         self.room.report(SessionConnected(self.id, self.direction, self.owner))
+        if self.direction is Direction.RECV and self.id in self.room.open_sessions:
+            self.room.report(AudienceChanged(self.id, hears=True))
         return self
 
     def speak(self) -> FakeSession:
@@ -68,7 +77,7 @@ class FakeMediaRoom:
         self.open_sessions: dict[str, FakeSession] = {}
         self.muted: set[str] = set()
         self.left_stage: list[str] = []
-        self.streams = SimpleNamespace(describe=None)
+        self.streams = SimpleNamespace(describe=None, by_format=dict)
         self.sources: dict[str, Any] = {}
         self.closed = False
         self.program_taps = TapPoint()
