@@ -43,6 +43,18 @@ class Direction(StrEnum):
     RECV = "recv"
 
 
+class Variant(StrEnum):
+    """The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and can take redundancy
+    gets `OPUS_RED` while that helps."""
+
+    #: As the speaker sent it, or as it was mixed.
+    OPUS = "opus"
+    #: Each packet with a copy of the frame before it (RFC 2198), under the same numbers.
+    OPUS_RED = "opus+red"
+    #: Three packets in one: a stream of its own.
+    OPUS3 = "opus3"
+
+
 class DtlsRole(StrEnum):
     AUTO = "auto"
     CLIENT = "client"
@@ -123,6 +135,8 @@ class ConsumerParameters:
     red_payload_type: int | None = None
     #: The listener asks for what it misses (generic NACK, RFC 4585). Says nothing of how packets look.
     nack: bool = field(default=False, compare=False)
+    #: The listener wants a third of the packets (`Variant.OPUS3`). Of the program only: speakers are sent as they are.
+    economy: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.payload_type <= 127:
