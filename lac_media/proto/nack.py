@@ -21,6 +21,9 @@ MAX_MISSING = MAX_MISORDER
 #: Numbers of one NACK: after an outage the sender's queue must not be filled at once. The rest follow after `PACE_S`.
 MAX_NUMBERS = 32
 PACE_S = 0.01
+#: The first question is repeated so soon, whatever the round trip: on a network that loses packets it gets lost as easily,
+#: and to learn that takes a round trip that listeners' buffers may not have.
+REPEAT_S = 0.01
 #: Until it is known.
 DEFAULT_ROUND_TRIP_S = 0.1
 #: We ask again after a round trip and this much more, for answers that are a little late.
@@ -55,7 +58,7 @@ class _Missing:
 
 class NackGenerator:
     """The packets of one stream that are missing. Bounded: `MAX_MISSING` of them, each asked for `MAX_TIMES` at most,
-    about once per round trip, and only while the answer can come within `MAX_AGE_S`.
+    the first time twice and then about once per round trip, and only while the answer can come within `MAX_AGE_S`.
 
     After any input re-read `timer_at()`.
     """
@@ -136,7 +139,7 @@ class NackGenerator:
                 if not lost.times:
                     lost.asked_at = now
                 lost.times += 1
-                lost.ask_at = now + interval
+                lost.ask_at = now + (REPEAT_S if lost.times == 1 else interval)
         if due:
             self.asked_at = now
             self._counters.nacked += len(due)

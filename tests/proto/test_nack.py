@@ -15,6 +15,7 @@ from lac_media.proto.nack import (
     MAX_NUMBERS,
     MAX_TIMES,
     REORDER_WAIT_S,
+    REPEAT_S,
     SLACK_S,
     NackGenerator,
     RepairCounters,
@@ -53,16 +54,25 @@ class Receiver:
         return [number for _, lost in self.asked for number in lost]
 
 
-def test_a_gap_is_asked_for_after_a_short_wait_and_then_once_per_round_trip() -> None:
+def test_a_gap_is_asked_for_after_a_short_wait_then_at_once_again_then_once_per_round_trip() -> None:
     receiver = Receiver()
     receiver.get(1, 2, 4)
     noticed = receiver.now
     receiver.run_for(0.4)
-    assert [lost for _, lost in receiver.asked] == [[3]] * 4
+    assert [lost for _, lost in receiver.asked] == [[3]] * 5
     times = [at - noticed for at, _ in receiver.asked]
     assert times[0] == pytest.approx(REORDER_WAIT_S)
     step = DEFAULT_ROUND_TRIP_S + SLACK_S
-    assert [later - first for first, later in pairwise(times)] == pytest.approx([step] * 3)
+    assert [later - first for first, later in pairwise(times)] == pytest.approx([REPEAT_S, step, step, step])
+
+
+def test_an_answer_that_comes_soon_keeps_the_question_from_being_repeated() -> None:
+    receiver = Receiver()
+    receiver.get(1, 3)
+    receiver.run_for(REORDER_WAIT_S + REPEAT_S / 2)
+    receiver.nack.receive(2, now=receiver.now)
+    receiver.run_for(2)
+    assert receiver.numbers == [2]
 
 
 def test_what_was_only_out_of_order_is_not_asked_for() -> None:
@@ -113,7 +123,7 @@ def test_the_round_trip_is_learned_from_the_answers() -> None:
     before = len(receiver.asked)
     receiver.get(203)
     receiver.run_for(0.6)
-    assert len(receiver.asked) - before == 2, "every 0.32 s, not every 0.12 s"
+    assert len(receiver.asked) - before == 3, "twice, and then every 0.32 s, not every 0.12 s"
 
 
 def test_reports_give_the_round_trip_until_it_is_measured() -> None:
@@ -155,7 +165,7 @@ def test_a_pause_is_no_reason_to_give_up_what_was_lost_in_it() -> None:
     receiver.run_for(0.8)  # DTX: 2 and 3 in the middle of it
     receiver.nack.receive(4, now=receiver.now)
     receiver.run_for(0.1)
-    assert receiver.numbers == [2, 3]
+    assert receiver.numbers == [2, 3, 2, 3]
 
 
 def test_a_restart_of_the_source_forgets_everything() -> None:
