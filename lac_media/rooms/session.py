@@ -33,11 +33,14 @@ from lac_media.proto.peer import (
     PeerCore,
     PeerEvent,
     PeerReached,
+    ReportReceived,
     RtpReceived,
     StreamEnded,
 )
+from lac_media.proto.rtcp import ReportBlock
 from lac_media.proto.srtp import SrtpSession
 from lac_media.rooms.fanout import Seat
+from lac_media.rooms.redundancy import RedundancyChooser
 
 if TYPE_CHECKING:
     from lac_media.rooms.room import MediaRoom
@@ -115,6 +118,8 @@ class Session:
         #: By the SSRC under which each is sent: consumers of single speakers.
         self._speakers: dict[int, ConsumerInfo] = {}
         self._seat: Seat | None = None
+        #: For listeners who can take redundancy; None for all others.
+        self._chooser: RedundancyChooser | None = None
         self._closed = trio.Event()
 
     # What signalling asks
@@ -310,6 +315,8 @@ class Session:
                     self._repair(lost)
                 elif ssrc in self._speakers:
                     self.room.retransmit_speaker(self, self._speakers[ssrc], lost)
+            case ReportReceived(block):
+                self._choose_variant(block)
             case PeerConnected():
                 self.was_connected = True
                 self.room.session_connected(self)
@@ -328,12 +335,24 @@ class Session:
         if self._seat is not None or self._consumer is None or self._attachment is None:
             return
         if core.srtp is not None and core.remote_address is not None:
-            self._seat = self.room.fanout.add(self._consumer.parameters, core.srtp, core.remote_address)
+            parameters = self._consumer.parameters
+            self._seat = self.room.fanout.add(parameters, core.srtp, core.remote_address)
+            if parameters.red_payload_type is not None and not parameters.economy:
+                self._chooser = RedundancyChooser(asks_again=parameters.nack)
 
     def _give_up_seat(self) -> None:
         if self._seat is not None:
             self.room.fanout.remove(self._seat)
-            self._seat = None
+            self._seat = self._chooser = None
+
+    def _choose_variant(self, block: ReportBlock) -> None:
+        """With redundancy or without, by what the peer says of its losses."""
+        if self._seat is None or self._chooser is None:
+            return
+        variant = self._chooser.report(
+            block, round_trip_s=self._core.round_trip_s, repaired=self.retransmitted, now=trio.current_time()
+        )
+        self.room.fanout.switch(self._seat, variant)
 
     def _finish(self, reason: str) -> None:
         """The one way out, however the session ends. Synchronous: afterwards nothing refers to it."""
