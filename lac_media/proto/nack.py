@@ -21,8 +21,8 @@ MAX_MISSING = MAX_MISORDER
 #: Numbers of one NACK: after an outage the sender's queue must not be filled at once. The rest follow after `PACE_S`.
 MAX_NUMBERS = 32
 PACE_S = 0.01
-#: The first question is repeated so soon, whatever the round trip: on a network that loses packets it gets lost as easily,
-#: and to learn that takes a round trip that listeners' buffers may not have.
+#: The first question is repeated so soon, whatever the round trip: on a network that loses packets it gets lost as
+#: easily, and to learn that takes a round trip that listeners' buffers may not have.
 REPEAT_S = 0.01
 #: Until it is known.
 DEFAULT_ROUND_TRIP_S = 0.1

@@ -37,6 +37,11 @@ class Talker:
             )
         )
 
+    @property
+    def count(self) -> int:
+        """Frames said so far; the number of the next one."""
+        return self._number
+
     async def talk(self, seconds: float) -> None:
         ends_at = trio.current_time() + seconds
         while trio.current_time() < ends_at - FRAME_S / 2:
@@ -98,7 +103,11 @@ class Ear:
         """Of the frames from `first` up to but not including `last`."""
         # A frame that came straight is on time.
         offset = min(at - number * FRAME_S for number, at in self.arrivals.items())
-        late = [self.arrivals[number] - number * FRAME_S - offset for number in range(first, last) if number in self.arrivals]
+        late = [
+            self.arrivals[number] - number * FRAME_S - offset
+            for number in range(first, last)
+            if number in self.arrivals
+        ]
         never = last - first - len(late)
         return Misses(last - first, never, sum(lateness > PATIENCE_S for lateness in late), sorted(late))
 
@@ -123,9 +132,7 @@ async def add_talker(studio: Studio, network: Impairment | None = None, *, nack:
 
 
 async def add_ear(studio: Studio, network: Impairment | None = None, *, nack: bool, red: bool) -> Ear:
-    client = await studio.listener(
-        consumer=ConsumerParameters(red_payload_type=RED if red else None, nack=nack)
-    )
+    client = await studio.listener(consumer=ConsumerParameters(red_payload_type=RED if red else None, nack=nack))
     _put_on(studio, client, network)
     return Ear(client, nack=nack, red=red)
 
