@@ -189,7 +189,8 @@ class Session:
         """Stop sending this. `UnknownConsumerError` if the session has no such consumer."""
         if self._consumer is not None and self._consumer.id == consumer_id:
             self._consumer = None
-            self._give_up_seat()
+            if self._give_up_seat():
+                self.room.audience_changed(self, hears=False)
             return
         for ssrc, info in self._speakers.items():
             if info.id == consumer_id:
@@ -339,11 +340,14 @@ class Session:
             self._seat = self.room.fanout.add(parameters, core.srtp, core.remote_address)
             if parameters.red_payload_type is not None and not parameters.economy:
                 self._chooser = RedundancyChooser(asks_again=parameters.nack)
+            self.room.audience_changed(self, hears=True)
 
-    def _give_up_seat(self) -> None:
-        if self._seat is not None:
-            self.room.fanout.remove(self._seat)
-            self._seat = self._chooser = None
+    def _give_up_seat(self) -> bool:
+        """False if there was none."""
+        seat, self._seat, self._chooser = self._seat, None, None
+        if seat is not None:
+            self.room.fanout.remove(seat)
+        return seat is not None
 
     def _choose_variant(self, block: ReportBlock) -> None:
         """With redundancy or without, by what the peer says of its losses."""
