@@ -56,12 +56,9 @@ async def misses(
     return [ear.misses(first, last) for ear in ears]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_at_ten_percent_loss_both_ways_half_a_percent_is_missing_at_most(
-    autojump_clock: MockClock, seed: int
-) -> None:
+async def test_at_ten_percent_loss_both_ways_half_a_percent_is_missing_at_most(autojump_clock: MockClock) -> None:
     """Of what can be played: a frame that comes more than 0.2 s late is lost, too."""
-    async with open_studio(Net(usual(), seed=seed)) as studio:
+    async with open_studio(Net(usual())) as studio:
         bad = usual()
         talker = await add_talker(studio, nack=True, red=False)
         plain = await add_ear(studio, bad, nack=False, red=False)
@@ -82,7 +79,7 @@ async def test_what_a_publisher_loses_is_missing_for_nobody(autojump_clock: Mock
         bad = usual()
         talker = await add_talker(studio, bad, nack=True, red=red)
         ear = await add_ear(studio, nack=False, red=False)
-        (missed,) = await misses(talker, [ear], [bad], lose_a_tenth, 60)
+        (missed,) = await misses(talker, [ear], [bad], lose_a_tenth, 30)
         assert missed.never == 0
         assert missed.share <= LOST_MAX
 
@@ -92,7 +89,7 @@ async def test_with_bad_networks_at_both_ends_almost_all_is_there_in_the_end(aut
         networks = [usual(), usual()]
         talker = await add_talker(studio, networks[0], nack=True, red=True)
         ear = await add_ear(studio, networks[1], nack=True, red=True)
-        (missed,) = await misses(talker, [ear], networks, lose_a_tenth, 60)
+        (missed,) = await misses(talker, [ear], networks, lose_a_tenth, 30)
         assert missed.never == 0
         assert missed.share <= 2 * LOST_MAX
 
@@ -102,7 +99,7 @@ async def test_bursts_are_repaired_later_but_repaired(autojump_clock: MockClock)
         bad = usual()
         talker = await add_talker(studio, nack=True, red=False)
         ears = [await add_ear(studio, bad, nack=nack, red=False) for nack in (False, True)]
-        without, with_nack = await misses(talker, ears, [bad], lose_bursts, 60)
+        without, with_nack = await misses(talker, ears, [bad], lose_bursts, 30)
         assert without.share > 0.06
         assert with_nack.never <= 2
         assert with_nack.share < without.share / 3
@@ -140,6 +137,25 @@ async def test_a_narrow_network_delays_and_loses_and_the_rest_goes_on(autojump_c
         await talker.talk(5)
         assert ears[0].misses(first, talker.count - 5).share == 0.0
         assert not ears[0].client.session.closed
+
+
+async def test_asking_does_not_make_a_full_network_fuller(autojump_clock: MockClock) -> None:
+    """The publisher's network carries five of six packets; a question that is answered takes somebody else's room."""
+    never = []
+    for nack in (False, True):
+        async with open_studio(Net(usual())) as studio:
+            narrow = usual()
+            talker = await add_talker(studio, narrow, nack=nack, red=False)
+            ear = await add_ear(studio, nack=False, red=False)
+            narrow.rate_bps, narrow.queue_bytes = 20_000, 2_000
+            await talker.talk(5)
+            first = talker.count
+            await talker.talk(20)
+            missed = ear.misses(first, talker.count - 100)
+            never.append(missed.never / missed.frames)
+    without, with_nack = never
+    assert without > 0.05
+    assert with_nack < without + 0.05
 
 
 # Networks that go and come

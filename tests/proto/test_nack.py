@@ -13,7 +13,9 @@ from lac_media.proto.nack import (
     MAX_AGE_S,
     MAX_MISSING,
     MAX_NUMBERS,
+    MAX_PER_S,
     MAX_TIMES,
+    MIN_PER_S,
     REORDER_WAIT_S,
     REPEAT_S,
     SLACK_S,
@@ -145,6 +147,37 @@ def test_an_outage_is_asked_for_in_portions_and_only_its_end() -> None:
     numbers = sorted(set(receiver.numbers))
     assert numbers == list(range(numbers[0], 252))
     assert 252 - numbers[0] == pytest.approx((MAX_AGE_S - DEFAULT_ROUND_TRIP_S) / FRAME_S, abs=2)
+
+
+def test_questions_that_bring_nothing_become_rare_and_answers_make_them_usual_again() -> None:
+    receiver = Receiver()
+    number = 0
+
+    def lose_every_other(seconds: float, *, answered: bool) -> int:
+        nonlocal number
+        before = receiver.counters.nacked
+        for _ in range(round(seconds / FRAME_S / 2)):
+            number += 2
+            receiver.get(number)
+            receiver.run_for(FRAME_S)
+            if answered:
+                receiver.nack.receive(number - 9, now=receiver.now)
+        return receiver.counters.nacked - before
+
+    lose_every_other(20, answered=False)
+    assert MIN_PER_S * 9 <= lose_every_other(10, answered=False) <= MIN_PER_S * 15
+    lose_every_other(20, answered=True)
+    assert lose_every_other(10, answered=True) > MAX_PER_S * 5
+
+
+def test_after_an_outage_the_newest_are_asked_for_first() -> None:
+    receiver = Receiver()
+    receiver.get(1)
+    receiver.run_for(1.0)
+    receiver.nack.receive(90, now=receiver.now)
+    receiver.run_for(REORDER_WAIT_S)
+    (first,) = (lost for _, lost in receiver.asked)
+    assert first == list(range(90 - MAX_NUMBERS, 90))
 
 
 def test_what_would_be_too_far_behind_on_arrival_is_given_up() -> None:
