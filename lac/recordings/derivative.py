@@ -60,7 +60,7 @@ class Derivative:
     size_bytes: int | None
     sha256: str | None
     duration_s: float | None
-    #: Of an analysis: `integrated_lufs`, `range_lu`, `true_peak_dbtp`, each a number or None.
+    #: Of an analysis: `integrated_lufs`, `range_lu`, `true_peak_dbtp`, each a number or None. Of a copy: `chapters`.
     detail: dict[str, float | None]
     error: str | None
     requested_at: datetime

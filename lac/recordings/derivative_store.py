@@ -110,7 +110,16 @@ def claim(session: orm.Session, *, at: datetime) -> Derivative | None:
     return _to_derivative(found)
 
 
-def finish(session: orm.Session, recording_id: str, kind: Kind, made: Made, *, in_bucket: bool, at: datetime) -> bool:
+def finish(
+    session: orm.Session,
+    recording_id: str,
+    kind: Kind,
+    made: Made,
+    *,
+    in_bucket: bool,
+    at: datetime,
+    chapters: int = 0,
+) -> bool:
     """It is there. False: nobody wants it any more, its file has to go."""
     row = session.get(models.RecordingDerivative, (recording_id, kind), with_for_update=True)
     if row is None or row.status != DerivativeStatus.RUNNING:
@@ -119,6 +128,8 @@ def finish(session: orm.Session, recording_id: str, kind: Kind, made: Made, *, i
     row.size_bytes, row.sha256, row.duration_s = made.size, made.sha256, made.duration_s
     if kind is Kind.ANALYSIS:
         row.detail = {name: getattr(made, name) for name in ("integrated_lufs", "range_lu", "true_peak_dbtp")}
+    else:
+        row.detail = {"chapters": chapters}
     row.finished_at = row.used_at = at
     session.flush()
     return True

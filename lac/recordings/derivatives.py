@@ -326,6 +326,7 @@ class Derivatives:
                 made=made,
                 in_bucket=in_bucket,
                 at=at,
+                chapters=len(job.chapters) if isinstance(job, EncodeJob) else 0,
             )
         )
         if not kept or (in_bucket and wanted.kind is not Kind.ANALYSIS):
