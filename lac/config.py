@@ -55,6 +55,7 @@ LAC_VARIABLES = frozenset(
         "LAC_MAX_LISTENERS",
         "LAC_OVERLOAD_DELAY_MS",
         "LAC_OVERLOAD_LAG_MS",
+        "LAC_ICE_TCP",
         "LAC_RECORDING_RETENTION_DAYS",
         "LAC_RECORDING_SPOOL_MB",
         "LAC_EXPORT_CACHE_MB",
@@ -91,6 +92,8 @@ class Settings:
     #: The addresses that clients are told to send media to. Never empty, never a wildcard.
     media_announced_ips: tuple[str, ...] = ("127.0.0.1",)
     media_port: int = 40_000
+    #: Whether media may come over TCP, too, on the same port number.
+    ice_tcp: bool = True
     #: Origins of other sites whose pages may call the API; ("*",) is any.
     cors_origins: tuple[str, ...] = ()
     #: The proxies whose X-Forwarded-* headers may be believed.
@@ -149,6 +152,7 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         media_listen_ip=listen_ip,
         media_announced_ips=announced or _own_addresses(listen_ip),
         media_port=media_port,
+        ice_tcp=read("ice_tcp", "LAC_ICE_TCP", _boolean, default=True),
         cors_origins=read("cors_origins", "LAC_CORS_ORIGINS", _origins, ()),
         trusted_proxies=read("trusted_proxies", "LAC_TRUSTED_PROXIES", _proxies, LOOPBACK_NETWORKS),
         workers=workers,

@@ -55,7 +55,9 @@ class RunningServer:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on for HTTP (LAC_HOST, default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port for HTTP (LAC_PORT, default 8000)")
-    parser.add_argument("--media-port", type=int, help="UDP port for media (MEDIASOUP_MIN_PORT, default 40000)")
+    parser.add_argument(
+        "--media-port", type=int, help="port for media, UDP and TCP (MEDIASOUP_MIN_PORT, default 40000)"
+    )
     parser.add_argument("--workers", type=int, help="number of processes (LAC_WORKERS; this version runs one)")
     parser.add_argument("--data-dir", type=Path, help="directory for the database and secrets (LAC_DATA_DIR, ./data)")
 
@@ -135,7 +137,11 @@ async def run_server(
 async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     """Database, media engine and broadcasts on air, without HTTP."""
     config = EngineConfig(
-        settings.media_listen_ip, settings.media_port, settings.media_announced_ips, settings.load_limits
+        settings.media_listen_ip,
+        settings.media_port,
+        settings.media_announced_ips,
+        settings.ice_tcp,
+        settings.load_limits,
     )
     async with open_database(settings) as db:
         auth = AuthService(db, settings)
@@ -162,7 +168,8 @@ async def _greet(server: RunningServer) -> None:
     settings = server.services.settings
     for url in server.urls:
         print(f"LiveAudioCast is ready: open {settings.public_url or url}")
-    print(f"Media: UDP port {server.media_port}, announced as {', '.join(settings.media_announced_ips)}")
+    tcp = " and, where networks block UDP, TCP port " + str(server.media_port) if settings.ice_tcp else ""
+    print(f"Media: UDP port {server.media_port}{tcp}, announced as {', '.join(settings.media_announced_ips)}")
     for name in settings.without_effect:
         print(f"{name} is set, but this version does not use it yet.")
     link = await server.services.auth.issue_setup_link(settings.public_url or server.urls[0])

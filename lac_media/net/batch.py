@@ -20,7 +20,7 @@ import numpy as np
 from pylibsrtp._binding import lib as _srtp_lib  # the C functions behind pylibsrtp.Session, without a copy per packet
 
 from lac_media.net.udp import DatagramSocket, UdpSocket
-from lac_media.parameters import Address
+from lac_media.parameters import Address, UdpAddress
 from lac_media.proto.srtp import MAX_PACKET, SrtpSession
 
 #: Room for one protected packet: the largest plaintext and libsrtp's trailer.
@@ -76,6 +76,12 @@ class SendBatch(Protocol):
         """Protect and send `packet` to the first `count` slots."""
 
     def send_rtcp(self, packet: bytes, count: int) -> int: ...
+
+
+class Sender(Protocol):
+    """A datagram socket, or all TCP connections."""
+
+    def send_nowait(self, data: bytes, address: Address) -> bool: ...
 
 
 def make_batch(sock: DatagramSocket, slots: int) -> SendBatch:
@@ -194,10 +200,10 @@ class MmsgBatch:
 
 
 class LoopBatch:
-    """The same with `sendto`, for other platforms and for in-memory networks."""
+    """The same one by one: for other platforms, for in-memory networks, and for listeners over TCP."""
 
-    def __init__(self, sock: DatagramSocket, slots: int) -> None:
-        self._sock = sock
+    def __init__(self, sender: Sender, slots: int) -> None:
+        self._sender = sender
         self._slots: list[tuple[SrtpSession, Address] | None] = [None] * slots
 
     def set_slot(self, index: int, srtp: SrtpSession, address: Address) -> None:
@@ -221,11 +227,11 @@ class LoopBatch:
         taken = 0
         for slot in self._slots[:count]:
             if slot is not None:
-                taken += self._sock.send_nowait(protect(slot[0], packet), slot[1])
+                taken += self._sender.send_nowait(protect(slot[0], packet), slot[1])
         return count - taken
 
 
-def encode_sockaddr(address: Address, *, is_ipv6: bool) -> bytes:
+def encode_sockaddr(address: UdpAddress, *, is_ipv6: bool) -> bytes:
     """`struct sockaddr_in` or `sockaddr_in6` for an address in the socket's own family. A zone ("%eth0") is kept."""
     host, port = address
     if not is_ipv6:

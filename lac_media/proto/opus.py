@@ -30,12 +30,14 @@ _SILENCE = tuple((_CELT[size], bytes([(28 + size) << 3]) + SILENCE_20MS_MONO[1:]
 
 @dataclass(frozen=True, slots=True)
 class OpusPacket:
-    """What the framing tells. `config` is 0 to 31 (RFC 6716 table 2); `frame_sizes` in bytes, 0: not sent."""
+    """What the framing tells. `config` is 0 to 31 (RFC 6716 table 2); `frame_sizes` in bytes, 0: not sent; `frames_at`
+    is where the first begins, and the others follow it without anything between."""
 
     config: int
     channels: int
     frame_ticks: int
     frame_sizes: tuple[int, ...]
+    frames_at: int
 
     @property
     def frame_count(self) -> int:
@@ -57,7 +59,7 @@ def parse_opus_untrusted(data: bytes) -> OpusPacket:
         raise ParseError("Opus packet is empty")  # R1
     toc = data[0]
     code = toc & 0x03
-    size = len(data)
+    size, at = len(data), 1
     if code == 0:
         sizes: tuple[int, ...] = (size - 1,)
     elif code == 1:
@@ -65,18 +67,18 @@ def parse_opus_untrusted(data: bytes) -> OpusPacket:
             raise ParseError("Opus packet of two equal frames has an odd number of bytes for them")  # R3
         sizes = (size // 2,) * 2
     elif code == 2:
-        first, pos = _frame_size(data, 1, size)
-        if first > size - pos:
-            raise ParseError(f"first Opus frame claims {first} bytes, {size - pos} are there")  # R4
-        sizes = (first, size - pos - first)
+        first, at = _frame_size(data, 1, size)
+        if first > size - at:
+            raise ParseError(f"first Opus frame claims {first} bytes, {size - at} are there")  # R4
+        sizes = (first, size - at - first)
     else:
-        sizes = _code_3_sizes(data)
+        sizes, at = _code_3_sizes(data)
     if max(sizes) > MAX_FRAME_BYTES:
         raise ParseError(f"Opus frame of {max(sizes)} bytes; 1275 is the most")  # R2
     frame_ticks = _FRAME_TICKS[toc >> 3]
     if frame_ticks * len(sizes) > MAX_DURATION_TICKS:
         raise ParseError("Opus packet is longer than 120 ms")  # R5
-    return OpusPacket(toc >> 3, 2 if toc & 0x04 else 1, frame_ticks, sizes)
+    return OpusPacket(toc >> 3, 2 if toc & 0x04 else 1, frame_ticks, sizes, at)
 
 
 def duration_ticks_untrusted(data: bytes) -> int:
@@ -127,8 +129,8 @@ def _frame_size(data: bytes, pos: int, end: int) -> tuple[int, int]:
     return 4 * data[pos + 1] + first, pos + 2
 
 
-def _code_3_sizes(data: bytes) -> tuple[int, ...]:
-    """RFC 6716 section 3.2.5: a count of frames, padding, sizes if they differ."""
+def _code_3_sizes(data: bytes) -> tuple[tuple[int, ...], int]:
+    """RFC 6716 section 3.2.5: a count of frames, padding, sizes if they differ. Also where the first frame begins."""
     size = len(data)
     if size < 2:
         raise ParseError("Opus packet ends before its frame count")  # R6
@@ -151,7 +153,7 @@ def _code_3_sizes(data: bytes) -> tuple[int, ...]:
     if not data[1] & 0x80:
         if (end - pos) % count:
             raise ParseError(f"{end - pos} bytes do not divide into {count} equal Opus frames")  # R6
-        return ((end - pos) // count,) * count
+        return ((end - pos) // count,) * count, pos
     sizes = []
     for _ in range(count - 1):
         frame, pos = _frame_size(data, pos, end)
@@ -159,4 +161,4 @@ def _code_3_sizes(data: bytes) -> tuple[int, ...]:
     last = end - pos - sum(sizes)
     if last < 0:
         raise ParseError("Opus frames claim more bytes than are there")  # R7
-    return (*sizes, last)
+    return (*sizes, last), pos

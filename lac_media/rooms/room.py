@@ -16,7 +16,6 @@ import trio
 from lac_media.certificate import DtlsIdentity
 from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.load import LoadMeter
-from lac_media.net.batch import make_batch
 from lac_media.net.endpoint import Endpoint
 from lac_media.parameters import ConsumerParameters, Direction
 from lac_media.proto.ice import IceLite
@@ -24,6 +23,7 @@ from lac_media.proto.peer import PeerCore
 from lac_media.proto.rtcp import SenderReport, cname_sdes, encode_rtcp, ntp_from_unix
 from lac_media.proto.rtp import RtpPacket
 from lac_media.rooms.director import Director
+from lac_media.rooms.economy import Economy
 from lac_media.rooms.events import (
     RoomEvent,
     SessionClosed,
@@ -94,11 +94,16 @@ class MediaRoom:
             now=now,
         )
         self.director = Director(self.program)
-        self.fanout = Fanout(self.program.ssrc, lambda slots: make_batch(endpoint.socket, slots))
-        self.levels = Levels()
-        self.pending_dropped = 0
         #: Of each speaker that somebody else on stage is sent.
         self._forwards: dict[Session, Forward] = {}
+        self._program_ssrcs = {self.program.ssrc}
+        self.economy = Economy(ssrc=self._new_ssrc(), first_sequence=secrets.randbelow(2**15))
+        self._program_ssrcs.add(self.economy.ssrc)
+        self.fanout = Fanout(
+            self.program.ssrc, endpoint.make_batch, make_tcp_batch=endpoint.make_tcp_batch, economy=self.economy
+        )
+        self.levels = Levels()
+        self.pending_dropped = 0
         #: Who is sent what of them, by speaker; None after a change, to be worked out again.
         self._routes: dict[Session, list[tuple[Session, ConsumerInfo]]] | None = None
         self._program_taps = TapPoint()
@@ -248,8 +253,10 @@ class MediaRoom:
             rooms=1,
             sessions=len(self._sessions),
             listeners=self.fanout.listeners,
+            listeners_by_variant=self.fanout.listeners_by_variant.copy(),
             packets_out=self.fanout.packets_out,
             dropped_out=self.fanout.dropped,
+            switched=self.fanout.switched,
             queue_dropped=self.pending_dropped,
             mixed=self.director.mixed_packets,
         )
@@ -361,19 +368,8 @@ class MediaRoom:
             self._on_event(SpeakerStopped(session.id, session.producer_id, session.owner))
         self._wake.set()
 
-    def retransmit(self, session: Session, lost: tuple[int, ...]) -> None:
-        """Answer a NACK (RFC 4585 section 6.2.1) from the ring that all listeners share."""
-        parameters = session.consumer_parameters
-        if parameters is None:
-            return
-        now = trio.current_time()
-        for sequence in dict.fromkeys(lost):
-            packet = self.program.retransmission(sequence, now=now)
-            if packet is not None and session.may_repair(packet.sent_at, now=now):
-                session.send_repair(encode_for(parameters, packet, self.program.ssrc))
-
     def retransmit_speaker(self, session: Session, info: ConsumerInfo, lost: tuple[int, ...]) -> None:
-        """The same for what one speaker is sent of another."""
+        """Answer a NACK (RFC 4585 section 6.2.1) about what one speaker is sent of another."""
         forward = next(
             (forward for speaker, forward in self._forwards.items() if speaker.producer_id == info.producer_id), None
         )
@@ -390,7 +386,7 @@ class MediaRoom:
     async def run_program(self) -> None:
         """Send the program, its silence and its reports until cancelled."""
         while True:
-            self._sleeps_until = min(self.director.timer_at(), self._report_at)
+            self._sleeps_until = min(self.director.timer_at(), self.fanout.timer_at(), self._report_at)
             with trio.move_on_at(self._sleeps_until):
                 await self._wake.wait()
             self._wake = trio.Event()
@@ -403,10 +399,12 @@ class MediaRoom:
                 await self.fanout.send(packet)
                 sent_at = trio.current_time()
                 self._load.forwarding.add(sent_at - packet.sent_at, now=sent_at)
+            if self.fanout.timer_at() <= now:
+                await self.fanout.handle_timer(now=trio.current_time())
             if now >= self._report_at:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
-                await self.fanout.send_report(self._sender_report())
+                await self.fanout.send_report(*self._sender_reports())
                 self._report_on_stage(now)
                 self._tell_who_speaks(now)
 
@@ -430,15 +428,19 @@ class MediaRoom:
 
     def _new_ssrc(self) -> int:
         """One that nobody has: a listener may be sent the program and several speakers."""
-        taken = {self.program.ssrc, *(forward.ssrc for forward in self._forwards.values())}
+        taken = self._program_ssrcs | {forward.ssrc for forward in self._forwards.values()}
         while (ssrc := secrets.randbelow(2**32 - 1) + 1) in taken:
             pass
         return ssrc
 
-    def _sender_report(self) -> bytes:
-        program = self.program
+    def _sender_reports(self) -> tuple[bytes, bytes]:
+        """Of the program, and of its economy variant, which has the same timestamps."""
+        program, economy = self.program, self.economy
         timestamp = program.rtp_timestamp(now=trio.current_time())
-        return self._encode_report(program.ssrc, timestamp, program.packets, program.octets)
+        return (
+            self._encode_report(program.ssrc, timestamp, program.packets, program.octets),
+            self._encode_report(economy.ssrc, timestamp, economy.packets, economy.octets),
+        )
 
     def _encode_report(self, ssrc: int, timestamp: int, packets: int, octets: int) -> bytes:
         report = SenderReport(

@@ -160,6 +160,13 @@ def test_every_spelling_of_postgresql_uses_our_driver(scheme: str) -> None:
     assert url == "postgresql+psycopg://me:pw@db:5433/lac?sslmode=require"
 
 
+def test_media_over_tcp_can_be_switched_off() -> None:
+    assert load({}).ice_tcp
+    assert not load({"LAC_ICE_TCP": "false"}).ice_tcp
+    with pytest.raises(ConfigError, match="LAC_ICE_TCP: 'perhaps'"):
+        load({"LAC_ICE_TCP": "perhaps"})
+
+
 def test_media_listens_where_http_listens() -> None:
     assert load({"LAC_HOST": "192.0.2.7"}).media_listen_ip == "192.0.2.7"
     assert load({"LAC_HOST": "192.0.2.7"}).media_announced_ips == ("192.0.2.7",)

@@ -329,7 +329,8 @@ async def test_nothing_from_before_a_listener_came_is_retransmitted_to_it(autoju
         listener = await studio.listener()
         core = listener.peer.core
         assert core is not None
-        assert studio.room.program.retransmission(old, now=trio.current_time()) is not None
+        fanout = studio.room.fanout
+        assert fanout._sent.find(old, now=trio.current_time()) is not None
         core.send_rtcp([Nack(core.ssrc, studio.room.program.ssrc, (old,))])
         listener.peer._flush(core)
         await trio.sleep(0.05)

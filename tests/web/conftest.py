@@ -132,7 +132,7 @@ async def api(settings: Settings, db: Database) -> AsyncIterator[Api]:
     auth = AuthService(db, settings, hasher=PasswordHasher(memory_kib=8, time_cost=1), mailer=mailbox, clock=clock)
     broadcasts = BroadcastService(db, settings)
     async with (
-        open_engine(EngineConfig()) as engine,
+        open_engine(EngineConfig(ice_tcp=True)) as engine,
         open_on_air(db, engine, broadcasts, auth, settings) as on_air,
     ):
         services = Services(settings, db, engine, auth, broadcasts, on_air)

@@ -73,6 +73,10 @@ async def test_media_is_counted_and_goes_on_counting_when_the_room_has_closed(ap
     assert found["lac_media_packets_out_total"] == 0
     for name in (
         "lac_datagrams_in_total",
+        "lac_media_tcp_connections",
+        "lac_media_tcp_refused_total",
+        "lac_media_tcp_unproven_total",
+        "lac_media_tcp_dropped_total",
         "lac_media_dropped_total{why=kernel_buffer_full}",
         "lac_media_dropped_total{why=program_queue_full}",
         "lac_media_dropped_total{why=bad}",

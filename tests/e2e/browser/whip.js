@@ -91,6 +91,10 @@ class SdpSession {
     return selectedLocalUfrag(await this.pc.getStats());
   }
 
+  async remoteProtocol() {
+    return selectedProtocol(await this.pc.getStats());
+  }
+
   async delete() {
     return (await fetch(this.location, { method: "DELETE", headers: this.headers() })).status;
   }
