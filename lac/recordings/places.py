@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lac.errors import UnavailableError
 from lac.recordings.layout import PROGRAM, RECORDINGS, SPEAKERS, recording_dir, recordings_dir
 from lac.recordings.model import Recording
 from lac.storage.disk import Disk
@@ -60,6 +61,22 @@ class Places:
         return Remote(
             self.bucket.signed_url(key, expires_s=SIGNED_FOR_S, content_type=content_type, filename=download_as)
         )
+
+    async def read(self, recording_id: str, name: str, *, in_bucket: bool) -> bytes | None:
+        """A small file, here or in the bucket. None: it is gone. Raises `UnavailableError`."""
+        try:
+            return await self.disk.run(self.path(recording_id, name).read_bytes)
+        except FileNotFoundError:
+            if self.bucket is None or not in_bucket:
+                return None
+        key = key_of(recording_id, name)
+        try:
+            found = await self.bucket.head(key)
+            return None if found is None else await self.bucket.read(key, 0, found.size)
+        except StoreError:
+            raise UnavailableError(
+                "The store of recordings cannot be reached just now.", code="storage_unavailable"
+            ) from None
 
     @asynccontextmanager
     async def source(self, recording: Recording, *, borrower: str) -> AsyncGenerator[Path, None]:
