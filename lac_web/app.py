@@ -6,7 +6,10 @@ from types import TracebackType
 
 import structlog
 from quart import has_request_context, request
+from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
+from werkzeug.exceptions import BadHost
+from werkzeug.routing import MapAdapter
 
 from lac_web import whep, whip
 from lac_web.api import auth, broadcasts, mediasoup, moderation, people, system
@@ -31,6 +34,15 @@ class WebApp(QuartTrio):
     metrics: Metrics
     #: Set by whoever stops the server: /ready says so from then on.
     draining = False
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Nothing here depends on the name in `Host`, so a name that cannot be one is no reason to fail."""
+        try:
+            return super().create_url_adapter(request)
+        except (BadHost, UnicodeError):
+            if request is None:
+                raise
+            return self.url_map.bind("localhost", request.root_path, None, request.scheme, request.method, request.path)
 
     def log_exception(self, exception_info: ExcInfo) -> None:
         """Once, by route and not by address: addresses of media sessions are keys to them."""

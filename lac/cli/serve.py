@@ -24,6 +24,7 @@ from lac.broadcasts.live import open_on_air
 from lac.broadcasts.service import BroadcastService
 from lac.cli.environment import command_environment
 from lac.config import Settings, load_settings
+from lac.console import for_people
 from lac.db.engine import open_database
 from lac.errors import ConfigError
 from lac_media.engine import EngineConfig, open_engine
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         data_dir=args.data_dir,
     )
-    configure_logging(json=not sys.stderr.isatty())
+    configure_logging(stream=sys.stdout)
     trio.run(_serve_until_signalled, settings)
     return 0
 
@@ -166,13 +167,14 @@ def _first(group: BaseExceptionGroup[EngineStartError]) -> BaseException:
 async def _greet(server: RunningServer) -> None:
     """For whoever started it: where to go, and, while there is no admin, how to become one."""
     settings = server.services.settings
+    say = partial(print, file=for_people(), flush=True)
     for url in server.urls:
-        print(f"LiveAudioCast is ready: open {settings.public_url or url}")
+        say(f"LiveAudioCast is ready: open {settings.public_url or url}")
     tcp = " and, where networks block UDP, TCP port " + str(server.media_port) if settings.ice_tcp else ""
-    print(f"Media: UDP port {server.media_port}{tcp}, announced as {', '.join(settings.media_announced_ips)}")
+    say(f"Media: UDP port {server.media_port}{tcp}, announced as {', '.join(settings.media_announced_ips)}")
     for name in settings.without_effect:
-        print(f"{name} is set, but this version does not use it yet.")
+        say(f"{name} is set, but this version does not use it yet.")
     link = await server.services.auth.issue_setup_link(settings.public_url or server.urls[0])
     if link is not None:
-        print(f"There is no admin yet. This link makes you one, once: {link}")
-    print("Stop with Ctrl+C.", flush=True)
+        say(f"There is no admin yet. This link makes you one, once: {link}")
+    say("Stop with Ctrl+C.")
