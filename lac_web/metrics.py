@@ -76,6 +76,7 @@ class _ServerCollector(Collector):
         info.add_metric((__version__,), 1)
         yield info
         yield from self._media()
+        yield from self._recordings()
         yield from self._load()
         yield from self._database()
         gateway = self._metrics.gateway
@@ -145,6 +146,25 @@ class _ServerCollector(Collector):
         for reason, count in sorted(by_reason.items()):
             closed.add_metric((reason,), count)
         yield closed
+
+    def _recordings(self) -> Iterator[Metric]:
+        totals = self._services.archive.totals()
+        yield GaugeMetricFamily("lac_recordings_active", "Recordings that are being made.", totals.active)
+        yield GaugeMetricFamily(
+            "lac_recordings_interrupted", "Of those, that cannot be written just now.", totals.interrupted
+        )
+        for name, text, value in (
+            ("lac_recordings_started", "Recordings begun.", totals.started),
+            ("lac_recordings_ready", "Recordings that were verified and published.", totals.ready),
+            ("lac_recordings_failed", "Recordings that could not be made whole. Should stay 0.", totals.failed),
+            ("lac_recordings_written_bytes", "Written to the files of recordings.", totals.bytes_written),
+            ("lac_recordings_interruptions", "Times that a track could not be written.", totals.interruptions),
+        ):
+            yield CounterMetricFamily(name, text, value)
+        dropped = CounterMetricFamily("lac_recordings_dropped", "Packets not recorded, by why.", labels=("why",))
+        dropped.add_metric(("disk_too_slow",), totals.dropped)
+        dropped.add_metric(("disk_refused",), totals.unwritten)
+        yield dropped
 
     def _tcp(self) -> Iterator[Metric]:
         streams = self._services.engine.endpoint.streams

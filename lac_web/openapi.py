@@ -63,6 +63,8 @@ SECURITY: dict[str, list[dict[str, list[str]]]] = {
 _PATH_DESCRIPTIONS = {
     "consumer_id": "A consumer's id, as `consume` answered it.",
     "broadcast_id": "`id` of a broadcast.",
+    "recording_id": "`id` of a recording.",
+    "number": "The track's place in the manifest, from 1 on.",
     "user_id": "`id` of an account (for bans, also of a guest).",
     "transport_id": "`id` of a transport that was opened.",
     "session_id": "The last part of `Location`.",
@@ -70,11 +72,17 @@ _PATH_DESCRIPTIONS = {
 
 _ETAG = {"ETag": {"description": "Names this state of it: for If-Match.", "schema": {"type": "string"}}}
 _LOCATION = {"Location": {"description": "Where it is now.", "schema": {"type": "string"}}}
+_ACCEPT_RANGES = {"Accept-Ranges": {"description": "bytes", "schema": {"type": "string"}}}
+_DISPOSITION = {"Content-Disposition": {"description": "A name for the file.", "schema": {"type": "string"}}}
+_FILE = {**_ETAG, **_ACCEPT_RANGES, **_DISPOSITION}
+_CONTENT_RANGE = {"Content-Range": {"description": "Which bytes, of how many.", "schema": {"type": "string"}}}
 _SESSION = {**_LOCATION, "ETag": {"description": "Names the ICE session.", "schema": {"type": "string"}}}
 #: Of successful answers, by operation.
 HEADERS: dict[str, dict[str, Any]] = {
     "create_broadcast": {**_LOCATION, **_ETAG},
     **dict.fromkeys(("get_broadcast", "update_broadcast", "start_broadcast", "end_broadcast"), _ETAG),
+    **dict.fromkeys(("start_recording", "stop_recording", "get_recording", "update_recording"), _ETAG),
+    **dict.fromkeys(("download_recording", "download_track"), _FILE),
     "open_transport": _LOCATION,
     "whip_publish": _SESSION,
     "whep_listen": _SESSION,
@@ -91,6 +99,11 @@ def _header_parameter(name: str, description: str, **schema: Any) -> dict[str, A
     }
 
 
+_RANGE_PARAMETERS = [
+    _header_parameter("Range", 'One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all.'),
+    _header_parameter("If-Range", "The ETag of the file that the range is of: of another one you get all of it."),
+    _header_parameter("If-None-Match", "The ETag of what you have: 304 if it is the same."),
+]
 _IF_MATCH_SESSION = _header_parameter("If-Match", 'The session\'s ETag to trickle, or "*" to restart ICE. 428 without.')
 #: Request headers, by operation.
 HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
@@ -101,6 +114,10 @@ HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
             "nothing more: for clients that did not hear the first one.",
             pattern="^[ -~]{1,255}$",
         )
+    ],
+    **dict.fromkeys(("download_recording", "download_track"), _RANGE_PARAMETERS),
+    "update_recording": [
+        _header_parameter("If-Match", "The ETag that you have seen: 412 if somebody has changed it since.")
     ],
     "update_broadcast": [
         _header_parameter("If-Match", "The ETag that you have seen: 412 if somebody has changed it since.")
@@ -123,6 +140,10 @@ def _components(model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _text(media_type: str) -> dict[str, Any]:
     return {media_type: {"schema": {"type": "string"}, "example": TEXT_EXAMPLES[media_type]}}
+
+
+def _file(media_type: str) -> dict[str, Any]:
+    return {media_type: {"schema": {"type": "string", "format": "binary"}}}
 
 
 class Provider(OpenAPIProvider):
@@ -166,6 +187,15 @@ class Provider(OpenAPIProvider):
             success["content"] = {"application/json": {"schema": reference}}
         elif spec.returns_text is not None:
             success["content"] = _text(spec.returns_text)
+        elif spec.returns_file is not None:
+            success["content"] = _file(spec.returns_file)
+            headers = {**HEADERS[name], **_CONTENT_RANGE}
+            operation["responses"]["206"] = {
+                "description": "The part that was asked for.",
+                "content": _file(spec.returns_file),
+                "headers": headers,
+            }
+            operation["responses"]["304"] = {"description": "It is what you have.", "headers": dict(_ETAG)}
         if name in HEADERS:
             success["headers"] = HEADERS[name]
         if name in ("whip_patch", "whep_patch"):
@@ -245,6 +275,7 @@ def register_openapi(app: Quart) -> None:
         tags=[
             Tag("accounts", "Register, sign in, stay signed in."),
             Tag("broadcasts", "Plan, find and run shows."),
+            Tag("recordings", "What remains of a show."),
             Tag("moderation", "Roles, bans, and what was done in a show."),
             Tag("people", "Profiles and who follows whom."),
             Tag("media", "WebRTC signalling in the JSON of mediasoup-client."),

@@ -154,8 +154,11 @@ _HSTS = "max-age=31536000"
 # --- cross-origin rules -----------------------------------------------------------------------------------------------
 
 _ALLOW_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-_ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key"
-_EXPOSE_HEADERS = "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch, X-Request-Id"
+_ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Range, If-Range"
+_EXPOSE_HEADERS = (
+    "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch, X-Request-Id, "
+    "Content-Range, Accept-Ranges, Content-Disposition"
+)
 _PREFLIGHT_MAX_AGE_S = 600
 
 #: WHIP and WHEP players live on anybody's pages. No cookies exist, so any origin is safe.

@@ -44,6 +44,8 @@ class EndpointSpec:
     #: For routes whose bodies are not JSON: their media types.
     takes_text: str | None = None
     returns_text: str | None = None
+    #: For routes that answer with a file, whole or in parts: its media type.
+    returns_file: str | None = None
 
 
 def access(
@@ -53,6 +55,7 @@ def access(
     query: Model | None = None,
     takes_text: str | None = None,
     returns_text: str | None = None,
+    returns_file: str | None = None,
 ) -> Callable[[Handler], Handler]:
     """Declare the access level of a route that reads its own request; it calls `identify` (and `parse_query`) itself.
 
@@ -62,7 +65,14 @@ def access(
     def decorate(handler: Handler) -> Handler:
         setattr(handler, ACCESS_ATTRIBUTE, level)
         if status is not None:
-            spec = EndpointSpec(level, query=query, status=status, takes_text=takes_text, returns_text=returns_text)
+            spec = EndpointSpec(
+                level,
+                query=query,
+                status=status,
+                takes_text=takes_text,
+                returns_text=returns_text,
+                returns_file=returns_file,
+            )
             setattr(handler, SPEC_ATTRIBUTE, spec)
         return handler
 
