@@ -161,8 +161,8 @@ _EXPOSE_HEADERS = (
 )
 _PREFLIGHT_MAX_AGE_S = 600
 
-#: WHIP and WHEP players live on anybody's pages. No cookies exist, so any origin is safe.
-_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/")
+#: WHIP and WHEP players live on anybody's pages, and so do podcast players. No cookies exist, so any origin is safe.
+_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/podcasts/")
 
 
 def _allowed_origin(origin: str, path: str, cors_origins: tuple[str, ...]) -> str | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import trio
@@ -13,6 +14,8 @@ import trio
 from lac.config import Settings
 from lac.db.engine import Database
 from lac.errors import ConfigError
+from lac.recordings import derivative_store
+from lac.recordings.archive import Archive
 from lac.recordings.derivatives import Derivatives, open_derivatives
 from lac.recordings.offload import Offloader, open_offloader
 from lac.recordings.places import Places
@@ -33,6 +36,13 @@ class Afterwards:
     podcasts: PodcastService
     #: None: there is no bucket.
     offloader: Offloader | None
+    db: Database
+
+    async def is_in_bucket(self, recording_id: str) -> bool:
+        """Whether all of its files are there."""
+        if self.places.bucket is None:
+            return False
+        return await self.db.read(partial(derivative_store.is_offloaded, recording_id=recording_id))
 
 
 @asynccontextmanager
@@ -55,9 +65,9 @@ async def open_places(settings: Settings) -> AsyncGenerator[Places, None]:
 
 @asynccontextmanager
 async def open_afterwards(
-    db: Database, settings: Settings, places: Places, *, removed: Callable[[], None]
+    db: Database, settings: Settings, places: Places, archive: Archive
 ) -> AsyncGenerator[Afterwards, None]:
-    """`removed` is called when files have to go."""
+    """For the recordings of `archive`, which was opened with `places.remove_from_bucket`."""
     async with AsyncExitStack() as stack:
         offloader = await _open_offloader(stack, db, settings, places, places.bucket)
         derivatives = await stack.enter_async_context(
@@ -66,9 +76,23 @@ async def open_afterwards(
         podcasts = PodcastService(db, settings, places)
         async with trio.open_nursery() as nursery:
             if settings.recordings.retention is not None:
-                nursery.start_soon(_retain, db, settings, removed)
-            yield Afterwards(places, derivatives, podcasts, offloader)
-            nursery.cancel_scope.cancel("the server stops")
+                nursery.start_soon(_retain, db, settings, archive.wake)
+            _connect(archive, derivatives, offloader)
+            try:
+                yield Afterwards(places, derivatives, podcasts, offloader, db)
+            finally:
+                nursery.cancel_scope.cancel("the server stops")
+
+
+def _connect(archive: Archive, derivatives: Derivatives, offloader: Offloader | None) -> None:
+    def changed() -> None:
+        derivatives.wake()
+        if offloader is not None:
+            offloader.wake()
+
+    archive.on_change = changed
+    if offloader is not None:
+        archive.has_room = offloader.may_record
 
 
 async def _open_offloader(

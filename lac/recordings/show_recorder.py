@@ -179,7 +179,9 @@ class ShowRecorder:
             now = trio.current_time()
             origin = Origin(round(room.media_time_s() * OPUS_CLOCK_RATE_HZ), now)
             directory = self._archive.directory(recording.id)
-            take = Take(recording, directory, room, origin, self._archive.blocking, self._show.name_of)
+            take = Take(
+                recording, directory, room, origin, self._archive.blocking, self._show.name_of, self._archive.has_room
+            )
             self._archive.recorded_by(take)
             self._scope, self._ended, self._stopped_by = trio.CancelScope(), trio.Event(), None
             self._take = take

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -75,8 +75,10 @@ class Tape:
         title: str,
         person_id: str | None = None,
         display_name: str | None = None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.file = file
+        self._has_room = has_room
         self.person_id = person_id
         self.display_name = display_name
         #: Why it cannot be written just now.
@@ -118,7 +120,9 @@ class Tape:
                 if now < self._retry_at:
                     self.unwritten += sum(len(batch.packets) for batch in batches)
                     return
+                self._check_room()
                 self._open(now)
+            self._check_room()
             self._append(self._take(batches) + self._track.advance(self._origin.ticks_at(now)))
         except Exception as error:
             self.unwritten += sum(len(batch.packets) for batch in batches)
@@ -176,6 +180,11 @@ class Tape:
             malformed=track.malformed_packets,
             clock_shifts=track.clock_shifts,
         )
+
+    def _check_room(self) -> None:
+        """What may be on our disk is a limit, as a quota is."""
+        if not self._has_room():
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     def _open(self, now: float) -> None:
         """Make the file, or go on with it after an interruption. Raises what the disk says."""

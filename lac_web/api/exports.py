@@ -15,7 +15,7 @@ from lac.recordings.derivative import Derivative, DerivativeStatus, Kind, conten
 from lac.recordings.service import Found
 from lac_media.derive.encode import ExportFormat
 from lac_web.api.endpoint import access, endpoint
-from lac_web.file_responses import file_response
+from lac_web.file_responses import file_response, redirect_to
 from lac_web.schemas_exports import ExportAnswer, ExportList, LoudnessAnswer, NewExport, Peaks
 from lac_web.security import Access, identify
 from lac_web.services import current_services
@@ -143,14 +143,6 @@ async def copy_response(derivative: Derivative, *, name: str) -> Response:
         extension=extension,
         limiter=services.archive.readers,
     )
-
-
-def redirect_to(url: str) -> Response:
-    """To a signed address, which is good for some hours and not to be kept."""
-    response = Response(b"", status=302)
-    response.headers["Location"] = url
-    response.headers["Cache-Control"] = "no-store"
-    return response
 
 
 @blueprint.get("/api/recordings/<recording_id>/peaks")
