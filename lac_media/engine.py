@@ -21,6 +21,7 @@ from lac_media.parameters import Fingerprint, IceCandidate
 from lac_media.rooms.events import RoomEvent
 from lac_media.rooms.room import MediaRoom, open_media_room
 from lac_media.rooms.session import Session
+from lac_media.streams.hub import StreamHub, StreamLimits
 from lac_media.totals import MediaTotals
 
 #: RFC 8445 section 5.1.2.2: the recommended type preference of host candidates.
@@ -43,18 +44,25 @@ class EngineConfig:
     announced_ips: tuple[str, ...] = ()
     ice_tcp: bool = False
     limits: LoadLimits = field(default_factory=LoadLimits)
+    streams: StreamLimits = field(default_factory=StreamLimits)
 
 
 class Engine:
     """Made by `open_engine`."""
 
     def __init__(
-        self, endpoint: Endpoint, identity: DtlsIdentity, candidates: tuple[IceCandidate, ...], limits: LoadLimits
+        self,
+        endpoint: Endpoint,
+        identity: DtlsIdentity,
+        candidates: tuple[IceCandidate, ...],
+        limits: LoadLimits,
+        streams: StreamLimits | None = None,
     ) -> None:
         self.endpoint = endpoint
         #: Its `run` belongs to whoever serves.
         self.load = LoadMeter(limits)
         self.candidates = candidates
+        self.streams = StreamHub(streams)
         self._identity = identity
         self._rooms: dict[str, MediaRoom] = {}
         #: Of rooms that have closed.
@@ -80,7 +88,9 @@ class Engine:
     async def _open_room(self, room_id: str, on_event: Callable[[RoomEvent], None]) -> AsyncGenerator[MediaRoom, None]:
         room: MediaRoom | None = None
         try:
-            async with open_media_room(room_id, self.endpoint, self._identity, on_event, self.load) as room:
+            async with open_media_room(
+                room_id, self.endpoint, self._identity, on_event, self.load, self.streams
+            ) as room:
                 self._rooms[room_id] = room
                 try:
                     yield room
@@ -126,7 +136,7 @@ class Engine:
 
     @property
     def session_count(self) -> int:
-        return sum(len(room.sessions) for room in self._rooms.values())
+        return sum(len(room.sessions) + len(room.sources) for room in self._rooms.values())
 
 
 def host_candidates(config: EngineConfig, port: int) -> tuple[IceCandidate, ...]:
@@ -190,7 +200,7 @@ async def open_engine(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(endpoint.run)
             try:
-                yield Engine(endpoint, identity or make_dtls_identity(), candidates, config.limits)
+                yield Engine(endpoint, identity or make_dtls_identity(), candidates, config.limits, config.streams)
             finally:
                 nursery.cancel_scope.cancel("media engine closed")
     finally:

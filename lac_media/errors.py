@@ -35,3 +35,11 @@ class UnknownProducerError(MediaError):
 
 class UnknownConsumerError(MediaError):
     """There is no such consumer, or it has been closed."""
+
+
+class StreamsFullError(MediaError):
+    """No more plain streams can be opened just now. `here`: from this address."""
+
+    def __init__(self, message: str, *, here: bool) -> None:
+        super().__init__(message)
+        self.here = here

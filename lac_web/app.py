@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import BadHost
 from werkzeug.routing import MapAdapter
 
-from lac_web import whep, whip
+from lac_web import listen, source, whep, whip
 from lac_web.api import auth, broadcasts, exports, mediasoup, moderation, people, podcasts, recordings, system
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
@@ -22,6 +22,7 @@ from lac_web.request_ids import register_request_ids
 from lac_web.security import BODY_MAX, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
+from lac_web.streaming import StreamingHTTPConnection
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ ExcInfo = tuple[type, BaseException, TracebackType | None] | tuple[None, None, N
 
 
 class WebApp(QuartTrio):
+    asgi_http_class = StreamingHTTPConnection
     #: The open WebSockets.
     gateway: Gateway
     metrics: Metrics
@@ -64,7 +66,8 @@ def create_app(services: Services) -> WebApp:
     register_metrics(app, app.metrics)
     register_rate_limits(app, limiter)
     register_response_headers(app, services.settings)
-    for module in (auth, broadcasts, recordings, exports, podcasts, moderation, people, mediasoup, system, whip, whep):
+    api = (auth, broadcasts, recordings, exports, podcasts, moderation, people, mediasoup, system)
+    for module in (*api, whip, whep, listen, source):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
     app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)

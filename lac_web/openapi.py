@@ -28,7 +28,7 @@ from lac_web.security import Access
 
 _REF = "#/components/schemas/{name}"
 _PATH_VARIABLE = re.compile("<(?:[^:>]*:)?([^>]+)>")
-_BEARER, _STREAM_KEY, _METRICS_TOKEN = "bearer", "streamKey", "metricsToken"
+_BEARER, _STREAM_KEY, _METRICS_TOKEN, _SOURCE = "bearer", "streamKey", "metricsToken", "source"
 _DOCUMENT = "lac_openapi"
 
 DESCRIPTION = """\
@@ -51,12 +51,18 @@ SECURITY_SCHEMES: dict[str, dict[str, str]] = {
         "scheme": "bearer",
         "description": "The `streamKey` of a broadcast: publishes as its host, and nothing else.",
     },
+    _SOURCE: {
+        "type": "http",
+        "scheme": "basic",
+        "description": "Any user name; the `streamKey` of a broadcast as the password.",
+    },
     _METRICS_TOKEN: {"type": "http", "scheme": "bearer", "description": "LAC_METRICS_TOKEN of the server."},
 }
 
 #: Where it is not what the access level says.
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "metrics": [{}, {_METRICS_TOKEN: []}],
+    **{name: [{_SOURCE: []}] for name in ("publish_source", "update_metadata")},
     **{name: [{_STREAM_KEY: []}, {_BEARER: []}] for name in ("whip_publish", "whip_patch", "whip_delete")},
 }
 
@@ -69,6 +75,7 @@ _PATH_DESCRIPTIONS = {
     "user_id": "`id` of an account (for bans, also of a guest).",
     "transport_id": "`id` of a transport that was opened.",
     "session_id": "The last part of `Location`.",
+    "stream_format": "`ogg`, `mp3` or `aac`.",
 }
 
 _ETAG = {"ETag": {"description": "Names this state of it: for If-Match.", "schema": {"type": "string"}}}
@@ -89,6 +96,10 @@ HEADERS: dict[str, dict[str, Any]] = {
     "open_transport": _LOCATION,
     "whip_publish": _SESSION,
     "whep_listen": _SESSION,
+    "listen": {
+        "icy-name": {"description": "The show's title.", "schema": {"type": "string"}},
+        "icy-br": {"description": "kbit/s.", "schema": {"type": "string"}},
+    },
 }
 
 
@@ -125,6 +136,15 @@ HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "update_broadcast": [
         _header_parameter("If-Match", "The ETag that you have seen: 412 if somebody has changed it since.")
     ],
+    "update_metadata": [
+        {**_header_parameter("mount", "`/source/<id>`."), "in": "query", "required": True},
+        {**_header_parameter("mode", "`updinfo`."), "in": "query", "required": True},
+        {**_header_parameter("song", "What is playing. Or `artist` and `title`."), "in": "query"},
+    ],
+    "listen": [
+        _header_parameter("Icy-MetaData", "`1`: titles in between the audio, every `icy-metaint` bytes."),
+        {**_header_parameter("token", "For a private show: an access or guest token."), "in": "query"},
+    ],
     "whip_patch": [_IF_MATCH_SESSION],
     "whep_patch": [_IF_MATCH_SESSION],
 }
@@ -145,8 +165,8 @@ def _text(media_type: str) -> dict[str, Any]:
     return {media_type: {"schema": {"type": "string"}, "example": TEXT_EXAMPLES[media_type]}}
 
 
-def _file(media_type: str) -> dict[str, Any]:
-    return {media_type: {"schema": {"type": "string", "format": "binary"}}}
+def _binary(media_types: tuple[str, ...]) -> dict[str, Any]:
+    return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
 
 
 class Provider(OpenAPIProvider):
@@ -184,6 +204,8 @@ class Provider(OpenAPIProvider):
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
         elif spec.takes_text is not None:
             operation["requestBody"] = {"required": True, "content": _text(spec.takes_text)}
+        elif spec.takes_binary:
+            operation["requestBody"] = {"required": True, "content": _binary(spec.takes_binary)}
         if spec.returns is not None:
             reference, needed = _components(spec.returns)
             components |= needed
@@ -191,11 +213,11 @@ class Provider(OpenAPIProvider):
         elif spec.returns_text is not None:
             success["content"] = _text(spec.returns_text)
         elif spec.returns_file is not None:
-            success["content"] = _file(spec.returns_file)
+            success["content"] = _binary((spec.returns_file,))
             headers = {**HEADERS[name], **_CONTENT_RANGE}
             operation["responses"]["206"] = {
                 "description": "The part that was asked for.",
-                "content": _file(spec.returns_file),
+                "content": _binary((spec.returns_file,)),
                 "headers": headers,
             }
             if name in _FILES:
@@ -204,6 +226,8 @@ class Provider(OpenAPIProvider):
                     "headers": dict(_LOCATION),
                 }
             operation["responses"]["304"] = {"description": "It is what you have.", "headers": dict(_ETAG)}
+        elif spec.returns_binary:
+            success["content"] = _binary(spec.returns_binary)
         if name in HEADERS:
             success["headers"] = HEADERS[name]
         if name in ("whip_patch", "whep_patch"):
@@ -290,6 +314,8 @@ def register_openapi(app: Quart) -> None:
             Tag("media", "WebRTC signalling in the JSON of mediasoup-client."),
             Tag("whip", "Publish from any WHIP encoder (RFC 9725)."),
             Tag("whep", "Listen with any WHEP player."),
+            Tag("source", "Publish from Icecast source clients."),
+            Tag("listen", "Listen with any radio or player."),
             Tag("server", "Is it up?"),
         ],
         conversion_preference="msgspec",

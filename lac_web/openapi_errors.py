@@ -130,6 +130,27 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
         429: ("too_many_sessions",),
         503: ("shutting_down", "overloaded"),
     },
+    "publish_source": {
+        401: ("token_invalid",),
+        403: ("removed",),
+        409: ("not_live", "stage_full", "already_ended"),
+        415: ("unsupported_media_type",),
+        429: ("too_many_sessions",),
+        503: ("shutting_down", "start_failed"),
+    },
+    "update_metadata": {
+        400: ("bad_request",),
+        401: ("token_invalid",),
+        403: ("removed",),
+        409: ("not_live", "no_source", "already_ended"),
+    },
+    "listen": {
+        403: ("removed",),
+        404: ("not_found",),
+        409: ("already_ended",),
+        429: ("too_many_streams", "too_many_sessions"),
+        503: ("not_live", "shutting_down", "overloaded", "streams_full"),
+    },
     "whip_patch": {412: ("precondition_failed",), 428: ("precondition_required",)},
     "whep_patch": {412: ("precondition_failed",), 428: ("precondition_required",)},
 }

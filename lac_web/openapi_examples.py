@@ -155,5 +155,6 @@ TEXT_EXAMPLES = {
     "application/json+chapters": '{"version":"1.2.0","chapters":[{"startTime":0.0,"title":"Hello"}]}',
     "application/sdp": "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n…",
     "application/trickle-ice-sdpfrag": "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n…",
+    "text/xml": "<iceresponse><message>Metadata update successful</message><return>1</return></iceresponse>",
     "text/plain": "# TYPE lac_listeners gauge\nlac_listeners 42.0\n",
 }

@@ -114,6 +114,10 @@ RULES: dict[str, Rule] = {
     "mediasoup.open_transport": _MEDIA,
     "whip.whip_publish": _MEDIA,
     "whep.whep_listen": _MEDIA,
+    "listen.listen": _MEDIA,
+    "source.publish_source": _MEDIA,
+    "source.publish_source_as_before": _MEDIA,
+    "source.update_metadata": _MEDIA,
 }
 
 #: The room's commands. `join` counts by address for everyone; the others for guests only, who can come as somebody new

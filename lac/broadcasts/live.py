@@ -29,6 +29,7 @@ from lac.broadcasts.ledger import Audited
 from lac.broadcasts.live_broadcast import Changes, LiveBroadcast, Means, Visitor, not_live, removed_error
 from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role, Visibility
 from lac.broadcasts.service import check_visible
+from lac.broadcasts.stage import Closable
 from lac.clock import utc_now
 from lac.errors import (
     ConflictError,
@@ -61,11 +62,21 @@ if TYPE_CHECKING:
     from lac.recordings.show_recorder import ShowRecorder
     from lac_media.engine import Engine
     from lac_media.rooms.session import Session
+    from lac_media.rooms.source import LocalSource
+    from lac_media.streams.formats import StreamFormat
+    from lac_media.streams.listener import StreamListener
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Closable)
 
+#: Ways in, as the sessions' rows name them.
+ICECAST, STREAM = "icecast", "stream"
+#: Those of encoders, which start a scheduled show by connecting.
+ENCODERS = frozenset({"whip", ICECAST})
+#: When a player may ask again for a show that has not begun.
+STREAM_RETRY_S, STREAM_RETRY_MAX_S = 10.0, 300.0
 GUEST_NAME = "Guest"
 #: Sockets that one person may have in one room: tabs and devices. Without a bound one account could fill the server.
 SOCKETS_PER_PERSON = 20
@@ -366,6 +377,98 @@ class OnAir:
         Raises `NotFoundError`, `ForbiddenError` (`removed`, `room_locked`), `ConflictError` (`not_live`,
         `stage_full`), `TooManyRequestsError`, `UnavailableError`.
         """
+        return await self._open_media(
+            identity,
+            broadcast_id,
+            direction,
+            kind,
+            address,
+            lambda show, visitor: show.open_session(visitor, direction, kind),
+        )
+
+    async def open_source(self, identity: Identity, broadcast_id: str, *, address: str | None = None) -> LocalSource:
+        """The same for an Icecast source client, who speaks with the stream key and starts a scheduled show."""
+        return await self._open_media(
+            identity,
+            broadcast_id,
+            Direction.SEND,
+            ICECAST,
+            address,
+            lambda show, visitor: show.open_source(visitor, ICECAST),
+        )
+
+    async def open_stream(
+        self,
+        identity: Identity | None,
+        broadcast_id: str,
+        stream_format: StreamFormat,
+        *,
+        address: str | None = None,
+        limited_by: str | None = None,
+    ) -> StreamListener:
+        """A listener of the program by plain HTTP. `limited_by` stands for where they come from, for the limit by
+        address. Raises the same, `UnavailableError` (`not_live`) before the show, `ConflictError` (`already_ended`)
+        after it, and `TooManyRequestsError` (`too_many_streams`) or `UnavailableError` (`streams_full`)."""
+        try:
+            return await self._open_media(
+                identity,
+                broadcast_id,
+                Direction.RECV,
+                STREAM,
+                address,
+                lambda show, visitor: show.open_stream(visitor, stream_format, STREAM, limited_by=limited_by),
+            )
+        except ConflictError as error:
+            if error.code == "not_live":
+                raise await self._no_stream(identity, broadcast_id) from None
+            raise
+
+    async def check_stream(
+        self, identity: Identity | None, broadcast_id: str, *, address: str | None = None
+    ) -> Broadcast:
+        """Raise what `open_stream` would, but for what only depends on how full it is."""
+        self._check_admitting()
+        identity = _for_broadcast(identity, broadcast_id)
+        address_hash = self._address_hash(identity, address)
+        broadcast, _ = await self._check_media(identity, broadcast_id, Direction.RECV, address_hash)
+        show = self._shows.get(broadcast_id)
+        if show is None or show.over or not show.on_air:
+            raise await self._no_stream(identity, broadcast_id)
+        return broadcast
+
+    async def set_song(self, identity: Identity, broadcast_id: str, song: str | None) -> None:
+        """What the encoder with the stream key is playing: the title of the plain streams. Raises `ConflictError`
+        (`not_live`, `no_source`)."""
+        await self._check_media(_for_broadcast(identity, broadcast_id), broadcast_id, Direction.SEND, None)
+        show = self._shows.get(broadcast_id)
+        if show is None or show.over or not show.on_air:
+            raise not_live()
+        show.set_song(song)
+
+    def end_streams(self) -> None:
+        """The server stops: players and source clients are hung up on, and come back where they find it again."""
+        for show in list(self._shows.values()):
+            show.end_streams()
+
+    async def _no_stream(self, identity: Identity | None, broadcast_id: str) -> ConflictError | UnavailableError:
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        if broadcast.status is BroadcastStatus.ENDED:
+            return already_ended()
+        wait_s = STREAM_RETRY_S
+        if broadcast.scheduled_at is not None:
+            until_then_s = (broadcast.scheduled_at - utc_now()).total_seconds()
+            wait_s = min(max(until_then_s, STREAM_RETRY_S), STREAM_RETRY_MAX_S)
+        return UnavailableError("This show has not begun yet. Try again later.", retry_after_s=wait_s, code="not_live")
+
+    async def _open_media(
+        self,
+        identity: Identity | None,
+        broadcast_id: str,
+        direction: Direction,
+        kind: str,
+        address: str | None,
+        opening: Callable[[LiveBroadcast, Visitor], Awaitable[S]],
+    ) -> S:
         self._check_admitting()
         identity = _for_broadcast(identity, broadcast_id)
         address_hash = self._address_hash(identity, address)
@@ -375,7 +478,7 @@ class OnAir:
             self._check_load()
         if (
             direction is Direction.SEND
-            and kind == "whip"
+            and kind in ENCODERS
             and broadcast.status is BroadcastStatus.SCHEDULED
             and policy.is_allowed(role, policy.Act.RUN)
         ):
@@ -386,7 +489,7 @@ class OnAir:
         await show.ready.wait()
         self._check_admitting()
         visitor = replace(_media_visitor(identity, role), address_hash=address_hash)
-        session = await show.open_session(visitor, direction, kind)
+        session = await opening(show, visitor)
         while self._changes.count != checked_at:
             # Somebody's rights changed while it opened. What changes from now on finds the session by itself.
             checked_at = self._changes.count

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from operator import ne
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 import trio
@@ -18,10 +18,10 @@ from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts import policy
 from lac.broadcasts.ledger import Audited, Banned, Ledger, RoleTaken
 from lac.broadcasts.model import Broadcast, BroadcastAction, Role, RoomSettings, Visibility
-from lac.broadcasts.stage import Stage
+from lac.broadcasts.stage import Closable, Stage
 from lac.broadcasts.view import broadcast_view
 from lac.clock import utc_now
-from lac.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
+from lac.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError, UnavailableError
 from lac.recordings.model import RecorderState
 from lac.recordings.show_recorder import Show, ShowRecorder
 from lac.rooms.kept_out import Exclusion, KeptOut
@@ -42,8 +42,9 @@ from lac.rooms.messages import (
 )
 from lac.rooms.room import Member, Outlet, Room
 from lac.rooms.state import Group, Missed, Resumed, RoomState
+from lac.rooms.text import one_line
 from lac.tasks import cleanup_scope
-from lac_media.errors import MediaError
+from lac_media.errors import MediaError, StreamsFullError
 from lac_media.parameters import Direction
 from lac_media.rooms.events import (
     RoomEvent,
@@ -53,6 +54,9 @@ from lac_media.rooms.events import (
     SpeakerStopped,
     SpeakingChanged,
 )
+from lac_media.rooms.source import LocalSource
+from lac_media.streams.formats import StreamFormat, StreamTitle
+from lac_media.streams.listener import StreamListener
 
 if TYPE_CHECKING:
     from lac.broadcasts.service import BroadcastService
@@ -64,11 +68,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+S = TypeVar("S", bound=Closable)
+
 COUNT_INTERVAL_S = 1.0
 STATS_INTERVAL_S = 5.0
 #: When the end of a show whose host is gone cannot be written down, it goes on and is tried again after this time.
 END_RETRY_S = 5.0
 END_DEADLINE_S = 10.0
+#: Of what an encoder says is playing, so many characters are shown.
+SONG_MAX = 300
+#: When a player that found no place may try again.
+STREAMS_RETRY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -257,6 +267,36 @@ class LiveBroadcast:
 
     async def open_session(self, visitor: Visitor, direction: Direction, kind: str) -> Session:
         """Open one media session. The caller has asked the policy."""
+        return await self._enter(visitor, direction, kind, lambda media: media.open_session(direction, visitor.id))
+
+    async def open_source(self, visitor: Visitor, kind: str) -> LocalSource:
+        """The same for a speaker whose audio comes in by another way than WebRTC."""
+
+        async def open_source(media: MediaRoom) -> LocalSource:
+            await trio.lowlevel.checkpoint()
+            return media.open_source(visitor.id)
+
+        source = await self._enter(visitor, Direction.SEND, kind, open_source)
+        source.room.begin_source(source)
+        return source
+
+    async def open_stream(
+        self, visitor: Visitor, stream_format: StreamFormat, kind: str, *, limited_by: str | None
+    ) -> StreamListener:
+        """A listener by plain HTTP. `limited_by` stands for where they come from."""
+
+        async def open_stream(media: MediaRoom) -> StreamListener:
+            await trio.lowlevel.checkpoint()
+            return media.streams.open(stream_format, visitor.id, limited_by)
+
+        listener = await self._enter(visitor, Direction.RECV, kind, open_stream)
+        if self._media is not None:
+            self._media.streams.begin(listener)
+        return listener
+
+    async def _enter(
+        self, visitor: Visitor, direction: Direction, kind: str, opening: Callable[[MediaRoom], Awaitable[S]]
+    ) -> S:
         media = self._media
         if media is None or self._over:
             raise not_live()
@@ -264,12 +304,14 @@ class LiveBroadcast:
             self.stage.check_publish(visitor.id, visitor.role)
         with self.stage.opening(visitor.id):
             try:
-                session = await media.open_session(direction, visitor.id)
+                session = await opening(media)
+            except StreamsFullError as error:
+                raise _streams_full(error) from error
             except MediaError as error:
                 if self._over:
                     raise not_live() from error
                 raise UnavailableError("The connection could not be prepared. Try again.") from error
-        if self._over or session.id not in media.sessions:
+        if self._over or session.closed:
             session.close("ended")
             raise not_live()
         try:
@@ -288,6 +330,26 @@ class LiveBroadcast:
         )
         self._ledger.session_opened(session.id, visitor.id, visitor.user_id, kind, direction)
         return session
+
+    def set_song(self, song: str | None) -> None:
+        """What the encoders with the stream key are playing. Raises `ConflictError` (no_source) if there are none."""
+        sources = [source for source in self.stage.opened_by_key() if isinstance(source, LocalSource)]
+        if not sources:
+            raise ConflictError("No encoder is connected to this show.", code="no_source")
+        for source in sources:
+            source.song = song
+
+    def end_streams(self) -> None:
+        """Hang up on players and source clients: the server stops."""
+        if self._media is not None:
+            self._media.end_streams("shutdown")
+
+    def _stream_title(self) -> StreamTitle:
+        """What players of the plain streams show."""
+        sources = () if self._media is None else self._media.sources.values()
+        song = next((source.song for source in sources if source.song and source.heard_at is not None), None)
+        song = one_line(song or "")[:SONG_MAX] or None
+        return StreamTitle(self.broadcast.title, self.broadcast.host_name, song)
 
     def check_may_hear_speakers(self, session: Session) -> None:
         """Raise `ForbiddenError` unless the session's owner is one of those who may speak: the others on stage are for
@@ -456,6 +518,7 @@ class LiveBroadcast:
 
     def _went_live(self, media: MediaRoom) -> None:
         self._media = media
+        media.streams.describe = self._stream_title
         for person_id in self.state.muted:
             media.mute(person_id)
         self._deadline = trio.current_time() + self._means.host_grace_s
@@ -607,3 +670,17 @@ def not_live() -> ConflictError:
 
 def removed_error() -> ForbiddenError:
     return ForbiddenError("You have been removed from this show.", code="removed")
+
+
+def _streams_full(error: StreamsFullError) -> TooManyRequestsError | UnavailableError:
+    if error.here:
+        return TooManyRequestsError(
+            "Too many plain streams are open from your address. Close one and try again.",
+            retry_after_s=STREAMS_RETRY_S,
+            code="too_many_streams",
+        )
+    return UnavailableError(
+        "The server streams to as many players as it may. Try again in a minute.",
+        retry_after_s=STREAMS_RETRY_S,
+        code="streams_full",
+    )

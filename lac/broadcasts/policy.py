@@ -172,6 +172,10 @@ ROUTES: dict[str, Need] = {
     "PATCH /whip/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "DELETE /whip/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "POST /whep/<broadcast_id>": Standing.AUDIENCE,
+    "PUT /source/<broadcast_id>": Act.PUBLISH,
+    "SOURCE /source/<broadcast_id>": Act.PUBLISH,
+    "GET /admin/metadata": Act.PUBLISH,  # in the show that `mount` names
+    "GET /listen/<broadcast_id>.<any(ogg, mp3, aac):stream_format>": Standing.AUDIENCE,
     "PATCH /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "DELETE /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
 }

@@ -111,6 +111,18 @@ def silence_packets(ticks: int) -> Iterator[tuple[bytes, int]]:
             ticks -= frame_ticks
 
 
+def split_untrusted(data: bytes) -> list[bytes]:
+    """The frames of a packet as packets of one frame each, which play the same. Raises ParseError, nothing else."""
+    packet = parse_opus_untrusted(data)
+    toc = bytes([data[0] & 0xFC])
+    pos = packet.frames_at
+    out = []
+    for size in packet.frame_sizes:
+        out.append(toc + data[pos : pos + size])
+        pos += size
+    return out
+
+
 def is_dtx(data: bytes) -> bool:
     """Is this packet a sign of life in silence (discontinuous transmission)? False for malformed ones."""
     if data and data[0] & 0x03 == 0:

@@ -46,6 +46,9 @@ class EndpointSpec:
     returns_text: str | None = None
     #: For routes that answer with a file, whole or in parts: its media type.
     returns_file: str | None = None
+    #: For what is neither JSON nor text: the media types it may be, or that it takes.
+    returns_binary: tuple[str, ...] = ()
+    takes_binary: tuple[str, ...] = ()
 
 
 def access(
@@ -56,6 +59,8 @@ def access(
     takes_text: str | None = None,
     returns_text: str | None = None,
     returns_file: str | None = None,
+    returns_binary: tuple[str, ...] = (),
+    takes_binary: tuple[str, ...] = (),
 ) -> Callable[[Handler], Handler]:
     """Declare the access level of a route that reads its own request; it calls `identify` (and `parse_query`) itself.
 
@@ -72,6 +77,8 @@ def access(
                 takes_text=takes_text,
                 returns_text=returns_text,
                 returns_file=returns_file,
+                returns_binary=returns_binary,
+                takes_binary=takes_binary,
             )
             setattr(handler, SPEC_ATTRIBUTE, spec)
         return handler

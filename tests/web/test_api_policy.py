@@ -19,6 +19,11 @@ from lac_web.security import ACCESS_ATTRIBUTE, Access
 from tests.recordings.room import a_recording
 from tests.web.conftest import Api, problem_of
 
+#: Where the stream key opens, for whoever may see it.
+BY_KEY = ("/whip/", "/source/", "/admin/")
+
+OTHERS = ("/whip", "/whep", "/listen", "/podcasts", "/ws", "/health", "/ready", "/metrics")
+
 BODIES: dict[str, dict[str, Any]] = {
     "PATCH /api/broadcasts/<broadcast_id>": {"title": "Another"},
     "PUT /api/broadcasts/<broadcast_id>/roles/<user_id>": {"role": "speaker"},
@@ -33,7 +38,7 @@ def routes(api: Api) -> dict[str, Any]:
     """Method and rule -> the view, of everything that is not a page."""
     found = {}
     for rule in api.app.url_map.iter_rules():
-        if not rule.rule.startswith(("/api/", "/whip", "/whep", "/ws", "/podcasts", "/health", "/ready", "/metrics")):
+        if not rule.rule.startswith(("/api/", *BY_KEY, *OTHERS)):
             continue
         for method in (rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}:
             found[f"{method} {rule.rule}"] = api.app.view_functions[rule.endpoint]
@@ -55,7 +60,7 @@ async def test_each_route_asks_for_a_token_where_its_policy_needs_one(api: Api) 
     for route, view in routes(api).items():
         level = getattr(view, ACCESS_ATTRIBUTE, Access.ANYONE)
         need = policy.ROUTES[route]
-        if need is Standing.ACCOUNT or (isinstance(need, Act) and "/whip/" not in route):
+        if need is Standing.ACCOUNT or (isinstance(need, Act) and not route.split(" ")[1].startswith(BY_KEY)):
             assert level is Access.ACCOUNT, route
         elif need is Standing.ANYONE:
             assert level in (Access.ANYONE, Access.OPTIONAL), route
@@ -79,7 +84,11 @@ async def people(api: Api) -> tuple[dict[Role, str], dict[str, Any], str]:
     return tokens, show, other["user"]["id"]
 
 
-ROLE_ROUTES = [route for route, need in policy.ROUTES.items() if isinstance(need, Act) and "/whip/" not in route]
+ROLE_ROUTES = [
+    route
+    for route, need in policy.ROUTES.items()
+    if isinstance(need, Act) and not route.split(" ")[1].startswith(BY_KEY)
+]
 
 
 @pytest.mark.parametrize("route", ROLE_ROUTES)

@@ -1194,6 +1194,65 @@ export interface paths {
         patch: operations["whep_patch"];
         trace?: never;
     };
+    "/listen/{broadcast_id}.{stream_format}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The program as an endless stream, for radios, cars and players
+         * @description `.ogg` is Opus as the host sends it, `.mp3` and `.aac` are for everything that does not play Opus. With the header
+         *     `Icy-MetaData: 1` titles come in between the audio. For a private show add `?token=`, or send it as Bearer.
+         */
+        get: operations["listen"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/source/{broadcast_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Publish from an Icecast source client: an endless body of Ogg Opus, Ogg Vorbis, MP3 or AAC
+         * @description Basic authentication: any user name, the stream key as the password. A scheduled show begins with it. Older clients
+         *     use the method SOURCE in place of PUT.
+         */
+        put: operations["publish_source"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/metadata": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a source client is playing: `mount=/source/<id>&mode=updinfo&song=…`, as Icecast has it */
+        get: operations["update_metadata"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -10593,6 +10652,350 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
                         code: "precondition_required";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    listen: {
+        parameters: {
+            query?: {
+                /** @description For a private show: an access or guest token. */
+                token?: string;
+            };
+            header?: {
+                /** @description `1`: titles in between the audio, every `icy-metaint` bytes. */
+                "Icy-MetaData"?: string;
+            };
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+                /** @description `ogg`, `mp3` or `aac`. */
+                stream_format: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description The show's title. */
+                    "icy-name"?: string;
+                    /** @description kbit/s. */
+                    "icy-br"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg": string;
+                    "audio/mpeg": string;
+                    "audio/aac": string;
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "already_ended";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests" | "too_many_sessions" | "too_many_streams";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "not_live" | "overloaded" | "shutting_down" | "streams_full" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    publish_source: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "audio/ogg": string;
+                "application/ogg": string;
+                "audio/opus": string;
+                "audio/vorbis": string;
+                "audio/mpeg": string;
+                "audio/mp3": string;
+                "audio/aac": string;
+                "audio/aacp": string;
+                "audio/x-aac": string;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "already_ended" | "not_live" | "stage_full";
+                    };
+                };
+            };
+            /** @description The body is of another type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "unsupported_media_type";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests" | "too_many_sessions";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "start_failed" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    update_metadata: {
+        parameters: {
+            query: {
+                /** @description `/source/<id>`. */
+                mount: string;
+                /** @description `updinfo`. */
+                mode: string;
+                /** @description What is playing. Or `artist` and `title`. */
+                song?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example <iceresponse><message>Metadata update successful</message><return>1</return></iceresponse> */
+                    "text/xml": string;
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "already_ended" | "no_source" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
                     };
                 };
             };
