@@ -23,6 +23,7 @@ from lac.audit import add_audit
 from lac.broadcasts.model import Broadcast
 from lac.clock import utc_now
 from lac.config import Settings
+from lac.db import models
 from lac.db.engine import Database
 from lac.ids import new_id
 from lac.recordings import store
@@ -34,7 +35,7 @@ from lac.recordings.manifest import Manifest, read_manifest, write_manifest
 from lac.recordings.model import INTERRUPTIONS, EndReason, Failure, Recording, RecordingStatus
 from lac.recordings.take import Blocking, Take
 from lac.rooms.acts import RoomAct
-from lac.tasks import boundary
+from lac.tasks import boundary, start_clean
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,7 @@ POLL_S = 30.0
 VERIFY_ATTEMPTS = 3
 
 Examine = Callable[[Path, Mended], Awaitable[Mapping[str, Examined]]]
+RemoveElsewhere = Callable[[str], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -75,12 +77,18 @@ class ArchiveTotals:
 
 @asynccontextmanager
 async def open_archive(
-    db: Database, settings: Settings, *, blocking: Blocking | None = None, examine: Examine = examine_files
+    db: Database,
+    settings: Settings,
+    *,
+    remove_elsewhere: RemoveElsewhere | None = None,
+    blocking: Blocking | None = None,
+    examine: Examine = examine_files,
 ) -> AsyncGenerator[Archive, None]:
-    """Open before the shows that are recorded, so that they are closed first. Tests run what blocks, and the verifier,
-    in another way."""
+    """Open before the shows that are recorded, so that they are closed first. `remove_elsewhere` removes what a
+    recording has in other places than on our disk, or raises. Tests run what blocks, and the verifier, in another way.
+    """
     async with trio.open_nursery() as nursery:
-        archive = Archive(db, settings.data_dir, blocking or _InThreads(), examine)
+        archive = Archive(nursery, db, settings.data_dir, blocking or _InThreads(), examine, remove_elsewhere)
         nursery.start_soon(archive.run)
         try:
             yield archive
@@ -101,8 +109,22 @@ class _InThreads:
 class Archive:
     """Made by `open_archive`."""
 
-    def __init__(self, db: Database, data_dir: Path, blocking: Blocking, examine: Examine) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        db: Database,
+        data_dir: Path,
+        blocking: Blocking,
+        examine: Examine,
+        remove_elsewhere: RemoveElsewhere | None = None,
+    ) -> None:
         self.blocking = blocking
+        #: Whether there is room for more; where there is not, recordings are interrupted as by a full disk.
+        self.has_room: Callable[[], bool] = lambda: True
+        #: Called when a recording has begun, or is finished.
+        self.on_change: Callable[[], None] = lambda: None
+        self._nursery = nursery
+        self._remove_elsewhere = remove_elsewhere
         #: Threads that read for downloads: whoever writes must not wait for them.
         self.readers = trio.CapacityLimiter(READERS)
         self._db = db
@@ -194,7 +216,12 @@ class Archive:
             del self._active[recording_id]
             raise
         self._past.started += 1
+        self.on_change()
         return recording
+
+    async def discard(self, recording: Recording) -> None:
+        """It has not begun after all, and nothing of it was written. Raises `UnavailableError`."""
+        await self._db.run(lambda session: store.remove(session, models.Recording.id == recording.id, at=utc_now()))
 
     def recorded_by(self, take: Take) -> None:
         """The recording's take exists."""
@@ -206,6 +233,18 @@ class Archive:
         if take is not None:
             self._past.add(take.written())
         self.wake()
+
+    def close_later(self, take: Take, reason: EndReason) -> None:
+        """A disk that hangs did not let the take be closed in time: wait for it, however long that is. If the process
+        ends before, the next start finds what there is."""
+        start_clean(self._nursery, self._close_at_last, take, reason)
+
+    async def _close_at_last(self, take: Take, reason: EndReason) -> None:
+        try:
+            with boundary("close a recording", recording_id=take.recording.id):
+                await take.close(reason)
+        finally:
+            self.let_go(take.recording.id)
 
     async def ended(self, recording: Recording, manifest: Manifest, *, actor_id: str | None) -> Recording | None:
         """Write down that it has ended. What fails is found out by `run`. Raises `UnavailableError`."""
@@ -313,6 +352,7 @@ class Archive:
             return True
 
         if await self._db.run(publish):
+            self.on_change()
             self._past.ready += status is RecordingStatus.READY
             self._past.failed += status is RecordingStatus.FAILED
             log.info("recording finished", recording_id=recording.id, status=status, failure=values["failure"])
@@ -326,6 +366,8 @@ class Archive:
                     await self.blocking(partial(_remove_locked, self.directory(recording_id)))
                 except BlockingIOError:  # somebody still writes
                     continue
+                if self._remove_elsewhere is not None:
+                    await self._remove_elsewhere(recording_id)
                 await self._db.run(partial(_forget, recording_id))
 
 
