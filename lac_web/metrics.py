@@ -20,6 +20,7 @@ from quart import Quart, Request, Response, g, has_request_context, request
 from lac import __version__
 from lac.errors import ForbiddenError, NotSignedInError
 from lac_media.parameters import Variant
+from lac_media.streams.formats import StreamFormat
 from lac_web.client_address import is_local
 from lac_web.rate_limits import RateLimiter
 from lac_web.services import Services
@@ -80,6 +81,7 @@ class _ServerCollector(Collector):
             "lac_tasks", "Tasks of the event loop; a few for each socket, one for each session.", tasks
         )
         yield from self._media()
+        yield from self._recordings()
         yield from self._load()
         yield from self._database()
         gateway = self._metrics.gateway
@@ -111,6 +113,7 @@ class _ServerCollector(Collector):
         for variant in Variant:
             by_variant.add_metric((variant,), totals.listeners_by_variant[variant])
         yield by_variant
+        yield from self._streams()
         for name, text, value in (
             ("lac_media_packets_in", "Audio packets from speakers.", totals.packets_in),
             ("lac_media_packets_lost_in", "Audio packets from speakers that never came.", totals.packets_lost_in),
@@ -151,6 +154,25 @@ class _ServerCollector(Collector):
             closed.add_metric((reason,), count)
         yield closed
 
+    def _recordings(self) -> Iterator[Metric]:
+        totals = self._services.archive.totals()
+        yield GaugeMetricFamily("lac_recordings_active", "Recordings that are being made.", totals.active)
+        yield GaugeMetricFamily(
+            "lac_recordings_interrupted", "Of those, that cannot be written just now.", totals.interrupted
+        )
+        for name, text, value in (
+            ("lac_recordings_started", "Recordings begun.", totals.started),
+            ("lac_recordings_ready", "Recordings that were verified and published.", totals.ready),
+            ("lac_recordings_failed", "Recordings that could not be made whole. Should stay 0.", totals.failed),
+            ("lac_recordings_written_bytes", "Written to the files of recordings.", totals.bytes_written),
+            ("lac_recordings_interruptions", "Times that a track could not be written.", totals.interruptions),
+        ):
+            yield CounterMetricFamily(name, text, value)
+        dropped = CounterMetricFamily("lac_recordings_dropped", "Packets not recorded, by why.", labels=("why",))
+        dropped.add_metric(("disk_too_slow",), totals.dropped)
+        dropped.add_metric(("disk_refused",), totals.unwritten)
+        yield dropped
+
     def _tcp(self) -> Iterator[Metric]:
         streams = self._services.engine.endpoint.streams
         if streams is None:
@@ -166,6 +188,19 @@ class _ServerCollector(Collector):
             ),
         ):
             yield CounterMetricFamily(name, text, value)
+
+    def _streams(self) -> Iterator[Metric]:
+        hub = self._services.engine.streams
+        listeners = GaugeMetricFamily("lac_stream_listeners", "Listeners to plain HTTP streams.", labels=("format",))
+        encoders = GaugeMetricFamily("lac_stream_encoders", "Plain streams being made.", labels=("format",))
+        for stream_format in StreamFormat:
+            listeners.add_metric((stream_format,), hub.listeners[stream_format])
+            encoders.add_metric((stream_format,), hub.encoders[stream_format])
+        yield listeners
+        yield encoders
+        yield CounterMetricFamily("lac_stream_octets_out", "Bytes of plain streams.", hub.octets_out)
+        yield CounterMetricFamily("lac_stream_skips", "Listeners too slow, who were moved forward.", hub.skips)
+        yield CounterMetricFamily("lac_stream_refused", "Listeners to plain streams that found no place.", hub.refused)
 
     def _load(self) -> Iterator[Metric]:
         load = self._services.engine.load

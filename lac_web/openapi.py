@@ -69,6 +69,8 @@ SECURITY: dict[str, list[dict[str, list[str]]]] = {
 _PATH_DESCRIPTIONS = {
     "consumer_id": "A consumer's id, as `consume` answered it.",
     "broadcast_id": "`id` of a broadcast.",
+    "recording_id": "`id` of a recording.",
+    "number": "The track's place in the manifest, from 1 on.",
     "user_id": "`id` of an account (for bans, also of a guest).",
     "transport_id": "`id` of a transport that was opened.",
     "session_id": "The last part of `Location`.",
@@ -77,11 +79,17 @@ _PATH_DESCRIPTIONS = {
 
 _ETAG = {"ETag": {"description": "Names this state of it: for If-Match.", "schema": {"type": "string"}}}
 _LOCATION = {"Location": {"description": "Where it is now.", "schema": {"type": "string"}}}
+_ACCEPT_RANGES = {"Accept-Ranges": {"description": "bytes", "schema": {"type": "string"}}}
+_DISPOSITION = {"Content-Disposition": {"description": "A name for the file.", "schema": {"type": "string"}}}
+_FILE = {**_ETAG, **_ACCEPT_RANGES, **_DISPOSITION}
+_CONTENT_RANGE = {"Content-Range": {"description": "Which bytes, of how many.", "schema": {"type": "string"}}}
 _SESSION = {**_LOCATION, "ETag": {"description": "Names the ICE session.", "schema": {"type": "string"}}}
 #: Of successful answers, by operation.
 HEADERS: dict[str, dict[str, Any]] = {
     "create_broadcast": {**_LOCATION, **_ETAG},
     **dict.fromkeys(("get_broadcast", "update_broadcast", "start_broadcast", "end_broadcast"), _ETAG),
+    **dict.fromkeys(("start_recording", "stop_recording", "get_recording", "update_recording"), _ETAG),
+    **dict.fromkeys(("download_recording", "download_track"), _FILE),
     "open_transport": _LOCATION,
     "whip_publish": _SESSION,
     "whep_listen": _SESSION,
@@ -102,6 +110,11 @@ def _header_parameter(name: str, description: str, **schema: Any) -> dict[str, A
     }
 
 
+_RANGE_PARAMETERS = [
+    _header_parameter("Range", 'One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all.'),
+    _header_parameter("If-Range", "The ETag of the file that the range is of: of another one you get all of it."),
+    _header_parameter("If-None-Match", "The ETag of what you have: 304 if it is the same."),
+]
 _IF_MATCH_SESSION = _header_parameter("If-Match", 'The session\'s ETag to trickle, or "*" to restart ICE. 428 without.')
 #: Request headers, by operation.
 HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
@@ -112,6 +125,10 @@ HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
             "nothing more: for clients that did not hear the first one.",
             pattern="^[ -~]{1,255}$",
         )
+    ],
+    **dict.fromkeys(("download_recording", "download_track"), _RANGE_PARAMETERS),
+    "update_recording": [
+        _header_parameter("If-Match", "The ETag that you have seen: 412 if somebody has changed it since.")
     ],
     "update_broadcast": [
         _header_parameter("If-Match", "The ETag that you have seen: 412 if somebody has changed it since.")
@@ -192,6 +209,15 @@ class Provider(OpenAPIProvider):
             success["content"] = {"application/json": {"schema": reference}}
         elif spec.returns_text is not None:
             success["content"] = _text(spec.returns_text)
+        elif spec.returns_file is not None:
+            success["content"] = _binary((spec.returns_file,))
+            headers = {**HEADERS[name], **_CONTENT_RANGE}
+            operation["responses"]["206"] = {
+                "description": "The part that was asked for.",
+                "content": _binary((spec.returns_file,)),
+                "headers": headers,
+            }
+            operation["responses"]["304"] = {"description": "It is what you have.", "headers": dict(_ETAG)}
         elif spec.returns_binary:
             success["content"] = _binary(spec.returns_binary)
         if name in HEADERS:
@@ -273,6 +299,7 @@ def register_openapi(app: Quart) -> None:
         tags=[
             Tag("accounts", "Register, sign in, stay signed in."),
             Tag("broadcasts", "Plan, find and run shows."),
+            Tag("recordings", "What remains of a show."),
             Tag("moderation", "Roles, bans, and what was done in a show."),
             Tag("people", "Profiles and who follows whom."),
             Tag("media", "WebRTC signalling in the JSON of mediasoup-client."),

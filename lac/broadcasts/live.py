@@ -56,6 +56,10 @@ if TYPE_CHECKING:
     from lac.broadcasts.service import BroadcastService
     from lac.config import Settings
     from lac.db.engine import Database
+    from lac.recordings.archive import Archive
+    from lac.recordings.manifest import Chapter
+    from lac.recordings.model import Recording
+    from lac.recordings.show_recorder import ShowRecorder
     from lac_media.engine import Engine
     from lac_media.rooms.session import Session
     from lac_media.rooms.source import LocalSource
@@ -82,12 +86,18 @@ RESUMED_MAX = 200
 
 @asynccontextmanager
 async def open_on_air(
-    db: Database, engine: Engine, broadcasts: BroadcastService, auth: AuthService, settings: Settings
+    db: Database,
+    engine: Engine,
+    broadcasts: BroadcastService,
+    auth: AuthService,
+    settings: Settings,
+    *,
+    archive: Archive | None = None,
 ) -> AsyncGenerator[OnAir, None]:
     """Take up the broadcasts that were live when the process stopped, each with its grace period running. On leaving,
     end every task and close every session row; the rows of broadcasts that are live then stay live."""
     async with trio.open_nursery() as nursery:
-        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings)
+        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings, archive)
         try:
             await on_air.reopen()
             auth.sign_ins.on_ended = on_air.sign_ins_ended
@@ -109,6 +119,7 @@ class OnAir:
         broadcasts: BroadcastService,
         auth: AuthService,
         settings: Settings,
+        archive: Archive | None = None,
     ) -> None:
         self._nursery = nursery
         self._records = records
@@ -117,7 +128,7 @@ class OnAir:
         self._engine = engine
         self._address_key = settings.jwt_secret
         self._changes = Changes()
-        self._means = Means(engine, broadcasts, records, settings.host_grace_s, self._own, self._changes)
+        self._means = Means(engine, broadcasts, records, settings.host_grace_s, self._own, self._changes, archive)
         self._shows: dict[str, LiveBroadcast] = {}
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         #: Broadcast -> who may not come in: outlives a waiting room that empties, ends with the broadcast.
@@ -149,6 +160,11 @@ class OnAir:
         """Listeners that the program reaches now."""
         show = self._shows.get(broadcast_id)
         return show.listener_count if show is not None else 0
+
+    def listeners_by_way(self, broadcast_id: str) -> dict[str, int]:
+        """The same by how the program reaches them: "webrtc", "ogg", "mp3", "aac"."""
+        show = self._shows.get(broadcast_id)
+        return show.listeners_by_way() if show is not None else {}
 
     def socket_count(self, broadcast_id: str) -> int:
         show = self._shows.get(broadcast_id)
@@ -216,6 +232,32 @@ class OnAir:
         for show in list(self._shows.values()):
             show.room.send_away()
         await trio.lowlevel.checkpoint()
+
+    # recordings
+
+    async def start_recording(self, identity: Identity, broadcast_id: str) -> Recording:
+        """Record the show from now on; a no-op while it is recorded. Raises `ConflictError` (not_live)."""
+        recorder = await self._recorder_of(identity, broadcast_id)
+        return await self._own(partial(recorder.start, identity.id))
+
+    async def stop_recording(self, identity: Identity, broadcast_id: str) -> Recording:
+        """End the recording of the show. Raises `ConflictError` (not_live, not_recording)."""
+        recorder = await self._recorder_of(identity, broadcast_id)
+        return await self._own(partial(recorder.stop, identity.id))
+
+    async def mark_chapter(self, identity: Identity, broadcast_id: str, title: str) -> Chapter:
+        """A chapter of the recording begins now. Raises `ConflictError` (not_live, not_recording)."""
+        recorder = await self._recorder_of(identity, broadcast_id)
+        return recorder.add_chapter(title, identity.id)
+
+    async def _recorder_of(self, identity: Identity, broadcast_id: str) -> ShowRecorder:
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        policy.require(await self._account_role(identity, broadcast), policy.Act.RECORD)
+        show = self._shows.get(broadcast_id)
+        if show is None or not show.on_air or show.recorder is None:
+            raise not_live()
+        await show.ready.wait()
+        return show.recorder
 
     # people
 
@@ -558,6 +600,8 @@ class OnAir:
                 broadcast = await self._broadcasts.set_status(broadcast_id, BroadcastAction.END)
             await self._finish(broadcast_id, "removed", broadcast)
             await self._broadcasts.delete(identity, broadcast_id)
+            if self._means.archive is not None:
+                self._means.archive.wake()  # its recordings' files go, too
             self._removed.pop(broadcast_id, None)
 
     async def _finish(self, broadcast_id: str, reason: str, broadcast: Broadcast | None) -> None:

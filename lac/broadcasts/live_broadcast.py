@@ -22,6 +22,8 @@ from lac.broadcasts.stage import Closable, Stage
 from lac.broadcasts.view import broadcast_view
 from lac.clock import utc_now
 from lac.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError, UnavailableError
+from lac.recordings.model import RecorderState
+from lac.recordings.show_recorder import Show, ShowRecorder
 from lac.rooms.kept_out import Exclusion, KeptOut
 from lac.rooms.messages import (
     BroadcastEnded,
@@ -33,6 +35,7 @@ from lac.rooms.messages import (
     HostBack,
     Joined,
     ListenerCount,
+    RecordingChanged,
     Stats,
     You,
     encode_event,
@@ -44,6 +47,7 @@ from lac.tasks import cleanup_scope
 from lac_media.errors import MediaError, StreamsFullError
 from lac_media.parameters import Direction
 from lac_media.rooms.events import (
+    AudienceChanged,
     RoomEvent,
     SessionClosed,
     SessionConnected,
@@ -57,6 +61,7 @@ from lac_media.streams.listener import StreamListener
 
 if TYPE_CHECKING:
     from lac.broadcasts.service import BroadcastService
+    from lac.recordings.archive import Archive
     from lac.rooms.records import Memory, Records
     from lac_media.engine import Engine
     from lac_media.rooms.room import MediaRoom
@@ -95,6 +100,8 @@ class Means:
     #: Runs something in a task of `OnAir`'s: a caller that goes away does not stop it.
     own: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
     changes: Changes = field(default_factory=Changes)
+    #: None: shows are not recorded here.
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +154,12 @@ class LiveBroadcast:
         self._means = means
         self._on_gone = on_gone
         self._ledger = Ledger(broadcast.id, means.records)
+        self.recorder: ShowRecorder | None = None
+        if means.archive is not None:
+            show = Show(
+                lambda: self.broadcast, self._tell_recorder_state, self.name_of, lambda: self._reason is not None
+            )
+            self.recorder = ShowRecorder(show, means.archive)
         self._scope = trio.CancelScope()
         self._go = trio.Event()
         self._reopened = False
@@ -327,6 +340,12 @@ class LiveBroadcast:
         for source in sources:
             source.song = song
 
+    def listeners_by_way(self) -> dict[str, int]:
+        """Those that the program reaches, by how: "webrtc", or the format of a plain stream."""
+        by_format = {} if self._media is None else self._media.streams.by_format()
+        streams = {stream_format.value: count for stream_format, count in by_format.items()}
+        return {"webrtc": self.listener_count - sum(streams.values()), **streams}
+
     def end_streams(self) -> None:
         """Hang up on players and source clients: the server stops."""
         if self._media is not None:
@@ -364,11 +383,17 @@ class LiveBroadcast:
     def _take_media_event(self, event: RoomEvent) -> None:
         if isinstance(event, SpeakingChanged):
             self.room.tell(self.state.change_levels(event.speaking))
+            if self.recorder is not None:
+                self.recorder.speaking_changed(event.speaking[0][0] if event.speaking else None)
             return
         match event:
             case SessionConnected():
                 self.stage.connected(event.session_id)
+            case AudienceChanged():
+                self.stage.hears_program(event.session_id, event.hears)
             case SpeakerStarted():
+                if self.recorder is not None:
+                    self.recorder.speaker_started(event.producer_id, event.owner)
                 for session, reason in self.stage.started(event.session_id, event.producer_id):
                     session.close(reason)
             case SpeakerStopped():
@@ -494,6 +519,8 @@ class LiveBroadcast:
                 self._went_live(media)
                 nursery.start_soon(self._announce_listeners)
                 nursery.start_soon(self._send_stats)
+                if self.recorder is not None:
+                    nursery.start_soon(partial(self.recorder.run, media, reopened=self._reopened))
                 try:
                     await self._watch_clock()
                 finally:
@@ -601,6 +628,15 @@ class LiveBroadcast:
             self._on_gone(self)
             self.gone.set()
 
+    def name_of(self, person_id: str) -> str | None:
+        """What somebody is called who may speak; None where that is not known."""
+        if person_id in self.state:
+            return self.state.person(person_id).display_name
+        return self.broadcast.host_name if person_id == self.broadcast.host_id else None
+
+    def _tell_recorder_state(self, state: RecorderState) -> None:
+        self._tell_everyone(RecordingChanged(state=state))
+
     def _tell_everyone(self, event: Event) -> None:
         self.room.send(Group.EVERYONE, event)
 
@@ -633,6 +669,7 @@ class LiveBroadcast:
             chat_mode=state.settings.chat_mode,
             locked=state.settings.locked,
             invited=state.is_invited(visitor.id),
+            recording=RecorderState.OFF if self.recorder is None else self.recorder.state,
             messages_missed=resumed.missed,
             deleted_messages=resumed.deleted,
         )

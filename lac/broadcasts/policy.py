@@ -136,6 +136,18 @@ ROUTES: dict[str, Need] = {
     "DELETE /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
     "POST /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
     "DELETE /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
+    "POST /api/broadcasts/<broadcast_id>/record/start": Act.RECORD,
+    "POST /api/broadcasts/<broadcast_id>/record/stop": Act.RECORD,
+    "POST /api/broadcasts/<broadcast_id>/record/chapters": Act.RECORD,
+    "GET /api/recordings": Standing.ANYONE,
+    "GET /api/recordings/<recording_id>": Standing.AUDIENCE,  # until it is ready: Act.SEE_TRACKS
+    "PATCH /api/recordings/<recording_id>": Act.EDIT,
+    "DELETE /api/recordings/<recording_id>": Act.DELETE,
+    "GET /api/recordings/<recording_id>/manifest": Act.SEE_TRACKS,
+    "GET /api/recordings/<recording_id>/chapters": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/messages": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/download": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/tracks/<number>": Act.SEE_TRACKS,
     "GET /api/mediasoup/<broadcast_id>/rtp-capabilities": Standing.AUDIENCE,
     "POST /api/mediasoup/<broadcast_id>/transports": Standing.AUDIENCE,  # to send: Act.PUBLISH
     "POST /api/mediasoup/transports/<transport_id>/connect": Standing.SESSION_OWNER,

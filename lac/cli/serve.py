@@ -27,6 +27,8 @@ from lac.config import Settings, load_settings
 from lac.console import for_people
 from lac.db.engine import open_database
 from lac.errors import ConfigError
+from lac.recordings.archive import open_archive
+from lac.recordings.service import RecordingService
 from lac_media.engine import EngineConfig, open_engine
 from lac_media.errors import EngineStartError
 from lac_web.app import create_app
@@ -144,16 +146,19 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         settings.media_announced_ips,
         settings.ice_tcp,
         settings.load_limits,
+        settings.stream_limits,
     )
     async with open_database(settings) as db:
         auth = AuthService(db, settings)
         broadcasts = BroadcastService(db, settings)
         try:
             async with (
+                open_archive(db, settings) as archive,
                 open_engine(config) as engine,
-                open_on_air(db, engine, broadcasts, auth, settings) as on_air,
+                open_on_air(db, engine, broadcasts, auth, settings, archive=archive) as on_air,
             ):
-                yield Services(settings, db, engine, auth, broadcasts, on_air)
+                recordings = RecordingService(db, broadcasts, archive)
+                yield Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings)
         except* EngineStartError as group:
             raise ConfigError(f"{_first(group)}. Set MEDIASOUP_MIN_PORT or MEDIASOUP_LISTEN_IP.") from group
 

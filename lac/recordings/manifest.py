@@ -15,7 +15,7 @@ from typing import Annotated
 
 import msgspec
 
-from lac.recordings.layout import MANIFEST, TEMPORARY, is_track_file
+from lac.recordings.layout import MANIFEST, PROGRAM, TEMPORARY, is_track_file
 from lac.recordings.model import EndReason, Failure, RecordingStatus
 
 VERSION = 1
@@ -101,7 +101,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def program(self) -> TrackInfo | None:
-        return self.tracks[0] if self.tracks else None
+        return next((track for track in self.tracks if track.file == PROGRAM), None)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

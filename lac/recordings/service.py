@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,20 @@ from lac.broadcasts import policy
 from lac.broadcasts.model import Broadcast, Role
 from lac.broadcasts.service import DESCRIPTION_MAX, TITLE_MAX, BroadcastService
 from lac.clock import Clock, utc_now
-from lac.config import Settings
 from lac.db import models
 from lac.db.engine import Database
 from lac.errors import ChangedError, ConflictError, NotFoundError
 from lac.identity import Identity, IdentityKind
 from lac.paging import Page, check_limit, decode_cursor_untrusted
 from lac.recordings import store
-from lac.recordings.layout import recording_dir
+from lac.recordings.archive import Archive
+from lac.recordings.manifest import Manifest
 from lac.recordings.model import Recording, RecordingStatus
 from lac.rooms.acts import RoomAct
 from lac.text import clean_line, clean_text, invalid
+
+#: How far the wall clock may have been set during a show.
+CHAT_SLACK = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +50,10 @@ class Found:
 
 
 class RecordingService:
-    """`removed` is called once files have to go."""
-
-    def __init__(
-        self,
-        db: Database,
-        broadcasts: BroadcastService,
-        settings: Settings,
-        *,
-        removed: Callable[[], None] = lambda: None,
-        clock: Clock = utc_now,
-    ) -> None:
+    def __init__(self, db: Database, broadcasts: BroadcastService, archive: Archive, *, clock: Clock = utc_now) -> None:
         self._db = db
         self._broadcasts = broadcasts
-        self._settings = settings
-        self._removed = removed
+        self._archive = archive
         self._clock = clock
 
     async def get(self, identity: Identity | None, recording_id: str) -> Found:
@@ -157,10 +150,27 @@ class RecordingService:
             )
 
         await self._db.run(remove)
-        self._removed()
+        self._archive.wake()
+
+    async def chat(self, found: Found, limit: int = 100, cursor: str | None = None) -> Page[store.Said]:
+        """The chat by the recording's time, in order; what is deleted in the show is gone here, too."""
+        check_limit(limit)
+        after = None if cursor is None else decode_cursor_untrusted(cursor)
+        if after is not None and after.section != store.CHAT_SECTION:
+            raise invalid("cursor", "is not one that this list gave", code="invalid_cursor")
+        return await self._db.read(
+            lambda session: store.chat_page(session, found.recording, slack=CHAT_SLACK, limit=limit, after=after)
+        )
+
+    async def manifest(self, found: Found) -> Manifest:
+        """What it consists of. Raises `NotFoundError` where nothing was ever written."""
+        manifest = await self._archive.read_manifest(found.recording.id)
+        if manifest is None:
+            raise NotFoundError("Nothing of this recording was written.", code="nothing_recorded")
+        return manifest
 
     def directory(self, recording: Recording) -> Path:
-        return recording_dir(self._settings.data_dir, recording.id)
+        return self._archive.directory(recording.id)
 
     async def _role_of(self, identity: Identity | None, broadcast: Broadcast) -> Role:
         """For anything but media: a stream key publishes as the host and is nothing more than that."""

@@ -24,8 +24,12 @@ _CELT = (120, 240, 480, 960)
 #: RFC 6716 table 2: ticks of a frame by the configuration number, the TOC's upper five bits.
 _FRAME_TICKS = _SILK * 3 + _HYBRID * 2 + _CELT * 4
 
-#: Silence as above in frames of 20, 10, 5 and 2.5 ms.
-_SILENCE = tuple((_CELT[size], bytes([(28 + size) << 3]) + SILENCE_20MS_MONO[1:]) for size in (3, 2, 1, 0))
+#: Silence as above: six frames of 20 ms in one packet (RFC 6716 section 3.2.5, code 3 with equal sizes), then single
+#: frames of 20, 10, 5 and 2.5 ms.
+_SILENCE = (
+    (MAX_DURATION_TICKS, bytes([SILENCE_20MS_MONO[0] | 3, 6]) + SILENCE_20MS_MONO[1:] * 6),
+    *((_CELT[size], bytes([(28 + size) << 3]) + SILENCE_20MS_MONO[1:]) for size in (3, 2, 1, 0)),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class EndpointSpec:
     #: For routes whose bodies are not JSON: their media types.
     takes_text: str | None = None
     returns_text: str | None = None
+    #: For routes that answer with a file, whole or in parts: its media type.
+    returns_file: str | None = None
     #: For what is neither JSON nor text: the media types it may be, or that it takes.
     returns_binary: tuple[str, ...] = ()
     takes_binary: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ def access(
     query: Model | None = None,
     takes_text: str | None = None,
     returns_text: str | None = None,
+    returns_file: str | None = None,
     returns_binary: tuple[str, ...] = (),
     takes_binary: tuple[str, ...] = (),
 ) -> Callable[[Handler], Handler]:
@@ -73,6 +76,7 @@ def access(
                 status=status,
                 takes_text=takes_text,
                 returns_text=returns_text,
+                returns_file=returns_file,
                 returns_binary=returns_binary,
                 takes_binary=takes_binary,
             )

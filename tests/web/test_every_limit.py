@@ -90,6 +90,18 @@ async def media(tries: Tries) -> bool:
     return bool(response.status_code == 429)
 
 
+async def record(tries: Tries) -> bool:
+    token = await tries.token() or await tries.api.token(tries.name)
+    path = f"/api/broadcasts/{await tries.show_id()}/record/stop"
+    response = await call_from(tries.api, tries.address, "POST", path, token)
+    return bool(response.status_code == 429)
+
+
+async def download(tries: Tries) -> bool:
+    response = await call_from(tries.api, tries.address, "GET", "/api/recordings/none/download")
+    return bool(response.status_code == 429)
+
+
 async def join(tries: Tries) -> bool:
     async with room_socket(tries.api, tries.address, await tries.show_id(), await tries.token()) as socket:
         frame = await answer_to(socket, 0)
@@ -116,6 +128,8 @@ WAYS: dict[str, Callable[[Tries], Awaitable[bool]]] = {
     "mail": mail,
     "media": media,
     "join": join,
+    "record": record,
+    "download": download,
     "chat": in_the_room("chatMessage"),
     "reaction": in_the_room("reaction"),
     "hand": in_the_room("raiseHand"),

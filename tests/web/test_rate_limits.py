@@ -286,3 +286,22 @@ async def test_invite_links_are_limited_by_address(api: Api) -> None:
     path, body = f"/api/broadcasts/{show['id']}/invite/accept", {"invite": "guess"}
     for address, expected in (("192.0.2.1", 404), ("192.0.2.1", 404), ("192.0.2.1", 429), ("192.0.2.2", 404)):
         assert (await call_from(api, address, "POST", path, json=body)).status_code == expected
+
+
+async def test_recording_is_limited_by_account_and_by_address(api: Api) -> None:
+    hosts = [await api.token("ann"), await api.token("bob"), await api.token("cora")]
+    path = "/api/broadcasts/none/record/start"
+    for address, host, expected in (
+        ("192.0.2.1", 0, 404),
+        ("192.0.2.2", 0, 429),  # by account: one
+        ("192.0.2.1", 1, 404),
+        ("192.0.2.1", 2, 429),
+        ("192.0.2.3", 2, 404),
+    ):
+        assert (await call_from(api, address, "POST", path, hosts[host])).status_code == expected
+
+
+async def test_downloads_are_limited_by_address(api: Api) -> None:
+    for address, expected in (("192.0.2.1", 404), ("192.0.2.1", 404), ("192.0.2.1", 429), ("192.0.2.2", 404)):
+        response = await call_from(api, address, "GET", "/api/recordings/none/download")
+        assert response.status_code == expected

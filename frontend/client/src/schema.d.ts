@@ -395,6 +395,190 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/broadcasts/{broadcast_id}/record/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Record a live show from now on. While it is recorded already this changes nothing */
+        post: operations["start_recording"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/broadcasts/{broadcast_id}/record/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End the recording of a live show. It is `ready` once it has been verified */
+        post: operations["stop_recording"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/broadcasts/{broadcast_id}/record/chapters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A chapter of the recording begins now */
+        post: operations["mark_chapter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Recordings that the caller may know of, the latest first
+         * @description Those who run a show see its recordings before they are ready, too, and those that failed.
+         */
+        get: operations["list_recordings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One recording */
+        get: operations["get_recording"];
+        put?: never;
+        post?: never;
+        /** Remove a recording and its files. One that is being made has to be stopped first */
+        delete: operations["delete_recording"];
+        options?: never;
+        head?: never;
+        /**
+         * Change what is given and leave the rest
+         * @description With `If-Match` only while it is what the caller has seen: 412 if it has changed meanwhile.
+         */
+        patch: operations["update_recording"];
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/manifest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a recording consists of, what is missing in it and what was verified, for those who run the show */
+        get: operations["get_manifest"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/chapters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where somebody set a mark, and where somebody else began to speak */
+        get: operations["list_chapters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The chat, each line at its moment of the recording, the earliest first */
+        get: operations["list_recording_messages"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the audience heard, Opus in Ogg
+         * @description Ranges are served; the ETag names the bytes.
+         */
+        get: operations["download_recording"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/tracks/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One track by its place in the manifest: 1 is the program, the others one speaker each
+         * @description All begin at the same moment. For those who run the show.
+         */
+        get: operations["download_track"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/broadcasts/{broadcast_id}/roles/{user_id}": {
         parameters: {
             query?: never;
@@ -1119,10 +1303,13 @@ export interface components {
         };
         /**
          * BroadcastStats
-         * @description `listeners` and `sockets` are now, the rest is so far.
+         * @description `listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`, `ogg`, `mp3`, `aac`.
          */
         BroadcastStats: {
             listeners: number;
+            listenersByWay: {
+                [key: string]: number;
+            };
             sockets: number;
             sessions: number;
             people: number;
@@ -1146,6 +1333,31 @@ export interface components {
         ChangePassword: {
             currentPassword: string;
             newPassword: string;
+        };
+        /**
+         * Chapter
+         * @description `kind` is "marker" (somebody set it) or "speaker" (somebody else speaks from here on).
+         */
+        Chapter: {
+            startS: number;
+            title: string;
+            kind: string;
+            /** @default null */
+            personId?: string | null;
+        };
+        /**
+         * ChapterAnswer
+         * @description `startS` counts from the beginning of the recording.
+         */
+        ChapterAnswer: {
+            startS: number;
+            title: string;
+            kind: string;
+            personId: string | null;
+        };
+        /** Chapters */
+        Chapters: {
+            chapters: components["schemas"]["ChapterAnswer"][];
         };
         /** Chat */
         Chat: {
@@ -1304,6 +1516,12 @@ export interface components {
             /** @default null */
             codecPayloadType?: number | null;
         };
+        /**
+         * EndReason
+         * @description Why the recorder stopped.
+         * @enum {unknown}
+         */
+        EndReason: "ended" | "lost" | "shutdown" | "stopped";
         /** ExportedAccount */
         ExportedAccount: {
             id: string;
@@ -1430,6 +1648,12 @@ export interface components {
                 [key: string]: number;
             };
         };
+        /**
+         * Failure
+         * @description What keeps a recording from being whole.
+         * @enum {unknown}
+         */
+        Failure: "disk_error" | "disk_full" | "duration" | "nothing_recorded" | "undecodable";
         /** FingerprintAnswer */
         FingerprintAnswer: {
             algorithm: string;
@@ -1451,6 +1675,14 @@ export interface components {
             items: components["schemas"]["FollowAnswer"][];
             nextCursor: string | null;
         };
+        /**
+         * Gap
+         * @description Silence of our making, because nothing came: a pause without packets (DTX), loss, absence, or an interruption.
+         */
+        Gap: [
+            number,
+            number
+        ];
         /** HeaderExtensionJson */
         HeaderExtensionJson: {
             uri: string;
@@ -1515,6 +1747,36 @@ export interface components {
             password: string;
         };
         /**
+         * Manifest
+         * @description `durationS` is what the clock says; while it is recorded, at the moment of writing. `mediaStartS` is the media
+         *     time of the show at its beginning: what happened in the show at media time m is at m - mediaStartS.
+         */
+        Manifest: {
+            /** @default 1 */
+            version?: number;
+            id: string;
+            broadcastId: string;
+            title: string;
+            part: number;
+            status: components["schemas"]["RecordingStatus"];
+            startedAt: string;
+            mediaStartS: number;
+            /** @default 0 */
+            durationS?: number;
+            /** @default null */
+            endedAt?: string | null;
+            /** @default null */
+            endReason?: components["schemas"]["EndReason"] | null;
+            /** @default null */
+            failure?: components["schemas"]["Failure"] | null;
+            /** @default [] */
+            tracks?: components["schemas"]["TrackInfo"][];
+            /** @default [] */
+            chapters?: components["schemas"]["Chapter"][];
+            /** @default 0 */
+            untrackedSpeakers?: number;
+        };
+        /**
          * MessagePage
          * @description Newest first. The messages are as `/ws` sends them; `mediaTime` is seconds since the program began.
          */
@@ -1561,6 +1823,15 @@ export interface components {
             tags?: string[];
             /** @default false */
             recordingEnabled?: boolean;
+        };
+        /**
+         * NewChapter
+         * @example {
+         *       "title": "The Lisbon sessions"
+         *     }
+         */
+        NewChapter: {
+            title: string;
         };
         /**
          * NewRole
@@ -1695,6 +1966,96 @@ export interface components {
             media: string;
         };
         /**
+         * RecordingAnswer
+         * @description `durationS`, `sizeBytes` and `sha256` are of the program, and null until they are known. `lostS` of it is silence
+         *     because it could not be written. `mediaStartS` is the show's media time at its beginning. A show that is recorded
+         *     again after a pause or an interruption has several `part`s.
+         * @example {
+         *       "id": "w5xq3ohp7dlz2r6e",
+         *       "broadcastId": "m3zt5wqk2hfy7n4c",
+         *       "status": "ready",
+         *       "title": "Late Harbour",
+         *       "description": "",
+         *       "part": 1,
+         *       "startedAt": "2030-01-31T20:00:00Z",
+         *       "endedAt": "2030-01-31T21:30:00Z",
+         *       "durationS": 5400.02,
+         *       "sizeBytes": 43200160,
+         *       "contentType": "audio/ogg; codecs=opus",
+         *       "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+         *       "mediaStartS": 0,
+         *       "lostS": 0,
+         *       "endReason": "ended",
+         *       "failure": null
+         *     }
+         */
+        RecordingAnswer: {
+            id: string;
+            broadcastId: string;
+            status: components["schemas"]["RecordingStatus"];
+            title: string;
+            description: string;
+            part: number;
+            /** Format: date-time */
+            startedAt: string;
+            endedAt: string | null;
+            durationS: number | null;
+            sizeBytes: number | null;
+            contentType: string | null;
+            sha256: string | null;
+            mediaStartS: number;
+            lostS: number;
+            endReason: components["schemas"]["EndReason"] | null;
+            failure: components["schemas"]["Failure"] | null;
+        };
+        /**
+         * RecordingChanges
+         * @description Only what is present changes.
+         * @example {
+         *       "title": "Late Harbour, the whole night",
+         *       "description": "With the band."
+         *     }
+         */
+        RecordingChanges: {
+            title?: string;
+            description?: string;
+        };
+        /**
+         * RecordingPage
+         * @example {
+         *       "items": [
+         *         {
+         *           "id": "w5xq3ohp7dlz2r6e",
+         *           "broadcastId": "m3zt5wqk2hfy7n4c",
+         *           "status": "ready",
+         *           "title": "Late Harbour",
+         *           "description": "",
+         *           "part": 1,
+         *           "startedAt": "2030-01-31T20:00:00Z",
+         *           "endedAt": "2030-01-31T21:30:00Z",
+         *           "durationS": 5400.02,
+         *           "sizeBytes": 43200160,
+         *           "contentType": "audio/ogg; codecs=opus",
+         *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+         *           "mediaStartS": 0,
+         *           "lostS": 0,
+         *           "endReason": "ended",
+         *           "failure": null
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        RecordingPage: {
+            items: components["schemas"]["RecordingAnswer"][];
+            nextCursor: string | null;
+        };
+        /**
+         * RecordingStatus
+         * @enum {unknown}
+         */
+        RecordingStatus: "failed" | "processing" | "ready" | "recording";
+        /**
          * RefreshToken
          * @example {
          *       "refreshToken": "7Xb0mW1yqkq0n1mS3b5vB0e3s4h9x2aQ"
@@ -1800,6 +2161,35 @@ export interface components {
             rtcp?: components["schemas"]["RtcpParametersJson"];
         };
         /**
+         * SaidAnswer
+         * @description One line of the chat, `startS` from the beginning of the recording.
+         */
+        SaidAnswer: {
+            startS: number;
+            id: string;
+            user: components["schemas"]["Person"];
+            text: string;
+            /** Format: date-time */
+            at: string;
+        };
+        /** SaidPage */
+        SaidPage: {
+            items: components["schemas"]["SaidAnswer"][];
+            nextCursor: string | null;
+        };
+        /**
+         * Segment
+         * @description One stretch that was written without an interruption; the first begins at 0. Before a later one lies silence from
+         *     `lostFromS` on: so long the track could not be written, and `cause` says why.
+         */
+        Segment: {
+            startS: number;
+            /** @default null */
+            lostFromS?: number | null;
+            /** @default null */
+            cause?: string | null;
+        };
+        /**
          * SessionAnswer
          * @description One media session. `userId` may be a guest's; `closedAt` is null while it is open.
          */
@@ -1877,6 +2267,47 @@ export interface components {
             retransmitted: number;
             badPackets: number;
             variant: components["schemas"]["Variant"] | null;
+        };
+        /**
+         * TrackInfo
+         * @description One Ogg Opus file. `sizeBytes` and `sha256` are there once it has been verified; `undecodable` counts packets
+         *     that came broken and that decoders pass over.
+         */
+        TrackInfo: {
+            file: string;
+            /** @default null */
+            personId?: string | null;
+            /** @default null */
+            displayName?: string | null;
+            /** @default 0 */
+            durationS?: number;
+            /** @default false */
+            closed?: boolean;
+            /** @default false */
+            verified?: boolean;
+            /** @default null */
+            failure?: components["schemas"]["Failure"] | null;
+            /** @default null */
+            sizeBytes?: number | null;
+            /** @default null */
+            sha256?: string | null;
+            segments?: components["schemas"]["Segment"][];
+            /** @default [] */
+            gaps?: components["schemas"]["Gap"][];
+            /** @default 0 */
+            unlistedGaps?: number;
+            /** @default 0 */
+            dropped?: number;
+            /** @default 0 */
+            unwritten?: number;
+            /** @default 0 */
+            late?: number;
+            /** @default 0 */
+            malformed?: number;
+            /** @default 0 */
+            undecodable?: number;
+            /** @default 0 */
+            clockShifts?: number;
         };
         /**
          * TransportAnswer
@@ -4695,6 +5126,1270 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
                         code: "invalid_cursor" | "invalid_input";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    start_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    stop_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_live" | "not_recording";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    mark_chapter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewChapter"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChapterAnswer"];
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description The body did not arrive in time. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "request_timeout";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_live" | "not_recording" | "too_many_chapters";
+                    };
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_large";
+                    };
+                };
+            };
+            /** @description The body is of another type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "unsupported_media_type";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_input";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    list_recordings: {
+        parameters: {
+            query?: {
+                broadcastId?: string;
+                hostId?: string;
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingPage"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_cursor" | "invalid_input";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    delete_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "recording_active";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    update_recording: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that you have seen: 412 if somebody has changed it since. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecordingChanges"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingAnswer"];
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description The body did not arrive in time. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "request_timeout";
+                    };
+                };
+            };
+            /** @description It has changed since you read it. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "precondition_failed";
+                    };
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_large";
+                    };
+                };
+            };
+            /** @description The body is of another type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "unsupported_media_type";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_input";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_manifest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Manifest"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "nothing_recorded";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    list_chapters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Chapters"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "nothing_recorded";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    list_recording_messages: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SaidPage"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_cursor" | "invalid_input";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    download_recording: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all. */
+                Range?: string;
+                /** @description The ETag of the file that the range is of: of another one you get all of it. */
+                "If-Range"?: string;
+                /** @description The ETag of what you have: 304 if it is the same. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg; codecs=opus": string;
+                };
+            };
+            /** @description The part that was asked for. */
+            206: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    /** @description Which bytes, of how many. */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg; codecs=opus": string;
+                };
+            };
+            /** @description It is what you have. */
+            304: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "no_such_track" | "not_found" | "nothing_recorded";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "recording_active";
+                    };
+                };
+            };
+            /** @description There are no such bytes. */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "range_not_satisfiable";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    download_track: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all. */
+                Range?: string;
+                /** @description The ETag of the file that the range is of: of another one you get all of it. */
+                "If-Range"?: string;
+                /** @description The ETag of what you have: 304 if it is the same. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+                /** @description The track's place in the manifest, from 1 on. */
+                number: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg; codecs=opus": string;
+                };
+            };
+            /** @description The part that was asked for. */
+            206: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    /** @description Which bytes, of how many. */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg; codecs=opus": string;
+                };
+            };
+            /** @description It is what you have. */
+            304: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "no_such_track" | "not_found" | "nothing_recorded";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "recording_active";
+                    };
+                };
+            };
+            /** @description There are no such bytes. */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "range_not_satisfiable";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
                     };
                 };
             };

@@ -6,6 +6,7 @@ import {
   MicrophoneError,
   type MicrophoneProblem,
   type User,
+  type Variant,
 } from "@lac/client";
 import { act, render } from "@testing-library/react";
 import { MemoryRouter } from "react-router";
@@ -33,6 +34,8 @@ interface Options {
 export interface FakeLink extends MediaLink {
   tell: (state: LinkState) => void;
   closed: boolean;
+  /** What was asked for: when it was opened, and each time anew. */
+  variants: Variant[];
 }
 
 export const track = () =>
@@ -49,6 +52,7 @@ export const track = () =>
 export async function visit(path: string, options: Options = {}) {
   const sockets: FakeSocket[] = [];
   const links: FakeLink[] = [];
+  const stages: { heard: readonly string[]; closed: boolean }[] = [];
   const shows = options.shows ?? [];
   const { fetch, calls } = fakeFetch((call) => {
     const special = options.answer?.(call);
@@ -85,7 +89,10 @@ export async function visit(path: string, options: Options = {}) {
     random: () => 1,
   });
   await lac.auth.restore();
-  const open = (given: { onState?: (state: LinkState) => void }): FakeLink => {
+  const open = (given: {
+    onState?: (state: LinkState) => void;
+    variant?: () => Variant;
+  }): FakeLink => {
     const link: FakeLink = {
       state: { name: "connecting" },
       track: null,
@@ -93,6 +100,10 @@ export async function visit(path: string, options: Options = {}) {
       rawStats: async () => [],
       replaceTrack: async () => undefined,
       retryNow: () => undefined,
+      renew: () => {
+        link.variants.push(given.variant?.() ?? "opus");
+      },
+      variants: [given.variant?.() ?? "opus"],
       close: () => {
         link.closed = true;
       },
@@ -114,6 +125,19 @@ export async function visit(path: string, options: Options = {}) {
       ({
         listen: open,
         publish: open,
+        hearStage: () => {
+          const stage = { heard: [] as readonly string[], closed: false };
+          stages.push(stage);
+          return {
+            hear: (ids: readonly string[]) => {
+              stage.heard = ids;
+            },
+            retryNow: () => undefined,
+            close: () => {
+              stage.closed = true;
+            },
+          };
+        },
         codecOptions: () => ({}),
       }) as unknown as typeof import("@lac/client/webrtc"),
   });
@@ -129,7 +153,7 @@ export async function visit(path: string, options: Options = {}) {
     if (!latest) throw new Error("no socket was opened");
     return latest;
   };
-  return { calls, lac, links, sockets, socket };
+  return { calls, lac, links, stages, sockets, socket };
 }
 
 export const host = { ...someUser, id: "h", displayName: "Host" };

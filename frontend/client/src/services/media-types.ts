@@ -4,12 +4,15 @@ import type { ApiError } from "./api";
 /** What is being sent: decides the codec settings, and in the host's page the microphone processing. */
 export type SoundKind = "voice" | "music";
 
+/** How the programme comes: `opus3` is a third of the packets, 40 ms later. The sound is the same. */
+export type Variant = "opus" | "opus3";
+
 export type LinkState =
   | { name: "connecting" }
   | { name: "connected" }
   | { name: "reconnecting"; attempt: number }
   | { name: "closed" }
-  /** Will not come back by itself. `error.code` says why: `not_live`, `removed`, `stage_taken`, … */
+  /** Will not come back by itself. `error.code` says why: `not_live`, `removed`, `stage_full`, … */
   | { name: "failed"; error: ApiError };
 
 /** One direction's figures, for people and for tests. Null where the browser does not say (yet). */
@@ -53,6 +56,17 @@ export interface MediaLink {
   rawStats(): Promise<Record<string, unknown>[]>;
   /** Send this track from now on (publishing only). */
   replaceTrack(track: MediaStreamTrack): Promise<void>;
+  /** The network is back: do not wait out the backoff. */
+  retryNow(): void;
+  /** Connect anew, because what was asked for has changed. A moment of silence. */
+  renew(): void;
+  close(options?: CloseOptions): void;
+}
+
+/** Single speakers, each a track of their own: what people on the stage hear of each other. */
+export interface StageLink {
+  /** Hear these producers from now on, and no others. */
+  hear(producerIds: readonly string[]): void;
   /** The network is back: do not wait out the backoff. */
   retryNow(): void;
   close(options?: CloseOptions): void;

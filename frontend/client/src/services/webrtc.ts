@@ -1,9 +1,19 @@
 import { Device, type types } from "mediasoup-client";
 import { backoffMs } from "../backoff";
 import { ApiError, messageOf, type Request, type RequestOptions } from "./api";
-import type { CloseOptions, LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+import type {
+  CloseOptions,
+  LinkState,
+  LinkStats,
+  MediaLink,
+  SoundKind,
+  StageLink,
+  Variant,
+} from "./media-types";
+import { createStageLink, type Fill, type StageOptions, type Way } from "./stage-link";
 
-export type { LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+export type { LinkState, LinkStats, MediaLink, SoundKind, StageLink, Variant } from "./media-types";
+export type { StageOptions } from "./stage-link";
 
 export interface WebRtcOptions {
   broadcastId: string;
@@ -13,6 +23,8 @@ export interface WebRtcOptions {
    * it. Null goes without: then knowing the transport's id is what permits.
    */
   auth: () => RequestOptions["auth"];
+  /** Which variant to listen to, asked for whenever a connection is built. */
+  variant?: () => Variant;
   onState?: (state: LinkState) => void;
   onTrack?: (track: MediaStreamTrack) => void;
   random?: () => number;
@@ -40,7 +52,7 @@ const WATCH_MS = 2_000;
 /** The programme never pauses, not even while the host is away: this long without a packet means a dead link. */
 const STALLED_MS = 6_000;
 /** Answers after which trying again is no use. */
-const FINAL_CODES = new Set(["not_live", "already_ended", "removed", "stage_taken", "forbidden"]);
+const FINAL_CODES = new Set(["not_live", "already_ended", "removed", "stage_full", "forbidden"]);
 
 /** Send `track` to the broadcast until closed. The track stays the caller's: it is never stopped here. */
 export function publish(
@@ -56,7 +68,18 @@ export function listen(options: WebRtcOptions): MediaLink {
   return new Link(options, { direction: "recv" });
 }
 
-type Role = { direction: "send"; track: MediaStreamTrack; kind: SoundKind } | { direction: "recv" };
+/** Receive single speakers, as people on the stage do, until closed. Nobody at first: see `StageLink.hear`. */
+export function hearStage(options: StageOptions): StageLink {
+  return createStageLink(
+    options,
+    (fill) => new Link({ ...options, onTrack: () => undefined }, { direction: "recv", fill }),
+  );
+}
+
+/** `fill` puts something else than the programme on a new transport. */
+type Role =
+  | { direction: "send"; track: MediaStreamTrack; kind: SoundKind }
+  | { direction: "recv"; fill?: Fill };
 
 interface Peer {
   transport: types.Transport;
@@ -83,6 +106,8 @@ class Link implements MediaLink {
   #bitrateKbps: number | null = null;
   #closed = false;
   #building = false;
+  /** Asked for while building. */
+  #renew = false;
 
   constructor(options: WebRtcOptions, role: Role) {
     this.#options = options;
@@ -111,6 +136,17 @@ class Link implements MediaLink {
     void this.#build();
   }
 
+  renew(): void {
+    if (this.#closed) return;
+    if (this.#building) {
+      this.#renew = true;
+      return;
+    }
+    clearTimeout(this.#retryTimer);
+    this.#setState({ name: "connecting" });
+    void this.#build();
+  }
+
   close({ leavingPage = false, serverKnows = false }: CloseOptions = {}): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -134,6 +170,7 @@ class Link implements MediaLink {
 
   async #build(): Promise<void> {
     this.#building = true;
+    this.#renew = false;
     this.#rebuilds += 1;
     this.#tearDown({});
     const peer: { current: Peer | null } = { current: null };
@@ -165,8 +202,10 @@ class Link implements MediaLink {
       this.#peer = peer.current;
       this.#follow(peer.current);
       if (this.#role.direction === "send") await this.#produce(peer.current, this.#role);
+      else if (this.#role.fill) await this.#role.fill(this.#way(peer.current));
       else await this.#consume(peer.current);
       this.#building = false;
+      if (this.#renew) this.renew();
     } catch (error) {
       this.#building = false;
       if (this.#closed || (peer.current && this.#peer !== peer.current)) return;
@@ -193,7 +232,12 @@ class Link implements MediaLink {
   async #consume(peer: Peer): Promise<void> {
     const answer = await this.#call<types.ConsumerOptions>(
       `transports/${encodeURIComponent(peer.transport.id)}/consume`,
-      { body: { rtpCapabilities: this.#device?.recvRtpCapabilities } },
+      {
+        body: {
+          rtpCapabilities: this.#device?.recvRtpCapabilities,
+          variant: this.#options.variant?.() ?? "opus",
+        },
+      },
     );
     const consumer = await peer.transport.consume(answer);
     peer.media = consumer;
@@ -203,6 +247,24 @@ class Link implements MediaLink {
     }
     this.#received = consumer.track;
     this.#options.onTrack?.(consumer.track);
+  }
+
+  #way(peer: Peer): Way {
+    const path = `transports/${encodeURIComponent(peer.transport.id)}`;
+    return {
+      isCurrent: () => this.#peer === peer,
+      consume: async (producerId) =>
+        peer.transport.consume(
+          await this.#call<types.ConsumerOptions>(`${path}/consume`, {
+            body: { rtpCapabilities: this.#device?.recvRtpCapabilities, producerId },
+          }),
+        ),
+      closed: (consumer) => {
+        this.#call(`${path}/consumers/${encodeURIComponent(consumer.id)}`, {
+          method: "DELETE",
+        }).catch(() => undefined); // Gone with its producer, or with the transport.
+      },
+    };
   }
 
   #follow(peer: Peer): void {
@@ -347,6 +409,8 @@ class Link implements MediaLink {
     if (this.#peer !== peer) return;
     const now = Date.now();
     this.#measure(summarise(this.#role.direction, reports), now);
+    // Of a speaker who is muted nothing comes at all.
+    if (this.#role.direction === "recv" && this.#role.fill) return;
     const progress = progressOf(this.#role.direction, reports);
     if (progress === null || progress !== this.#progress) {
       this.#progress = progress ?? -1;
