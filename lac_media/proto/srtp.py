@@ -11,9 +11,9 @@ from pylibsrtp import Error, Policy, Session
 MAX_PACKET = 1352
 #: libsrtp's replay window for what comes in, in packets. Retransmissions may arrive more than a second late.
 REPLAY_WINDOW = 1024
-#: The same for what goes out: how far back a packet may be sent again, twice what is kept of a stream. libsrtp shifts
-#: the whole window with every packet, for every listener.
-SEND_WINDOW = 256
+#: The same for what goes out: how far back a packet may be sent again, a second even of packets of 2.5 ms. libsrtp
+#: shifts the whole window with every packet, for every listener.
+SEND_WINDOW = 512
 #: SSRCs of one peer. libsrtp keeps a state for each that it has authenticated, for good; a peer has one stream, and
 #: another now and then when it negotiates anew.
 MAX_INBOUND_SSRCS = 64
