@@ -35,3 +35,15 @@ class UnknownProducerError(MediaError):
 
 class UnknownConsumerError(MediaError):
     """There is no such consumer, or it has been closed."""
+
+
+class HlsRequestError(MediaError):
+    """A playlist that cannot be meant."""
+
+
+class HlsBusyError(MediaError):
+    """As many requests wait as may."""
+
+
+class HlsTimeoutError(MediaError):
+    """What was waited for did not come."""
