@@ -8,7 +8,7 @@ import structlog
 from quart import has_request_context, request
 from quart_trio import QuartTrio
 
-from lac_web import whep, whip
+from lac_web import hls, whep, whip
 from lac_web.api import auth, broadcasts, mediasoup, moderation, people, system
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
@@ -52,7 +52,7 @@ def create_app(services: Services) -> WebApp:
     register_metrics(app, app.metrics)
     register_rate_limits(app, limiter)
     register_response_headers(app, services.settings)
-    for module in (auth, broadcasts, moderation, people, mediasoup, system, whip, whep):
+    for module in (auth, broadcasts, moderation, people, mediasoup, system, whip, whep, hls):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
     app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)

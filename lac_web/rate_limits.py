@@ -102,6 +102,8 @@ RULES: dict[str, Rule] = {
     "mediasoup.open_transport": _MEDIA,
     "whip.whip_publish": _MEDIA,
     "whep.whep_listen": _MEDIA,
+    "hls.hls_address": _MEDIA,
+    "hls.hls_index": _MEDIA,
 }
 
 #: The room's commands. `join` counts by address for everyone; the others for guests only, who can come as somebody new

@@ -158,8 +158,8 @@ _ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempote
 _EXPOSE_HEADERS = "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch, X-Request-Id"
 _PREFLIGHT_MAX_AGE_S = 600
 
-#: WHIP and WHEP players live on anybody's pages. No cookies exist, so any origin is safe.
-_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/")
+#: WHIP, WHEP and HLS players live on anybody's pages. No cookies exist, so any origin is safe.
+_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/hls/")
 
 
 def _allowed_origin(origin: str, path: str, cors_origins: tuple[str, ...]) -> str | None:

@@ -33,12 +33,13 @@ from lac.rooms.messages import (
     HostBack,
     Joined,
     ListenerCount,
+    ListenVia,
     Stats,
     You,
     encode_event,
 )
 from lac.rooms.room import Member, Outlet, Room
-from lac.rooms.state import Group, Missed, Resumed, RoomState
+from lac.rooms.state import Group, Missed, Only, Resumed, RoomState
 from lac.tasks import cleanup_scope
 from lac_media.errors import MediaError
 from lac_media.parameters import Direction
@@ -52,6 +53,8 @@ from lac_media.rooms.events import (
 )
 
 if TYPE_CHECKING:
+    from lac.broadcasts.hls import HlsDesk
+    from lac.broadcasts.hls_pass import HlsPass
     from lac.broadcasts.service import BroadcastService
     from lac.rooms.records import Memory, Records
     from lac_media.engine import Engine
@@ -84,6 +87,7 @@ class Means:
     host_grace_s: float
     #: Runs something in a task of `OnAir`'s: a caller that goes away does not stop it.
     own: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+    hls: HlsDesk
     changes: Changes = field(default_factory=Changes)
 
 
@@ -105,6 +109,8 @@ class Visitor:
     by_stream_key: bool = False
     #: Of somebody without an account: the hash of where they come from, if that is known.
     address_hash: str | None = None
+    #: Of a guest: the invite link that they came by.
+    invite_version: int | None = None
     #: The last message they have, and what the database has after it.
     since: str | None = None
     missed: Missed | None = None
@@ -167,7 +173,8 @@ class LiveBroadcast:
 
     @property
     def listener_count(self) -> int:
-        return self.stage.listeners
+        """Whom the show reaches, by WebRTC or by HLS."""
+        return self.stage.listeners + self._means.hls.listener_count(self.id)
 
     # what OnAir asks of it, all of it synchronous
 
@@ -320,9 +327,25 @@ class LiveBroadcast:
                     self._ledger.session_ended(event.session_id, event.reason)
         if self._over:
             return
-        self._listeners.value = self.stage.listeners
+        self._listeners.value = self.listener_count
         self.room.tell(self.state.change_speakers(self.stage.speaking()))
         self._check_host()
+
+    # what HLS tells it
+
+    def hls_opened(self, listener: HlsPass) -> None:
+        self._ledger.session_opened(listener.id, listener.owner, listener.user_id, "hls", Direction.RECV)
+        self._listeners.value = self.listener_count
+
+    def hls_closed(self, listener: HlsPass) -> None:
+        self._ledger.session_ended(listener.id, "left")
+        self._listeners.value = self.listener_count
+
+    def invite_to_webrtc(self, person_id: str) -> bool:
+        if person_id not in self.state:
+            return False
+        self.room.send(Only(person_id), ListenVia(via="webrtc"))
+        return True
 
     # what the room asks of it
 
@@ -432,6 +455,7 @@ class LiveBroadcast:
                 self._went_live(media)
                 nursery.start_soon(self._announce_listeners)
                 nursery.start_soon(self._send_stats)
+                nursery.start_soon(self._means.hls.serve, self, media)
                 try:
                     await self._watch_clock()
                 finally:
@@ -572,6 +596,7 @@ class LiveBroadcast:
             invited=state.is_invited(visitor.id),
             messages_missed=resumed.missed,
             deleted_messages=resumed.deleted,
+            hls=self._means.hls.address_in_room(self.id, visitor),
         )
 
 

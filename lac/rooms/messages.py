@@ -207,6 +207,20 @@ class Chat(Value, frozen=True):
     at: datetime
 
 
+class HlsAddress(Value, frozen=True):
+    """Where to listen by HLS (docs/protocol/hls.md). The address is the caller's own: it counts one listener, and it
+    has to come into use before it expires."""
+
+    url: str
+    expires_at: datetime
+    #: What EXT-X-PROGRAM-DATE-TIME says at media time 0.
+    media_time_zero: datetime
+    #: How far back one can go, in seconds.
+    window_s: float
+    #: Listen here rather than by WebRTC: the server has many listeners.
+    preferred: bool
+
+
 class ProducerInfo(Value, frozen=True):
     id: str
     user_id: str
@@ -282,6 +296,8 @@ class Joined(Event, frozen=True):
     messages_missed: bool = False
     #: After `join {since}`: messages that were deleted lately. Take them down where they are shown.
     deleted_messages: list[str] = msgspec.field(default_factory=list)
+    #: While the show is on air.
+    hls: HlsAddress | None = None
 
 
 class UserJoined(Event, frozen=True):
@@ -430,6 +446,12 @@ class HostBack(Event, frozen=True):
     pass
 
 
+class ListenVia(Event, frozen=True):
+    """To one person who listens by HLS: there is room for WebRTC again (`via`: "webrtc")."""
+
+    via: str
+
+
 class Reconnect(Event, frozen=True):
     after_ms: int
 
@@ -474,6 +496,7 @@ EVENT_NAMES: dict[type[Event], str] = {
     BroadcastEnded: "broadcastEnded",
     HostAway: "hostAway",
     HostBack: "hostBack",
+    ListenVia: "listenVia",
     Reconnect: "reconnect",
     Stats: "stats",
 }

@@ -51,7 +51,8 @@ def attributes(text: str) -> dict[str, str]:
 def read(content: bytes, older: ReadPlaylist | None = None) -> ReadPlaylist:
     """`older` is the playlist that a delta goes on from."""
     lines = content.decode().split("\n")
-    assert lines[0] == "#EXTM3U" and lines[-1] == ""
+    assert lines[0] == "#EXTM3U"
+    assert lines[-1] == ""
     playlist = ReadPlaylist()
     msn = discontinuities = 0
     version = 0
@@ -121,25 +122,31 @@ def read(content: bytes, older: ReadPlaylist | None = None) -> ReadPlaylist:
 def _check(playlist: ReadPlaylist) -> None:
     assert playlist.map_uri is not None
     for segment in playlist.whole:
-        assert segment.duration is not None and segment.duration > 0
+        assert segment.duration is not None
+        assert segment.duration > 0
         assert round(segment.duration) <= playlist.target
         if segment.parts:
             assert abs(sum(part.duration for part in segment.parts) - segment.duration) < 1e-5
     numbers = [segment.msn for segment in playlist.segments]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     for before, after in zip(playlist.segments, playlist.segments[1:], strict=False):
-        assert before.date is not None and after.date is not None and before.duration is not None
+        assert before.date is not None
+        assert after.date is not None
+        assert before.duration is not None
         passed = (after.date - before.date).total_seconds()
         if after.discontinuities == before.discontinuities:
             assert abs(passed - before.duration) < 0.0011, "dates go on with the audio"
         else:
-            assert after.discontinuities == before.discontinuities + 1 and passed > before.duration
+            assert after.discontinuities == before.discontinuities + 1
+            assert passed > before.duration
     if playlist.ended:
-        assert playlist.hint is None and all(not segment.parts for segment in playlist.segments)
+        assert playlist.hint is None
+        assert all(not segment.parts for segment in playlist.segments)
         assert len(playlist.whole) == len(playlist.segments)
         return
     target = playlist.part_target
-    assert target is not None and playlist.hint is not None
+    assert target is not None
+    assert playlist.hint is not None
     assert playlist.control["CAN-BLOCK-RELOAD"] == "YES"
     assert float(playlist.control["PART-HOLD-BACK"]) >= 3 * target
     assert float(playlist.control["CAN-SKIP-UNTIL"]) >= 6 * playlist.target

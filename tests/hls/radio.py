@@ -14,7 +14,7 @@ import trio
 from lac_media.errors import SessionClosedError
 from lac_media.hls.stream import HlsStream, Workers
 from lac_media.opus.codec import Encoder
-from lac_media.rooms.tap import Tap, TapPoint, TappedPacket
+from lac_media.rooms.tap import Tap, TappedPacket, TapPoint
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")

@@ -26,7 +26,7 @@ def routes(api: Api) -> dict[str, Any]:
     """Method and rule -> the view, of everything that is not a page."""
     found = {}
     for rule in api.app.url_map.iter_rules():
-        if not rule.rule.startswith(("/api/", "/whip", "/whep", "/ws", "/health", "/ready", "/metrics")):
+        if not rule.rule.startswith(("/api/", "/whip", "/whep", "/hls", "/ws", "/health", "/ready", "/metrics")):
             continue
         for method in (rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}:
             found[f"{method} {rule.rule}"] = api.app.view_functions[rule.endpoint]
