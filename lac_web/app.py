@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 
 import structlog
@@ -10,6 +11,7 @@ from quart_trio import QuartTrio
 
 from lac_web import hls, whep, whip
 from lac_web.api import auth, broadcasts, mediasoup, moderation, people, system
+from lac_web.direct import Answers
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
 from lac_web.metrics import Metrics, register_metrics
@@ -29,6 +31,8 @@ class WebApp(QuartTrio):
     #: The open WebSockets.
     gateway: Gateway
     metrics: Metrics
+    #: What need not come through here: for `serve_http`.
+    direct: Answers
     #: Set by whoever stops the server: /ready says so from then on.
     draining = False
 
@@ -55,5 +59,6 @@ def create_app(services: Services) -> WebApp:
     for module in (auth, broadcasts, moderation, people, mediasoup, system, whip, whep, hls):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
+    app.direct = hls.HlsAnswers(services.on_air.hls, partial(app.metrics.count_request, "GET"))
     app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)
     return app

@@ -15,13 +15,14 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any, cast
 
+import h11
 import hypercorn.protocol
 import hypercorn.protocol.h11
 import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
 import structlog
 import trio
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, Data, Request, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
@@ -35,10 +36,11 @@ from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
+from lac_web.direct import plain_get
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import h11
     from hypercorn.typing import ASGISendEvent
 
     from lac_web.server import ServerConfig
@@ -49,6 +51,8 @@ log = structlog.get_logger(__name__)
 DISCONNECT_NOTICE_S = 5.0
 #: A peer that sent nothing (not even the pong that browsers send by themselves) for this many ping intervals is gone.
 SILENT_PING_INTERVALS = 2.5
+#: How long an application that has given its response may take to end, for the next request to be answered past it.
+RECYCLE_S = 1.0
 
 #: Where a handler finds its `GuardedWSStream`: a key of the ASGI scope's `state`.
 STREAM_KEY = "lac.stream"
@@ -184,7 +188,55 @@ class BoundedTCPServer(TCPServer):
 
 
 class GuardedH11Protocol(H11Protocol):
-    """HTTP/1.1 only: without TLS no browser asks for HTTP/2, and a second protocol is a second thing to attack."""
+    """HTTP/1.1 only: without TLS no browser asks for HTTP/2, and a second protocol is a second thing to attack.
+
+    Between requests, plain ones for what `ServerConfig.direct` answers do not come to h11 at all (`lac_web.direct`).
+    """
+
+    config: ServerConfig
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        #: Set when a response and the application that gave it have ended, and replaced.
+        self._recycled = trio.Event()
+
+    async def handle(self, event: Event) -> None:
+        answers = self.config.direct
+        if answers is not None and isinstance(event, RawData):
+            found = plain_get(event.data, answers.prefix)
+            if found is not None and await self._comes_between_requests():
+                await self.send(Updated(idle=False))
+                answer = await answers.answer(*found)
+                if answer is not None:
+                    await self.send(RawData(answer))
+                    await self.send(Updated(idle=True))
+                    return
+        await super().handle(event)
+
+    async def _maybe_recycle(self) -> None:
+        await super()._maybe_recycle()
+        self._recycled.set()
+        self._recycled = trio.Event()
+
+    async def _comes_between_requests(self) -> bool:
+        """A client that has got a whole response may be faster with its next request than the application that gave it
+        is with its end."""
+        connection = self.connection
+        if self.stream is not None and connection.our_state is h11.DONE and connection.their_state is h11.DONE:
+            with trio.move_on_after(RECYCLE_S):
+                await self._recycled.wait()
+        return self._is_between_requests()
+
+    def _is_between_requests(self) -> bool:
+        connection = self.connection
+        return (
+            self.stream is None
+            and isinstance(connection, h11.Connection)
+            and connection.our_state is h11.IDLE
+            and connection.their_state is h11.IDLE
+            and not connection.trailing_data[0]
+            and not self.context.terminated.is_set()
+        )
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass

@@ -18,6 +18,7 @@ from hypercorn.utils import LifespanTimeoutError
 
 from lac.errors import ConfigError
 from lac_web import hypercorn_fixes
+from lac_web.direct import Answers
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +51,11 @@ class HttpLimits:
 class ServerConfig(Config):
     """hypercorn's settings, made here and nowhere else, and the connections that are open."""
 
-    def __init__(self, listening: Sequence[socket.socket], limits: HttpLimits, grace_s: float) -> None:
+    def __init__(
+        self, listening: Sequence[socket.socket], limits: HttpLimits, grace_s: float, direct: Answers | None
+    ) -> None:
         self.listening = list(listening)
+        self.direct = direct
         self.connections: set[hypercorn_fixes.BoundedTCPServer] = set()
         self.write_timeout_s = limits.write_timeout_s
         self.slowest_bytes_per_s = limits.slowest_bytes_per_s
@@ -80,10 +84,12 @@ async def serve_http(
     shutdown: trio.Event,
     grace_s: float = 5.0,
     limits: HttpLimits | None = None,
+    direct: Answers | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `shutdown` is set, then stop accepting, let what is in flight finish, and return at the latest
-    about `grace_s` later. Reports the bound URLs as ready. Port 0 takes a free one.
+    about `grace_s` later. Reports the bound URLs as ready. Port 0 takes a free one. `direct` answers some plain
+    requests before `app` does.
 
     Raises `ConfigError` if it cannot listen there. Cancelling it resets what is open and returns at once.
     WebSockets are not told about the shutdown here: whoever owns them closes them (`OnAir.drain`, `Gateway.close_all`).
@@ -91,7 +97,7 @@ async def serve_http(
     limits = limits or HttpLimits()
     hypercorn_fixes.apply()
     listening = await open_listening_sockets(host, port, tcp_user_timeout_s=limits.tcp_user_timeout_s)
-    config = ServerConfig(listening, limits, grace_s)
+    config = ServerConfig(listening, limits, grace_s, direct)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_reset_stragglers, config, shutdown, grace_s)

@@ -218,6 +218,8 @@ class OnAir:
         self._draining = True
         for show in list(self._shows.values()):
             show.room.send_away()
+        for stream in self.hls.streams:
+            stream.release()
         await trio.lowlevel.checkpoint()
 
     # people

@@ -114,6 +114,7 @@ class HlsStream:
         #: Set when the plan moves on, and replaced.
         self._news = trio.Event()
         self._waiting = 0
+        self._released = False
         if keep_encoding:
             self._wanted.set()
 
@@ -177,12 +178,14 @@ class HlsStream:
         return segment.parts[part][index] if segment is not None and part < len(segment.parts) else None
 
     async def _wait_until(self, has_come: Callable[[], bool]) -> None:
-        if self._waiting >= MAX_WAITING:
+        if self._released or self._waiting >= MAX_WAITING:
             raise HlsBusyError("too many requests wait for this stream")
         self._waiting += 1
         try:
             with trio.move_on_after(WAIT_S) as scope:
                 while not has_come():
+                    if self._released:
+                        raise HlsBusyError("the server goes away")
                     await self._news.wait()
         finally:
             self._waiting -= 1
@@ -208,6 +211,11 @@ class HlsStream:
     def end(self) -> None:
         """The show is over: the playlists say so. Idempotent."""
         self.plan.end()
+        self._notify()
+
+    def release(self) -> None:
+        """The server goes away: no request is to wait any more."""
+        self._released = True
         self._notify()
 
     async def remove(self) -> None:
