@@ -22,7 +22,7 @@ ENV PATH=/opt/lac/bin:$PATH \
     LAC_DATA_DIR=/data
 USER lac
 VOLUME /data
-EXPOSE 8000/tcp 40000/udp
+EXPOSE 8000/tcp 40000/udp 40000/tcp
 HEALTHCHECK --interval=15s --timeout=3s --start-period=20s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
 ENTRYPOINT ["lac"]

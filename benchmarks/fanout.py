@@ -25,7 +25,7 @@ from lac_media.net.udp import UdpSocket, open_udp_socket
 from lac_media.parameters import ConsumerParameters
 from lac_media.proto.srtp import PROFILES, SrtpKeys, SrtpProfile, SrtpSession
 from lac_media.rooms.fanout import SLICE, Fanout
-from lac_media.rooms.program import ProgramPacket
+from lac_media.rooms.line import ProgramPacket
 
 #: An ordinary 20 ms Opus packet at 24 kbit/s.
 PAYLOAD_BYTES = 60
@@ -48,8 +48,7 @@ class BareBatch(MmsgBatch):
     """The floor: the same slots and system calls, nothing protected and nothing copied."""
 
     def send_bare(self, size: int, count: int) -> int:
-        for _, _, iovec in self._plan[:count]:
-            iovec.iov_len = size
+        self._sizes[:count] = size
         return self._hand_over(count)
 
 

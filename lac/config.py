@@ -9,6 +9,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast, overload
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from lac.config_recordings import MIB, RecordingSettings
 from lac.config_services import (
     RedisSettings,
     S3Settings,
@@ -56,6 +58,12 @@ LAC_VARIABLES = frozenset(
         "LAC_MAX_LISTENERS",
         "LAC_OVERLOAD_DELAY_MS",
         "LAC_OVERLOAD_LAG_MS",
+        "LAC_ICE_TCP",
+        "LAC_RECORDING_RETENTION_DAYS",
+        "LAC_RECORDING_SPOOL_MB",
+        "LAC_EXPORT_CACHE_MB",
+        "LAC_EXPORT_JOBS",
+        "LAC_PODCASTS",
     }
 )
 #: What each of them sets, this version does not have. They are accepted, so that a complete `.env` works, and
@@ -63,7 +71,6 @@ LAC_VARIABLES = frozenset(
 LATER_VARIABLES = (
     "REDIS_HOST",
     "REDIS_URL",
-    "S3_BUCKET_NAME",
     "FCM_PROJECT_ID",
     "APNS_KEY_ID",
     "SMTP_HOST",
@@ -87,6 +94,8 @@ class Settings:
     #: The addresses that clients are told to send media to. Never empty, never a wildcard.
     media_announced_ips: tuple[str, ...] = ("127.0.0.1",)
     media_port: int = 40_000
+    #: Whether media may come over TCP, too, on the same port number.
+    ice_tcp: bool = True
     #: Origins of other sites whose pages may call the API; ("*",) is any.
     cors_origins: tuple[str, ...] = ()
     #: The proxies whose X-Forwarded-* headers may be believed.
@@ -105,6 +114,7 @@ class Settings:
     s3: S3Settings | None = None
     smtp: SmtpSettings | None = None
     load_limits: LoadLimits = field(default_factory=LoadLimits)
+    recordings: RecordingSettings = field(default_factory=RecordingSettings)
     #: Variables that are set and do nothing in this version.
     without_effect: tuple[str, ...] = ()
 
@@ -147,6 +157,7 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         media_listen_ip=listen_ip,
         media_announced_ips=announced or _own_addresses(listen_ip),
         media_port=media_port,
+        ice_tcp=read("ice_tcp", "LAC_ICE_TCP", _boolean, default=True),
         cors_origins=read("cors_origins", "LAC_CORS_ORIGINS", _origins, ()),
         trusted_proxies=read("trusted_proxies", "LAC_TRUSTED_PROXIES", _proxies, LOOPBACK_NETWORKS),
         workers=workers,
@@ -162,6 +173,7 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
             loop_lag_s=read("", "LAC_OVERLOAD_LAG_MS", _milliseconds, LoadLimits().loop_lag_s),
             listeners=read("", "LAC_MAX_LISTENERS", _positive, None),
         ),
+        recordings=_recordings(read),
         redis=redis_settings(env),
         s3=s3_settings(env),
         smtp=smtp_settings(env),
@@ -190,6 +202,17 @@ class _Reader:
             return parse(raw)
         except ValueError as error:
             raise ConfigError(f"{variable}: {error}") from None
+
+
+def _recordings(read: _Reader) -> RecordingSettings:
+    defaults = RecordingSettings()
+    return RecordingSettings(
+        retention=read("", "LAC_RECORDING_RETENTION_DAYS", _days, defaults.retention),
+        spool_bytes=read("", "LAC_RECORDING_SPOOL_MB", _megabytes, defaults.spool_bytes),
+        export_cache_bytes=read("", "LAC_EXPORT_CACHE_MB", _megabytes, defaults.export_cache_bytes),
+        export_jobs=read("", "LAC_EXPORT_JOBS", _positive, defaults.export_jobs),
+        podcasts=read("", "LAC_PODCASTS", _boolean, defaults.podcasts),
+    )
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:
@@ -387,6 +410,18 @@ def _milliseconds(raw: str) -> float:
     if not 0 < value <= 60_000:
         raise ValueError(f"{raw!r} is not a number of milliseconds (above 0, to 60000)")
     return value / 1000
+
+
+def _days(raw: str) -> timedelta:
+    days = _positive(raw)
+    if days > 36_500:
+        raise ValueError(f"{raw!r} is not a number of days (1 to 36500)")
+    return timedelta(days=days)
+
+
+def _megabytes(raw: str) -> int:
+    """In bytes."""
+    return _positive(raw) * MIB
 
 
 def _factor(raw: str) -> float:

@@ -44,6 +44,10 @@ class RateLimits:
     #: The same of the room's sockets; a page that reconnects joins again.
     join_by_address: Limit = Limit(500, 20.0)
     join_by_account: Limit = Limit(60, 1.0)
+    record_by_address: Limit = Limit(100, 2.0)
+    record_by_account: Limit = Limit(30, 0.5)
+    #: A player asks for a part at every jump.
+    download_by_address: Limit = Limit(600, 20.0)
     #: In the room an account counts on all its sockets together. Guests come from an address: others may, too.
     chat_by_account: Limit = Limit(10, 1.0)
     chat_by_address: Limit = Limit(60, 6.0)

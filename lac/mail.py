@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
 import structlog
+
+from lac.console import for_people
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ class ConsoleMailer:
             return
         self._left -= 1
         log.info("mail on the console, no mail server is configured", subject=mail.subject)
-        stream = self._stream or sys.stdout
+        stream = self._stream or for_people()
         body = "".join(f"  {line}\n" for line in mail.text.splitlines())
         stream.write(f"--- e-mail to {mail.to}: {mail.subject}\n{body}---\n")
         stream.flush()

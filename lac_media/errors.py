@@ -47,3 +47,11 @@ class HlsBusyError(MediaError):
 
 class HlsTimeoutError(MediaError):
     """What was waited for did not come."""
+
+
+class StreamsFullError(MediaError):
+    """No more plain streams can be opened just now. `here`: from this address."""
+
+    def __init__(self, message: str, *, here: bool) -> None:
+        super().__init__(message)
+        self.here = here

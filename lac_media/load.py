@@ -26,9 +26,9 @@ WARM_UP_S = 3.0
 #: a full house one packet of the program is under way for most of the 20 ms until the next.
 RECOVERED = 0.7
 RECOVERY_S = 1.0
-#: So few listeners are no load: whatever makes the process late then is something else (a machine that other programs
-#: keep busy, a start), and turning the first ones away would help nobody.
-FEW_LISTENERS = 10
+#: So few sessions are no load: whatever makes the process late then is something else (a machine that other programs
+#: keep busy, a start), and turning the first listeners away would help nobody.
+FEW_SESSIONS = 12
 #: Told to whom we refuse.
 RETRY_AFTER_S = 2.0
 #: Upper bounds of the buckets that `Delays` counts into, seconds.
@@ -86,12 +86,13 @@ class LoadMeter:
         #: A process that has just started is slow at everything it does for the first time.
         self._judges_from: float | None = None
 
-    def admits(self, listeners: int) -> bool:
-        """Whether one more may come to those `listeners` who are in already."""
+    def admits(self, listeners: int, sessions: int) -> bool:
+        """Whether one more may come to those `listeners` who are in already. `sessions` are all there are, those too
+        that speak or are about to connect."""
         most = self.limits.listeners
         if most is not None and listeners >= most:
             return False
-        return not self.overloaded or listeners < FEW_LISTENERS
+        return not self.overloaded or sessions < FEW_SESSIONS
 
     async def run(self) -> None:
         """Measure the lag and judge until cancelled."""

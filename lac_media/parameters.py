@@ -8,11 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from lac_media.errors import UnsupportedMediaError
 
-#: An IP address as text (IPv4, or IPv6 without brackets) and a port.
-Address = tuple[str, int]
+#: An IP address as text (IPv4, or IPv6 without brackets) and a port: datagrams.
+UdpAddress = tuple[str, int]
+
+
+class TcpAddress(NamedTuple):
+    """The other end of one TCP connection. Never equal to a UDP address, nor to that of another connection."""
+
+    ip: str
+    port: int
+    connection: int
+
+
+#: Where a peer is reached, and how.
+Address = UdpAddress | TcpAddress
 
 OPUS_CLOCK_RATE_HZ = 48_000
 #: Payload type and header extension ids that we prefer when the remote side leaves the choice to us.
@@ -28,6 +41,18 @@ class Direction(StrEnum):
 
     SEND = "send"
     RECV = "recv"
+
+
+class Variant(StrEnum):
+    """The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and can take redundancy
+    gets `OPUS_RED` while that helps."""
+
+    #: As the speaker sent it, or as it was mixed.
+    OPUS = "opus"
+    #: Each packet with a copy of the frame before it (RFC 2198), under the same numbers.
+    OPUS_RED = "opus+red"
+    #: Three packets in one: a stream of its own.
+    OPUS3 = "opus3"
 
 
 class DtlsRole(StrEnum):
@@ -110,6 +135,8 @@ class ConsumerParameters:
     red_payload_type: int | None = None
     #: The listener asks for what it misses (generic NACK, RFC 4585). Says nothing of how packets look.
     nack: bool = field(default=False, compare=False)
+    #: The listener wants a third of the packets (`Variant.OPUS3`). Of the program only: speakers are sent as they are.
+    economy: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.payload_type <= 127:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from lac_media.parameters import Variant
+
 #: Reasons for which a session that never connected counts as a failed handshake; the others had just changed their
 #: minds.
 HANDSHAKE_FAILURES = ("timeout", "failed")
@@ -12,11 +14,12 @@ HANDSHAKE_FAILURES = ("timeout", "failed")
 
 @dataclass(slots=True, kw_only=True)
 class MediaTotals:
-    """The first three are of this moment; the rest only ever grows."""
+    """The first four are of this moment; the rest only ever grows."""
 
     rooms: int = 0
     sessions: int = 0
     listeners: int = 0
+    listeners_by_variant: Counter[Variant] = field(default_factory=Counter)
     #: Audio from speakers, as far as it was authentic.
     packets_in: int = 0
     packets_lost_in: int = 0
@@ -30,6 +33,8 @@ class MediaTotals:
     #: Of the program's packets: those that several speakers are mixed in.
     mixed: int = 0
     retransmitted: int = 0
+    #: Listeners moved between the program with redundancy and without, because of their losses.
+    switched: int = 0
     #: Sessions that ended, by (reason, had it ever connected).
     closed: Counter[tuple[str, bool]] = field(default_factory=Counter)
 
@@ -42,6 +47,7 @@ class MediaTotals:
         self.rooms += other.rooms
         self.sessions += other.sessions
         self.listeners += other.listeners
+        self.listeners_by_variant.update(other.listeners_by_variant)
 
     def add_past(self, other: MediaTotals) -> None:
         """Only what grows: `other` is over."""
@@ -54,4 +60,5 @@ class MediaTotals:
         self.queue_dropped += other.queue_dropped
         self.mixed += other.mixed
         self.retransmitted += other.retransmitted
+        self.switched += other.switched
         self.closed.update(other.closed)

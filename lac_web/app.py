@@ -7,10 +7,13 @@ from types import TracebackType
 
 import structlog
 from quart import has_request_context, request
+from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
+from werkzeug.exceptions import BadHost
+from werkzeug.routing import MapAdapter
 
-from lac_web import hls, whep, whip
-from lac_web.api import auth, broadcasts, mediasoup, moderation, people, system
+from lac_web import hls, listen, source, whep, whip
+from lac_web.api import auth, broadcasts, mediasoup, moderation, people, recordings, system
 from lac_web.direct import Answers
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
@@ -21,6 +24,7 @@ from lac_web.request_ids import register_request_ids
 from lac_web.security import BODY_MAX, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
+from lac_web.streaming import StreamingHTTPConnection
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +32,7 @@ ExcInfo = tuple[type, BaseException, TracebackType | None] | tuple[None, None, N
 
 
 class WebApp(QuartTrio):
+    asgi_http_class = StreamingHTTPConnection
     #: The open WebSockets.
     gateway: Gateway
     metrics: Metrics
@@ -35,6 +40,15 @@ class WebApp(QuartTrio):
     direct: Answers
     #: Set by whoever stops the server: /ready says so from then on.
     draining = False
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Nothing here depends on the name in `Host`, so a name that cannot be one is no reason to fail."""
+        try:
+            return super().create_url_adapter(request)
+        except (BadHost, UnicodeError):
+            if request is None:
+                raise
+            return self.url_map.bind("localhost", request.root_path, None, request.scheme, request.method, request.path)
 
     def log_exception(self, exception_info: ExcInfo) -> None:
         """Once, by route and not by address: addresses of media sessions are keys to them."""
@@ -56,9 +70,10 @@ def create_app(services: Services) -> WebApp:
     register_metrics(app, app.metrics)
     register_rate_limits(app, limiter)
     register_response_headers(app, services.settings)
-    for module in (auth, broadcasts, moderation, people, mediasoup, system, whip, whep, hls):
+    modules = (auth, broadcasts, recordings, moderation, people, mediasoup, system, whip, whep, hls, listen, source)
+    for module in modules:
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
-    app.direct = hls.HlsAnswers(services.on_air.hls, partial(app.metrics.count_request, "GET"))
+    app.direct = hls.HlsAnswers(services, partial(app.metrics.count_request, "GET"))
     app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)
     return app

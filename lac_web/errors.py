@@ -43,6 +43,8 @@ from lac_media.errors import (
 
 PROBLEM_TYPE = "application/problem+json"
 SDP_TYPE = "application/sdp"
+#: Where Icecast source clients sign in (RFC 7617).
+BASIC_PREFIXES = ("/source/", "/admin/")
 
 #: Looked up by the error's class, then by its bases, nearest first.
 LAC_STATUS: dict[type[LacError], int] = {
@@ -148,6 +150,8 @@ def _lac_problem(error: LacError) -> Response:
         # RFC 6750 section 3: no error word when the request carried no token at all.
         invalid = error.code.startswith("token_")
         headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if invalid else "Bearer"
+        if has_request_context() and request.path.startswith(BASIC_PREFIXES):
+            headers["WWW-Authenticate"] = 'Basic realm="stream key", charset="UTF-8"'
     elif isinstance(error, (TooManyRequestsError, UnavailableError)):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     hls = error.hls if isinstance(error, UnavailableError) else None

@@ -25,7 +25,7 @@ from lac_media.hls.renditions import RENDITIONS, SKIP_UNTIL_S
 from lac_web import direct
 from lac_web.api.endpoint import access, endpoint
 from lac_web.security import Access, identify, request_address
-from lac_web.services import current_services
+from lac_web.services import Services, current_services
 
 blueprint = Blueprint("hls", __name__)
 tag_blueprint(blueprint, ["hls"])
@@ -173,8 +173,8 @@ class HlsAnswers:
 
     prefix = b"/hls/"
 
-    def __init__(self, desk: HlsDesk, count: Callable[[str, int, float], None]) -> None:
-        self._desk = desk
+    def __init__(self, services: Services, count: Callable[[str, int, float], None]) -> None:
+        self._services = services
         self._count = count
 
     async def answer(self, path: str, query: str) -> bytes | None:
@@ -185,10 +185,10 @@ class HlsAnswers:
                 asked = _query(query)
                 if asked is None:
                     return None
-                finding = find_playlist(self._desk, broadcast_id, listen_pass, playlist, asked)
+                finding = find_playlist(self._services.on_air.hls, broadcast_id, listen_pass, playlist, asked)
             case ["", "hls", broadcast_id, listen_pass, rendition, file]:
                 route = _FILE_ROUTE
-                finding = find_file(self._desk, broadcast_id, listen_pass, rendition, file)
+                finding = find_file(self._services.on_air.hls, broadcast_id, listen_pass, rendition, file)
             case _:
                 return None
         try:

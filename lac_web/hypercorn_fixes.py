@@ -22,8 +22,9 @@ import hypercorn.protocol.ws_stream
 import hypercorn.trio.run
 import structlog
 import trio
+from h11._readers import Http10Reader
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.events import Body, Data, Request, StreamClosed
+from hypercorn.protocol.events import Body, Data, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -41,7 +42,7 @@ from lac_web.direct import plain_get
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hypercorn.typing import ASGISendEvent
+    from hypercorn.typing import ASGISendEvent, H11SendableEvent
 
     from lac_web.server import ServerConfig
 
@@ -53,6 +54,9 @@ DISCONNECT_NOTICE_S = 5.0
 SILENT_PING_INTERVALS = 2.5
 #: How long an application that has given its response may take to end, for the next request to be answered past it.
 RECYCLE_S = 1.0
+
+#: Paths below which a response, or a request's body, has no length and ends with the connection.
+ENDLESS_RESPONSES, ENDLESS_BODIES = b"/listen/", b"/source/"
 
 #: Where a handler finds its `GuardedWSStream`: a key of the ASGI scope's `state`.
 STREAM_KEY = "lac.stream"
@@ -80,6 +84,7 @@ class BoundedTCPServer(TCPServer):
     - Closing says so (FIN), then reads and drops what still comes in for a moment. Closing with unread input makes the
       kernel send RST, which can destroy the last response or the close frame before the client reads it.
     - Whatever goes wrong in here ends this connection only. Before, it ended the server.
+    - What comes in goes through the turnstile: a crowd must not stop the audio.
     """
 
     config: ServerConfig
@@ -179,6 +184,7 @@ class BoundedTCPServer(TCPServer):
                     data = await self.stream.receive_some(MAX_RECV)
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
+                await self.config.turnstile.wait()
                 if not self._saying_goodbye:
                     await self.protocol.handle(RawData(bytes(data)))
                 if not data:
@@ -191,7 +197,18 @@ class GuardedH11Protocol(H11Protocol):
     """HTTP/1.1 only: without TLS no browser asks for HTTP/2, and a second protocol is a second thing to attack.
 
     Between requests, plain ones for what `ServerConfig.direct` answers do not come to h11 at all (`lac_web.direct`).
+
+    Radio speaks an older HTTP than h11 does, so on its paths, and only there:
+
+    - A response below `/listen/` is not chunked, whatever the client's version: its end is the end of the connection.
+    - A source client's request below `/source/` that has neither a length nor chunks has a body all the same, until the
+      client closes: what `SOURCE … HTTP/1.0` means, and how ffmpeg sends a PUT. For h11 it would have none.
+    - A source client that waits for "100 Continue" gets it once it is accepted. Before, it was told to go on, and its
+      refusal came when it did not listen any more.
     """
+
+    #: Whether the present request is a source client's.
+    _in_source = False
 
     config: ServerConfig
 
@@ -208,6 +225,7 @@ class GuardedH11Protocol(H11Protocol):
                 await self.send(Updated(idle=False))
                 answer = await answers.answer(*found)
                 if answer is not None:
+                    await self.config.direct_turnstile.wait()
                     await self.send(RawData(answer))
                     await self.send(Updated(idle=True))
                     return
@@ -239,7 +257,29 @@ class GuardedH11Protocol(H11Protocol):
         )
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        pass
+        connection = self.connection
+        self._in_source = event.target.startswith(ENDLESS_BODIES) and event.method in (b"PUT", b"SOURCE")
+        if not isinstance(connection, h11.Connection):
+            return
+        if event.target.startswith(ENDLESS_RESPONSES):
+            connection.their_http_version = b"1.0"
+        elif self._in_source and not {name for name, _ in event.headers} & {b"content-length", b"transfer-encoding"}:
+            connection._reader = Http10Reader()
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        connection = self.connection
+        if (
+            isinstance(event, Response)
+            and event.status_code == 200
+            and isinstance(connection, h11.Connection)
+            and connection.they_are_waiting_for_100_continue
+        ):
+            await super()._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+        await super().stream_send(event)
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        if not (self._in_source and isinstance(event, h11.InformationalResponse) and event.status_code == 100):
+            await super()._send_h11_event(event)
 
 
 async def _nobody(event: object) -> None:

@@ -23,6 +23,8 @@ _SECRET_TEXTS = (
     (re.compile(r"(?i)\b((?:access_?|refresh_?|setup_?)?token|password|secret)=[^\s&\"']+"), rf"\1={HIDDEN}"),
     (re.compile(r"(://[^\s:/@]+:)[^\s/@]+@"), rf"\1{HIDDEN}@"),
 )
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MANY_LINES = frozenset({"exception", "stack"})
 #: Libraries whose INFO is about themselves.
 _QUIET = ("alembic", "asyncio", "boto3", "botocore", "hypercorn", "httpx", "PIL", "quart.serving", "sqlalchemy")
 
@@ -41,6 +43,7 @@ def configure_logging(*, json: bool | None = None, level: str = "INFO", stream: 
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.format_exc_info,
         hide_secrets,
+        escape_controls,
     ]
     renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -77,6 +80,16 @@ def configure_logging(*, json: bool | None = None, level: str = "INFO", stream: 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """A structlog processor."""
     return {key: _hidden(key, value) for key, value in event.items()}
+
+
+def escape_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor. What strangers choose (an address, a name) begins no line of its own and gives a terminal
+    no orders. Tracebacks keep their lines."""
+    return {key: value if key in _MANY_LINES else _escaped(value) for key, value in event.items()}
+
+
+def _escaped(value: object) -> object:
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", value) if isinstance(value, str) else value
 
 
 def _hidden(key: object, value: object) -> object:

@@ -19,6 +19,7 @@ from quart import Quart, Request, Response, g, has_request_context, request
 
 from lac import __version__
 from lac.errors import ForbiddenError, NotSignedInError
+from lac_media.parameters import Variant
 from lac_web.client_address import is_local
 from lac_web.rate_limits import RateLimiter
 from lac_web.services import Services
@@ -75,6 +76,7 @@ class _ServerCollector(Collector):
         info.add_metric((__version__,), 1)
         yield info
         yield from self._media()
+        yield from self._recordings()
         yield from self._load()
         yield from self._database()
         gateway = self._metrics.gateway
@@ -99,6 +101,12 @@ class _ServerCollector(Collector):
         yield GaugeMetricFamily("lac_media_rooms", "Broadcasts on air.", totals.rooms)
         yield GaugeMetricFamily("lac_media_sessions", "Media sessions, speakers and listeners.", totals.sessions)
         yield GaugeMetricFamily("lac_listeners", "Listeners that the programs reach.", totals.listeners)
+        by_variant = GaugeMetricFamily(
+            "lac_listeners_by_variant", "The same by the variant of the program that they get.", labels=("variant",)
+        )
+        for variant in Variant:
+            by_variant.add_metric((variant,), totals.listeners_by_variant[variant])
+        yield by_variant
         for name, text, value in (
             ("lac_media_packets_in", "Audio packets from speakers.", totals.packets_in),
             ("lac_media_packets_lost_in", "Audio packets from speakers that never came.", totals.packets_lost_in),
@@ -110,12 +118,18 @@ class _ServerCollector(Collector):
             ("lac_media_packets_out", "Program packets to listeners.", totals.packets_out),
             ("lac_media_mixed_packets", "Program packets in which several speakers are mixed.", totals.mixed),
             ("lac_media_retransmitted", "Program packets sent again because a listener asked.", totals.retransmitted),
+            (
+                "lac_listeners_switched",
+                "Listeners moved between the program with redundancy and without, because of their losses.",
+                totals.switched,
+            ),
             ("lac_media_handshake_failures", "Sessions that never got connected.", totals.handshake_failures),
             ("lac_datagrams_in", "UDP datagrams received, all kinds.", wire.datagrams_in),
             ("lac_datagrams_out", "UDP datagrams sent, program packets not counted.", wire.datagrams_out),
             ("lac_media_peer_failures", "Peers ended by an error of ours. Should stay 0.", wire.peer_failures),
         ):
             yield CounterMetricFamily(name, text, value)
+        yield from self._tcp()
         dropped = CounterMetricFamily("lac_media_dropped", "Packets thrown away, by why.", labels=("why",))
         for why, count in (
             ("kernel_buffer_full", totals.dropped_out + wire.dropped_out),
@@ -132,6 +146,41 @@ class _ServerCollector(Collector):
         for reason, count in sorted(by_reason.items()):
             closed.add_metric((reason,), count)
         yield closed
+
+    def _recordings(self) -> Iterator[Metric]:
+        totals = self._services.archive.totals()
+        yield GaugeMetricFamily("lac_recordings_active", "Recordings that are being made.", totals.active)
+        yield GaugeMetricFamily(
+            "lac_recordings_interrupted", "Of those, that cannot be written just now.", totals.interrupted
+        )
+        for name, text, value in (
+            ("lac_recordings_started", "Recordings begun.", totals.started),
+            ("lac_recordings_ready", "Recordings that were verified and published.", totals.ready),
+            ("lac_recordings_failed", "Recordings that could not be made whole. Should stay 0.", totals.failed),
+            ("lac_recordings_written_bytes", "Written to the files of recordings.", totals.bytes_written),
+            ("lac_recordings_interruptions", "Times that a track could not be written.", totals.interruptions),
+        ):
+            yield CounterMetricFamily(name, text, value)
+        dropped = CounterMetricFamily("lac_recordings_dropped", "Packets not recorded, by why.", labels=("why",))
+        dropped.add_metric(("disk_too_slow",), totals.dropped)
+        dropped.add_metric(("disk_refused",), totals.unwritten)
+        yield dropped
+
+    def _tcp(self) -> Iterator[Metric]:
+        streams = self._services.engine.endpoint.streams
+        if streams is None:
+            return
+        yield GaugeMetricFamily("lac_media_tcp_connections", "Open connections on the media port.", len(streams))
+        for name, text, value in (
+            ("lac_media_tcp_refused", "Connections on the media port beyond a limit.", streams.counters.refused),
+            ("lac_media_tcp_unproven", "Connections closed because they were nobody's.", streams.counters.unproven),
+            (
+                "lac_media_tcp_dropped",
+                "Packets that slow connections did not take; the program's count as dropped, too.",
+                streams.counters.dropped,
+            ),
+        ):
+            yield CounterMetricFamily(name, text, value)
 
     def _load(self) -> Iterator[Metric]:
         load = self._services.engine.load

@@ -28,7 +28,7 @@ from lac_web.security import Access
 
 _REF = "#/components/schemas/{name}"
 _PATH_VARIABLE = re.compile("<(?:[^:>]*:)?([^>]+)>")
-_BEARER, _STREAM_KEY, _METRICS_TOKEN = "bearer", "streamKey", "metricsToken"
+_BEARER, _STREAM_KEY, _METRICS_TOKEN, _SOURCE = "bearer", "streamKey", "metricsToken", "source"
 _DOCUMENT = "lac_openapi"
 
 DESCRIPTION = """\
@@ -51,18 +51,26 @@ SECURITY_SCHEMES: dict[str, dict[str, str]] = {
         "scheme": "bearer",
         "description": "The `streamKey` of a broadcast: publishes as its host, and nothing else.",
     },
+    _SOURCE: {
+        "type": "http",
+        "scheme": "basic",
+        "description": "Any user name; the `streamKey` of a broadcast as the password.",
+    },
     _METRICS_TOKEN: {"type": "http", "scheme": "bearer", "description": "LAC_METRICS_TOKEN of the server."},
 }
 
 #: Where it is not what the access level says.
 SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "metrics": [{}, {_METRICS_TOKEN: []}],
+    **{name: [{_SOURCE: []}] for name in ("publish_source", "update_metadata")},
     **{name: [{_STREAM_KEY: []}, {_BEARER: []}] for name in ("whip_publish", "whip_patch", "whip_delete")},
 }
 
 _PATH_DESCRIPTIONS = {
     "consumer_id": "A consumer's id, as `consume` answered it.",
     "broadcast_id": "`id` of a broadcast.",
+    "recording_id": "`id` of a recording.",
+    "number": "The track's place in the manifest, from 1 on.",
     "user_id": "`id` of an account (for bans, also of a guest).",
     "transport_id": "`id` of a transport that was opened.",
     "session_id": "The last part of `Location`.",
@@ -70,18 +78,29 @@ _PATH_DESCRIPTIONS = {
     "playlist": "`index.m3u8`, `high.m3u8` or `low.m3u8`.",
     "rendition": "`high` or `low`.",
     "file": "A name from the playlist.",
+    "stream_format": "`ogg`, `mp3` or `aac`.",
 }
 
 _ETAG = {"ETag": {"description": "Names this state of it: for If-Match.", "schema": {"type": "string"}}}
 _LOCATION = {"Location": {"description": "Where it is now.", "schema": {"type": "string"}}}
+_ACCEPT_RANGES = {"Accept-Ranges": {"description": "bytes", "schema": {"type": "string"}}}
+_DISPOSITION = {"Content-Disposition": {"description": "A name for the file.", "schema": {"type": "string"}}}
+_FILE = {**_ETAG, **_ACCEPT_RANGES, **_DISPOSITION}
+_CONTENT_RANGE = {"Content-Range": {"description": "Which bytes, of how many.", "schema": {"type": "string"}}}
 _SESSION = {**_LOCATION, "ETag": {"description": "Names the ICE session.", "schema": {"type": "string"}}}
 #: Of successful answers, by operation.
 HEADERS: dict[str, dict[str, Any]] = {
     "create_broadcast": {**_LOCATION, **_ETAG},
     **dict.fromkeys(("get_broadcast", "update_broadcast", "start_broadcast", "end_broadcast"), _ETAG),
+    **dict.fromkeys(("start_recording", "stop_recording", "get_recording", "update_recording"), _ETAG),
+    **dict.fromkeys(("download_recording", "download_track"), _FILE),
     "open_transport": _LOCATION,
     "whip_publish": _SESSION,
     "whep_listen": _SESSION,
+    "listen": {
+        "icy-name": {"description": "The show's title.", "schema": {"type": "string"}},
+        "icy-br": {"description": "kbit/s.", "schema": {"type": "string"}},
+    },
 }
 
 
@@ -95,6 +114,11 @@ def _header_parameter(name: str, description: str, **schema: Any) -> dict[str, A
     }
 
 
+_RANGE_PARAMETERS = [
+    _header_parameter("Range", 'One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all.'),
+    _header_parameter("If-Range", "The ETag of the file that the range is of: of another one you get all of it."),
+    _header_parameter("If-None-Match", "The ETag of what you have: 304 if it is the same."),
+]
 _IF_MATCH_SESSION = _header_parameter("If-Match", 'The session\'s ETag to trickle, or "*" to restart ICE. 428 without.')
 #: Request headers, by operation.
 HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
@@ -106,8 +130,21 @@ HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
             pattern="^[ -~]{1,255}$",
         )
     ],
+    **dict.fromkeys(("download_recording", "download_track"), _RANGE_PARAMETERS),
+    "update_recording": [
+        _header_parameter("If-Match", "The ETag that you have seen: 412 if somebody has changed it since.")
+    ],
     "update_broadcast": [
         _header_parameter("If-Match", "The ETag that you have seen: 412 if somebody has changed it since.")
+    ],
+    "update_metadata": [
+        {**_header_parameter("mount", "`/source/<id>`."), "in": "query", "required": True},
+        {**_header_parameter("mode", "`updinfo`."), "in": "query", "required": True},
+        {**_header_parameter("song", "What is playing. Or `artist` and `title`."), "in": "query"},
+    ],
+    "listen": [
+        _header_parameter("Icy-MetaData", "`1`: titles in between the audio, every `icy-metaint` bytes."),
+        {**_header_parameter("token", "For a private show: an access or guest token."), "in": "query"},
     ],
     "whip_patch": [_IF_MATCH_SESSION],
     "whep_patch": [_IF_MATCH_SESSION],
@@ -127,6 +164,10 @@ def _components(model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _text(media_type: str) -> dict[str, Any]:
     return {media_type: {"schema": {"type": "string"}, "example": TEXT_EXAMPLES[media_type]}}
+
+
+def _binary(media_types: tuple[str, ...]) -> dict[str, Any]:
+    return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
 
 
 class Provider(OpenAPIProvider):
@@ -164,12 +205,25 @@ class Provider(OpenAPIProvider):
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
         elif spec.takes_text is not None:
             operation["requestBody"] = {"required": True, "content": _text(spec.takes_text)}
+        elif spec.takes_binary:
+            operation["requestBody"] = {"required": True, "content": _binary(spec.takes_binary)}
         if spec.returns is not None:
             reference, needed = _components(spec.returns)
             components |= needed
             success["content"] = {"application/json": {"schema": reference}}
         elif spec.returns_text is not None:
             success["content"] = _text(spec.returns_text)
+        elif spec.returns_file is not None:
+            success["content"] = _binary((spec.returns_file,))
+            headers = {**HEADERS[name], **_CONTENT_RANGE}
+            operation["responses"]["206"] = {
+                "description": "The part that was asked for.",
+                "content": _binary((spec.returns_file,)),
+                "headers": headers,
+            }
+            operation["responses"]["304"] = {"description": "It is what you have.", "headers": dict(_ETAG)}
+        elif spec.returns_binary:
+            success["content"] = _binary(spec.returns_binary)
         if name in HEADERS:
             success["headers"] = HEADERS[name]
         if name in ("whip_patch", "whep_patch"):
@@ -249,12 +303,15 @@ def register_openapi(app: Quart) -> None:
         tags=[
             Tag("accounts", "Register, sign in, stay signed in."),
             Tag("broadcasts", "Plan, find and run shows."),
+            Tag("recordings", "What remains of a show."),
             Tag("moderation", "Roles, bans, and what was done in a show."),
             Tag("people", "Profiles and who follows whom."),
             Tag("media", "WebRTC signalling in the JSON of mediasoup-client."),
             Tag("whip", "Publish from any WHIP encoder (RFC 9725)."),
             Tag("whep", "Listen with any WHEP player."),
             Tag("hls", "Listen by low-latency HLS."),
+            Tag("source", "Publish from Icecast source clients."),
+            Tag("listen", "Listen with any radio or player."),
             Tag("server", "Is it up?"),
         ],
         conversion_preference="msgspec",

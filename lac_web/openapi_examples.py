@@ -34,6 +34,25 @@ _BROADCAST: dict[str, Any] = {
     "yourRole": None,
 }
 
+_RECORDING: dict[str, Any] = {
+    "id": "w5xq3ohp7dlz2r6e",
+    "broadcastId": "m3zt5wqk2hfy7n4c",
+    "status": "ready",
+    "title": "Late Harbour",
+    "description": "",
+    "part": 1,
+    "startedAt": _AT,
+    "endedAt": _LATER,
+    "durationS": 5400.02,
+    "sizeBytes": 43_200_160,
+    "contentType": "audio/ogg; codecs=opus",
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "mediaStartS": 0.0,
+    "lostS": 0.0,
+    "endReason": "ended",
+    "failure": None,
+}
+
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Register": {"email": "ada@example.org", "password": "correct horse battery", "displayName": "Ada"},
     "Login": {"email": "ada@example.org", "password": "correct horse battery"},
@@ -69,6 +88,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "BroadcastChanges": {"title": "Late Harbour: the Lisbon sessions"},
     "BroadcastAnswer": _BROADCAST,
     "BroadcastPage": {"items": [_BROADCAST], "nextCursor": None},
+    "NewChapter": {"title": "The Lisbon sessions"},
+    "RecordingChanges": {"title": "Late Harbour, the whole night", "description": "With the band."},
+    "RecordingAnswer": _RECORDING,
+    "RecordingPage": {"items": [_RECORDING], "nextCursor": None},
     "NewRole": {"role": "moderator"},
     "NewBan": {"reason": "Shouts over everyone.", "until": _LATER},
     "NewTransport": {"direction": "recv"},
@@ -116,5 +139,6 @@ TEXT_EXAMPLES = {
     "application/sdp": "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n…",
     "application/trickle-ice-sdpfrag": "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n…",
     "application/vnd.apple.mpegurl": "#EXTM3U\n#EXT-X-VERSION:9\n…",
+    "text/xml": "<iceresponse><message>Metadata update successful</message><return>1</return></iceresponse>",
     "text/plain": "# TYPE lac_listeners gauge\nlac_listeners 42.0\n",
 }

@@ -85,6 +85,7 @@ class Rule:
 
 _PASSWORD = Rule("sign_in_by_address", "sign_in_by_account", "sign_in_by_both", failures_only=True)
 _LINK = Rule("link_by_address")
+_RECORD = Rule("record_by_address", "record_by_account")
 _MEDIA = Rule("media_by_address", "media_by_account")
 
 #: By Quart's name of the route.
@@ -99,11 +100,20 @@ RULES: dict[str, Rule] = {
     "auth.confirm_password_reset": _LINK,
     "auth.verify_email": _LINK,
     "broadcasts.accept_invite": Rule("invite_by_address"),
+    "recordings.start_recording": _RECORD,
+    "recordings.stop_recording": _RECORD,
+    "recordings.mark_chapter": _RECORD,
+    "recordings.download_recording": Rule("download_by_address"),
+    "recordings.download_track": Rule("download_by_address"),
     "mediasoup.open_transport": _MEDIA,
     "whip.whip_publish": _MEDIA,
     "whep.whep_listen": _MEDIA,
     "hls.hls_address": _MEDIA,
     "hls.hls_index": _MEDIA,
+    "listen.listen": _MEDIA,
+    "source.publish_source": _MEDIA,
+    "source.publish_source_as_before": _MEDIA,
+    "source.update_metadata": _MEDIA,
 }
 
 #: The room's commands. `join` counts by address for everyone; the others for guests only, who can come as somebody new

@@ -6,6 +6,7 @@ read only what we need. What we do read is bounded.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
@@ -20,6 +21,7 @@ from lac_media.parameters import (
     OPUS_PAYLOAD_TYPE,
     Direction,
     DtlsRole,
+    Variant,
 )
 
 OPUS_MIME_TYPE = "audio/opus"
@@ -119,11 +121,29 @@ class RtpCapabilitiesJson(MediaRequest, frozen=True):
     )
 
 
+class AskedVariant(StrEnum):
+    """What listeners may ask for; the server adds redundancy (`opus+red`) to `opus` by itself where that helps."""
+
+    OPUS = Variant.OPUS
+    OPUS3 = Variant.OPUS3
+
+
 class Consume(MediaRequest, frozen=True):
-    """Without `producerId`: the program, which is what listeners want. With it: one speaker, for those on stage."""
+    """Without `producerId`: the program, which is what listeners want. With it: one speaker, for those on stage.
+
+    `variant`, for the program: `opus` is the least delay; `opus3` puts 60 ms into each packet, which saves two packets
+    of three (about 2 kB/s) for 40 ms of delay. The sound is the same, bit for bit.
+    """
 
     rtp_capabilities: RtpCapabilitiesJson
     producer_id: Annotated[str, Meta(max_length=64)] | None = None
+    variant: AskedVariant = AskedVariant.OPUS
+
+
+class WhepQuery(MediaRequest, frozen=True):
+    """`variant`: as in `Consume`. Players may have parameters of their own."""
+
+    variant: AskedVariant = AskedVariant.OPUS
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -253,7 +273,8 @@ class ConsumerAnswer(MediaAnswer, frozen=True):
 
 class StatsAnswer(MediaAnswer, frozen=True):
     """Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
-    reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED)."""
+    reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED). `variant` is
+    how the program is sent: `opus`, `opus+red` or `opus3`; null while it is not."""
 
     state: str
     srtp_profile: str | None
@@ -267,6 +288,7 @@ class StatsAnswer(MediaAnswer, frozen=True):
     round_trip_s: float | None
     retransmitted: int
     bad_packets: int
+    variant: Variant | None
 
 
 # --- what we are ------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ def answer(services: Services, session: Session, offer: Offer, consumer: Consume
             direction=session.direction,
             ssrc=None if consumer is None else consumer.ssrc,
             cname=None if consumer is None else consumer.cname,
+            economy=consumer is not None and consumer.parameters.economy,
             session_id=secrets.randbits(62),
         ),
     )

@@ -154,12 +154,15 @@ _HSTS = "max-age=31536000"
 # --- cross-origin rules -----------------------------------------------------------------------------------------------
 
 _ALLOW_METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-_ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key"
-_EXPOSE_HEADERS = "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch, X-Request-Id"
+_ALLOW_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, Icy-MetaData, Range, If-Range"
+_EXPOSE_HEADERS = (
+    "Location, ETag, Link, WWW-Authenticate, Retry-After, Accept-Patch, X-Request-Id, Icy-Br, Icy-Metaint, Icy-Name, "
+    "Content-Range, Accept-Ranges, Content-Disposition"
+)
 _PREFLIGHT_MAX_AGE_S = 600
 
-#: WHIP, WHEP and HLS players live on anybody's pages. No cookies exist, so any origin is safe.
-_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/hls/")
+#: WHIP, WHEP, HLS and plain players live on anybody's pages. No cookies exist, so any origin is safe.
+_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/hls/", "/listen/")
 
 
 def _allowed_origin(origin: str, path: str, cors_origins: tuple[str, ...]) -> str | None:

@@ -19,12 +19,15 @@ from hypercorn.utils import LifespanTimeoutError
 from lac.errors import ConfigError
 from lac_web import hypercorn_fixes
 from lac_web.direct import Answers
+from lac_web.turnstile import Turnstile
 
 log = structlog.get_logger(__name__)
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 BACKLOG = 1024
+#: Direct answers written in one pass of the loop: each costs a fifth of a millisecond.
+DIRECT_PER_PASS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,9 @@ class ServerConfig(Config):
         self.listening = list(listening)
         self.direct = direct
         self.connections: set[hypercorn_fixes.BoundedTCPServer] = set()
+        self.turnstile = Turnstile()
+        #: Hundreds wait for the same part, and are all to go on in the same pass.
+        self.direct_turnstile = Turnstile(DIRECT_PER_PASS)
         self.write_timeout_s = limits.write_timeout_s
         self.slowest_bytes_per_s = limits.slowest_bytes_per_s
         self.linger_s = limits.linger_s
@@ -101,6 +107,8 @@ async def serve_http(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_reset_stragglers, config, shutdown, grace_s)
+            nursery.start_soon(config.turnstile.run)
+            nursery.start_soon(config.direct_turnstile.run)
             await _serve(app, config, shutdown, task_status)
             nursery.cancel_scope.cancel("the server has ended")
     finally:

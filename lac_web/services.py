@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lac.broadcasts.service import BroadcastService
     from lac.config import Settings
     from lac.db.engine import Database
+    from lac.recordings.archive import Archive
+    from lac.recordings.service import RecordingService
     from lac_media.engine import Engine
 
 _EXTENSION = "lac"
@@ -26,6 +28,8 @@ class Services:
     auth: AuthService
     broadcasts: BroadcastService
     on_air: OnAir
+    archive: Archive
+    recordings: RecordingService
 
 
 def attach_services(app: Quart, services: Services) -> None:

@@ -8,9 +8,10 @@ from quart_schema import tag_blueprint
 from lac_media.parameters import Direction
 from lac_media.rooms.session import Session
 from lac_web import sdp_sessions
-from lac_web.api.endpoint import access
+from lac_web.api.endpoint import access, parse_query
 from lac_web.errors import SDP_TYPE
 from lac_web.rate_limits import account_limit
+from lac_web.schemas_media import AskedVariant, WhepQuery
 from lac_web.security import Access, identify, owned_session, request_address
 from lac_web.services import Services, current_services
 
@@ -24,16 +25,18 @@ async def _own_session(services: Services, broadcast_id: str, session_id: str) -
 
 
 @blueprint.post("/whep/<broadcast_id>", provide_automatic_options=False)
-@access(Access.OPTIONAL, status=201, takes_text=SDP_TYPE, returns_text=SDP_TYPE)
+@access(Access.OPTIONAL, status=201, query=WhepQuery, takes_text=SDP_TYPE, returns_text=SDP_TYPE)
 async def whep_listen(broadcast_id: str) -> Response:
     """Listen: SDP offer in, SDP answer out.
 
-    PATCH (trickle, ICE restart) and DELETE go to the address in Location.
+    PATCH (trickle, ICE restart) and DELETE go to the address in Location. `variant=opus3` saves two packets of three,
+    for 40 ms of delay; an offer with an `a=maxptime` below 60 cannot have it.
     """
     services = current_services()
     identity = await identify(Access.OPTIONAL)
+    query = parse_query(WhepQuery)
     offer = await sdp_sessions.receive_offer()
-    parameters = offer.consumer_parameters()
+    parameters = offer.consumer_parameters(economy=query.variant is AskedVariant.OPUS3)
     remote = offer.dtls_parameters()
     with account_limit(identity):
         session = await services.on_air.open_media_session(

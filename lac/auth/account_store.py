@@ -12,6 +12,7 @@ from lac.broadcasts.model import BroadcastStatus
 from lac.db import models
 from lac.db.models import TokenPurpose
 from lac.errors import ConflictError, NotFoundError
+from lac.recordings import store as recordings
 
 #: Mails of one purpose to one account.
 MAILS_MAX = 3
@@ -112,6 +113,7 @@ def delete_account(session: orm.Session, user_id: str, *, password_hash: str, at
     # What they said in other people's shows is part of those: it stays, without the name.
     message = models.ChatMessage
     session.execute(sa.update(message).where(message.user_id == user_id).values(display_name=DELETED_NAME))
+    recordings.remove_of_broadcasts(session, [broadcast.id for broadcast in hosted], at=at)
     session.execute(sa.delete(models.User).where(models.User.id == user_id))
     add_audit(
         session, AccountAct.DELETED, at=at, actor_id=user_id, target_id=user_id, detail={"broadcasts": len(hosted)}

@@ -31,6 +31,7 @@ from lac.broadcasts.ledger import Audited
 from lac.broadcasts.live_broadcast import Changes, LiveBroadcast, Means, Visitor, not_live, removed_error
 from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role, Visibility
 from lac.broadcasts.service import check_visible
+from lac.broadcasts.stage import Closable
 from lac.clock import utc_now
 from lac.errors import (
     ConflictError,
@@ -57,13 +58,27 @@ if TYPE_CHECKING:
     from lac.broadcasts.service import BroadcastService
     from lac.config import Settings
     from lac.db.engine import Database
+    from lac.recordings.archive import Archive
+    from lac.recordings.manifest import Chapter
+    from lac.recordings.model import Recording
+    from lac.recordings.show_recorder import ShowRecorder
     from lac_media.engine import Engine
     from lac_media.rooms.session import Session
+    from lac_media.rooms.source import LocalSource
+    from lac_media.streams.formats import StreamFormat
+    from lac_media.streams.listener import StreamListener
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Closable)
 
+#: Ways in, as the sessions' rows name them.
+ICECAST, STREAM = "icecast", "stream"
+#: Those of encoders, which start a scheduled show by connecting.
+ENCODERS = frozenset({"whip", ICECAST})
+#: When a player may ask again for a show that has not begun.
+STREAM_RETRY_S, STREAM_RETRY_MAX_S = 10.0, 300.0
 GUEST_NAME = "Guest"
 #: So full the server may be, of where it begins to send listeners to HLS, for some of them to come back.
 RETURN_BELOW = 0.8
@@ -75,12 +90,18 @@ RESUMED_MAX = 200
 
 @asynccontextmanager
 async def open_on_air(
-    db: Database, engine: Engine, broadcasts: BroadcastService, auth: AuthService, settings: Settings
+    db: Database,
+    engine: Engine,
+    broadcasts: BroadcastService,
+    auth: AuthService,
+    settings: Settings,
+    *,
+    archive: Archive | None = None,
 ) -> AsyncGenerator[OnAir, None]:
     """Take up the broadcasts that were live when the process stopped, each with its grace period running. On leaving,
     end every task and close every session row; the rows of broadcasts that are live then stay live."""
     async with trio.open_nursery() as nursery:
-        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings)
+        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings, archive)
         on_air.hls.clear()
         try:
             await on_air.reopen()
@@ -103,6 +124,7 @@ class OnAir:
         broadcasts: BroadcastService,
         auth: AuthService,
         settings: Settings,
+        archive: Archive | None = None,
     ) -> None:
         self._nursery = nursery
         self._records = records
@@ -120,7 +142,9 @@ class OnAir:
             keep_s=settings.hls_keep_s,
             start=self._start_task,
         )
-        self._means = Means(engine, broadcasts, records, settings.host_grace_s, self._own, self.hls, self._changes)
+        self._means = Means(
+            engine, broadcasts, records, settings.host_grace_s, self._own, self.hls, self._changes, archive
+        )
         self._shows: dict[str, LiveBroadcast] = {}
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         #: Broadcast -> who may not come in: outlives a waiting room that empties, ends with the broadcast.
@@ -221,6 +245,32 @@ class OnAir:
         for stream in self.hls.streams:
             stream.release()
         await trio.lowlevel.checkpoint()
+
+    # recordings
+
+    async def start_recording(self, identity: Identity, broadcast_id: str) -> Recording:
+        """Record the show from now on; a no-op while it is recorded. Raises `ConflictError` (not_live)."""
+        recorder = await self._recorder_of(identity, broadcast_id)
+        return await self._own(partial(recorder.start, identity.id))
+
+    async def stop_recording(self, identity: Identity, broadcast_id: str) -> Recording:
+        """End the recording of the show. Raises `ConflictError` (not_live, not_recording)."""
+        recorder = await self._recorder_of(identity, broadcast_id)
+        return await self._own(partial(recorder.stop, identity.id))
+
+    async def mark_chapter(self, identity: Identity, broadcast_id: str, title: str) -> Chapter:
+        """A chapter of the recording begins now. Raises `ConflictError` (not_live, not_recording)."""
+        recorder = await self._recorder_of(identity, broadcast_id)
+        return recorder.add_chapter(title, identity.id)
+
+    async def _recorder_of(self, identity: Identity, broadcast_id: str) -> ShowRecorder:
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        policy.require(await self._account_role(identity, broadcast), policy.Act.RECORD)
+        show = self._shows.get(broadcast_id)
+        if show is None or not show.on_air or show.recorder is None:
+            raise not_live()
+        await show.ready.wait()
+        return show.recorder
 
     # people
 
@@ -345,6 +395,98 @@ class OnAir:
         Raises `NotFoundError`, `ForbiddenError` (`removed`, `room_locked`), `ConflictError` (`not_live`,
         `stage_full`), `TooManyRequestsError`, `UnavailableError`.
         """
+        return await self._open_media(
+            identity,
+            broadcast_id,
+            direction,
+            kind,
+            address,
+            lambda show, visitor: show.open_session(visitor, direction, kind),
+        )
+
+    async def open_source(self, identity: Identity, broadcast_id: str, *, address: str | None = None) -> LocalSource:
+        """The same for an Icecast source client, who speaks with the stream key and starts a scheduled show."""
+        return await self._open_media(
+            identity,
+            broadcast_id,
+            Direction.SEND,
+            ICECAST,
+            address,
+            lambda show, visitor: show.open_source(visitor, ICECAST),
+        )
+
+    async def open_stream(
+        self,
+        identity: Identity | None,
+        broadcast_id: str,
+        stream_format: StreamFormat,
+        *,
+        address: str | None = None,
+        limited_by: str | None = None,
+    ) -> StreamListener:
+        """A listener of the program by plain HTTP. `limited_by` stands for where they come from, for the limit by
+        address. Raises the same, `UnavailableError` (`not_live`) before the show, `ConflictError` (`already_ended`)
+        after it, and `TooManyRequestsError` (`too_many_streams`) or `UnavailableError` (`streams_full`)."""
+        try:
+            return await self._open_media(
+                identity,
+                broadcast_id,
+                Direction.RECV,
+                STREAM,
+                address,
+                lambda show, visitor: show.open_stream(visitor, stream_format, STREAM, limited_by=limited_by),
+            )
+        except ConflictError as error:
+            if error.code == "not_live":
+                raise await self._no_stream(identity, broadcast_id) from None
+            raise
+
+    async def check_stream(
+        self, identity: Identity | None, broadcast_id: str, *, address: str | None = None
+    ) -> Broadcast:
+        """Raise what `open_stream` would, but for what only depends on how full it is."""
+        self._check_admitting()
+        identity = _for_broadcast(identity, broadcast_id)
+        address_hash = self._address_hash(identity, address)
+        broadcast, _ = await self._check_media(identity, broadcast_id, Direction.RECV, address_hash)
+        show = self._shows.get(broadcast_id)
+        if show is None or show.over or not show.on_air:
+            raise await self._no_stream(identity, broadcast_id)
+        return broadcast
+
+    async def set_song(self, identity: Identity, broadcast_id: str, song: str | None) -> None:
+        """What the encoder with the stream key is playing: the title of the plain streams. Raises `ConflictError`
+        (`not_live`, `no_source`)."""
+        await self._check_media(_for_broadcast(identity, broadcast_id), broadcast_id, Direction.SEND, None)
+        show = self._shows.get(broadcast_id)
+        if show is None or show.over or not show.on_air:
+            raise not_live()
+        show.set_song(song)
+
+    def end_streams(self) -> None:
+        """The server stops: players and source clients are hung up on, and come back where they find it again."""
+        for show in list(self._shows.values()):
+            show.end_streams()
+
+    async def _no_stream(self, identity: Identity | None, broadcast_id: str) -> ConflictError | UnavailableError:
+        broadcast = await self._broadcasts.get(identity, broadcast_id)
+        if broadcast.status is BroadcastStatus.ENDED:
+            return already_ended()
+        wait_s = STREAM_RETRY_S
+        if broadcast.scheduled_at is not None:
+            until_then_s = (broadcast.scheduled_at - utc_now()).total_seconds()
+            wait_s = min(max(until_then_s, STREAM_RETRY_S), STREAM_RETRY_MAX_S)
+        return UnavailableError("This show has not begun yet. Try again later.", retry_after_s=wait_s, code="not_live")
+
+    async def _open_media(
+        self,
+        identity: Identity | None,
+        broadcast_id: str,
+        direction: Direction,
+        kind: str,
+        address: str | None,
+        opening: Callable[[LiveBroadcast, Visitor], Awaitable[S]],
+    ) -> S:
         self._check_admitting()
         identity = _for_broadcast(identity, broadcast_id)
         address_hash = self._address_hash(identity, address)
@@ -352,7 +494,7 @@ class OnAir:
         broadcast, role = await self._check_media(identity, broadcast_id, direction, address_hash)
         if (
             direction is Direction.SEND
-            and kind == "whip"
+            and kind in ENCODERS
             and broadcast.status is BroadcastStatus.SCHEDULED
             and policy.is_allowed(role, policy.Act.RUN)
         ):
@@ -364,8 +506,8 @@ class OnAir:
         self._check_admitting()
         visitor = replace(_media_visitor(identity, role), address_hash=address_hash)
         if direction is Direction.RECV and not policy.is_allowed(role, policy.Act.PUBLISH):
-            self._check_load(broadcast_id, visitor)
-        session = await show.open_session(visitor, direction, kind)
+            self._check_load(broadcast_id, visitor, radio=kind == STREAM)
+        session = await opening(show, visitor)
         while self._changes.count != checked_at:
             # Somebody's rights changed while it opened. What changes from now on finds the session by itself.
             checked_at = self._changes.count
@@ -523,6 +665,8 @@ class OnAir:
                 broadcast = await self._broadcasts.set_status(broadcast_id, BroadcastAction.END)
             await self._finish(broadcast_id, "removed", broadcast)
             await self._broadcasts.delete(identity, broadcast_id)
+            if self._means.archive is not None:
+                self._means.archive.wake()  # its recordings' files go, too
             self._removed.pop(broadcast_id, None)
 
     async def _finish(self, broadcast_id: str, reason: str, broadcast: Broadcast | None) -> None:
@@ -587,9 +731,10 @@ class OnAir:
             )
         return show.join(outlet, visitor)
 
-    def _check_load(self, broadcast_id: str, visitor: Visitor) -> None:
-        """Whoever is in keeps on hearing well: it is those who come now who listen by HLS, or wait."""
-        if not self.prefers_hls():
+    def _check_load(self, broadcast_id: str, visitor: Visitor, *, radio: bool) -> None:
+        """Whoever is in keeps on hearing well: it is those who come now who listen by HLS, or wait. A radio cannot change
+        over, and costs little: for it there are never too many, only too much to do."""
+        if self._engine.may_take_listener if radio else not self.prefers_hls():
             return
         self.listeners_refused += 1
         hls = self.hls.address_in_room(broadcast_id, visitor)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from operator import ne
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 import trio
@@ -18,10 +18,12 @@ from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts import policy
 from lac.broadcasts.ledger import Audited, Banned, Ledger, RoleTaken
 from lac.broadcasts.model import Broadcast, BroadcastAction, Role, RoomSettings, Visibility
-from lac.broadcasts.stage import Stage
+from lac.broadcasts.stage import Closable, Stage
 from lac.broadcasts.view import broadcast_view
 from lac.clock import utc_now
-from lac.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
+from lac.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError, UnavailableError
+from lac.recordings.model import RecorderState
+from lac.recordings.show_recorder import Show, ShowRecorder
 from lac.rooms.kept_out import Exclusion, KeptOut
 from lac.rooms.messages import (
     BroadcastEnded,
@@ -34,14 +36,16 @@ from lac.rooms.messages import (
     Joined,
     ListenerCount,
     ListenVia,
+    RecordingChanged,
     Stats,
     You,
     encode_event,
 )
 from lac.rooms.room import Member, Outlet, Room
 from lac.rooms.state import Group, Missed, Only, Resumed, RoomState
+from lac.rooms.text import one_line
 from lac.tasks import cleanup_scope
-from lac_media.errors import MediaError
+from lac_media.errors import MediaError, StreamsFullError
 from lac_media.parameters import Direction
 from lac_media.rooms.events import (
     RoomEvent,
@@ -51,11 +55,15 @@ from lac_media.rooms.events import (
     SpeakerStopped,
     SpeakingChanged,
 )
+from lac_media.rooms.source import LocalSource
+from lac_media.streams.formats import StreamFormat, StreamTitle
+from lac_media.streams.listener import StreamListener
 
 if TYPE_CHECKING:
     from lac.broadcasts.hls import HlsDesk
     from lac.broadcasts.hls_pass import HlsPass
     from lac.broadcasts.service import BroadcastService
+    from lac.recordings.archive import Archive
     from lac.rooms.records import Memory, Records
     from lac_media.engine import Engine
     from lac_media.rooms.room import MediaRoom
@@ -63,11 +71,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+S = TypeVar("S", bound=Closable)
+
 COUNT_INTERVAL_S = 1.0
 STATS_INTERVAL_S = 5.0
 #: When the end of a show whose host is gone cannot be written down, it goes on and is tried again after this time.
 END_RETRY_S = 5.0
 END_DEADLINE_S = 10.0
+#: Of what an encoder says is playing, so many characters are shown.
+SONG_MAX = 300
+#: When a player that found no place may try again.
+STREAMS_RETRY_S = 60.0
 
 
 @dataclass(slots=True)
@@ -89,6 +103,8 @@ class Means:
     own: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
     hls: HlsDesk
     changes: Changes = field(default_factory=Changes)
+    #: None: shows are not recorded here.
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +159,12 @@ class LiveBroadcast:
         self._means = means
         self._on_gone = on_gone
         self._ledger = Ledger(broadcast.id, means.records)
+        self.recorder: ShowRecorder | None = None
+        if means.archive is not None:
+            show = Show(
+                lambda: self.broadcast, self._tell_recorder_state, self.name_of, lambda: self._reason is not None
+            )
+            self.recorder = ShowRecorder(show, means.archive)
         self._scope = trio.CancelScope()
         self._go = trio.Event()
         self._reopened = False
@@ -252,6 +274,36 @@ class LiveBroadcast:
 
     async def open_session(self, visitor: Visitor, direction: Direction, kind: str) -> Session:
         """Open one media session. The caller has asked the policy."""
+        return await self._enter(visitor, direction, kind, lambda media: media.open_session(direction, visitor.id))
+
+    async def open_source(self, visitor: Visitor, kind: str) -> LocalSource:
+        """The same for a speaker whose audio comes in by another way than WebRTC."""
+
+        async def open_source(media: MediaRoom) -> LocalSource:
+            await trio.lowlevel.checkpoint()
+            return media.open_source(visitor.id)
+
+        source = await self._enter(visitor, Direction.SEND, kind, open_source)
+        source.room.begin_source(source)
+        return source
+
+    async def open_stream(
+        self, visitor: Visitor, stream_format: StreamFormat, kind: str, *, limited_by: str | None
+    ) -> StreamListener:
+        """A listener by plain HTTP. `limited_by` stands for where they come from."""
+
+        async def open_stream(media: MediaRoom) -> StreamListener:
+            await trio.lowlevel.checkpoint()
+            return media.streams.open(stream_format, visitor.id, limited_by)
+
+        listener = await self._enter(visitor, Direction.RECV, kind, open_stream)
+        if self._media is not None:
+            self._media.streams.begin(listener)
+        return listener
+
+    async def _enter(
+        self, visitor: Visitor, direction: Direction, kind: str, opening: Callable[[MediaRoom], Awaitable[S]]
+    ) -> S:
         media = self._media
         if media is None or self._over:
             raise not_live()
@@ -259,12 +311,14 @@ class LiveBroadcast:
             self.stage.check_publish(visitor.id, visitor.role)
         with self.stage.opening(visitor.id):
             try:
-                session = await media.open_session(direction, visitor.id)
+                session = await opening(media)
+            except StreamsFullError as error:
+                raise _streams_full(error) from error
             except MediaError as error:
                 if self._over:
                     raise not_live() from error
                 raise UnavailableError("The connection could not be prepared. Try again.") from error
-        if self._over or session.id not in media.sessions:
+        if self._over or session.closed:
             session.close("ended")
             raise not_live()
         try:
@@ -283,6 +337,26 @@ class LiveBroadcast:
         )
         self._ledger.session_opened(session.id, visitor.id, visitor.user_id, kind, direction)
         return session
+
+    def set_song(self, song: str | None) -> None:
+        """What the encoders with the stream key are playing. Raises `ConflictError` (no_source) if there are none."""
+        sources = [source for source in self.stage.opened_by_key() if isinstance(source, LocalSource)]
+        if not sources:
+            raise ConflictError("No encoder is connected to this show.", code="no_source")
+        for source in sources:
+            source.song = song
+
+    def end_streams(self) -> None:
+        """Hang up on players and source clients: the server stops."""
+        if self._media is not None:
+            self._media.end_streams("shutdown")
+
+    def _stream_title(self) -> StreamTitle:
+        """What players of the plain streams show."""
+        sources = () if self._media is None else self._media.sources.values()
+        song = next((source.song for source in sources if source.song and source.heard_at is not None), None)
+        song = one_line(song or "")[:SONG_MAX] or None
+        return StreamTitle(self.broadcast.title, self.broadcast.host_name, song)
 
     def check_may_hear_speakers(self, session: Session) -> None:
         """Raise `ForbiddenError` unless the session's owner is one of those who may speak: the others on stage are for
@@ -314,6 +388,8 @@ class LiveBroadcast:
             case SessionConnected():
                 self.stage.connected(event.session_id)
             case SpeakerStarted():
+                if self.recorder is not None:
+                    self.recorder.speaker_started(event.producer_id, event.owner)
                 for session, reason in self.stage.started(event.session_id, event.producer_id):
                     session.close(reason)
             case SpeakerStopped():
@@ -456,6 +532,8 @@ class LiveBroadcast:
                 nursery.start_soon(self._announce_listeners)
                 nursery.start_soon(self._send_stats)
                 nursery.start_soon(self._means.hls.serve, self, media)
+                if self.recorder is not None:
+                    nursery.start_soon(partial(self.recorder.run, media, reopened=self._reopened))
                 try:
                     await self._watch_clock()
                 finally:
@@ -464,6 +542,7 @@ class LiveBroadcast:
 
     def _went_live(self, media: MediaRoom) -> None:
         self._media = media
+        media.streams.describe = self._stream_title
         for person_id in self.state.muted:
             media.mute(person_id)
         self._deadline = trio.current_time() + self._means.host_grace_s
@@ -562,6 +641,15 @@ class LiveBroadcast:
             self._on_gone(self)
             self.gone.set()
 
+    def name_of(self, person_id: str) -> str | None:
+        """What somebody is called who may speak; None where that is not known."""
+        if person_id in self.state:
+            return self.state.person(person_id).display_name
+        return self.broadcast.host_name if person_id == self.broadcast.host_id else None
+
+    def _tell_recorder_state(self, state: RecorderState) -> None:
+        self._tell_everyone(RecordingChanged(state=state))
+
     def _tell_everyone(self, event: Event) -> None:
         self.room.send(Group.EVERYONE, event)
 
@@ -594,6 +682,7 @@ class LiveBroadcast:
             chat_mode=state.settings.chat_mode,
             locked=state.settings.locked,
             invited=state.is_invited(visitor.id),
+            recording=RecorderState.OFF if self.recorder is None else self.recorder.state,
             messages_missed=resumed.missed,
             deleted_messages=resumed.deleted,
             hls=self._means.hls.address_in_room(self.id, visitor),
@@ -606,3 +695,17 @@ def not_live() -> ConflictError:
 
 def removed_error() -> ForbiddenError:
     return ForbiddenError("You have been removed from this show.", code="removed")
+
+
+def _streams_full(error: StreamsFullError) -> TooManyRequestsError | UnavailableError:
+    if error.here:
+        return TooManyRequestsError(
+            "Too many plain streams are open from your address. Close one and try again.",
+            retry_after_s=STREAMS_RETRY_S,
+            code="too_many_streams",
+        )
+    return UnavailableError(
+        "The server streams to as many players as it may. Try again in a minute.",
+        retry_after_s=STREAMS_RETRY_S,
+        code="streams_full",
+    )

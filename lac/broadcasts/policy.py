@@ -32,6 +32,8 @@ class Act(StrEnum):
     SEE_STATS = "see this show's figures"
     SEE_SESSIONS = "see who listened to this show"
     SEE_AUDIT = "see what moderators did in this show"
+    RECORD = "record this show"
+    SEE_TRACKS = "see the single tracks of this show's recordings"
 
 
 _EVERY_ROLE = (Role.ADMIN, Role.HOST, Role.COHOST, Role.MODERATOR, Role.SPEAKER, Role.LISTENER)
@@ -54,6 +56,8 @@ _TABLE = {
     Act.SEE_STATS:      ( True,  True,  True,  True,  False, False,  False),
     Act.SEE_SESSIONS:   ( True,  True,  True,  False, False, False,  False),
     Act.SEE_AUDIT:      ( True,  True,  True,  False, False, False,  False),
+    Act.RECORD:         ( True,  True,  True,  False, False, False,  False),
+    Act.SEE_TRACKS:     ( True,  True,  True,  False, False, False,  False),
 }
 # fmt: on
 
@@ -133,6 +137,17 @@ ROUTES: dict[str, Need] = {
     "POST /api/broadcasts/<broadcast_id>/hls": Standing.AUDIENCE,
     "POST /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
     "DELETE /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
+    "POST /api/broadcasts/<broadcast_id>/record/start": Act.RECORD,
+    "POST /api/broadcasts/<broadcast_id>/record/stop": Act.RECORD,
+    "POST /api/broadcasts/<broadcast_id>/record/chapters": Act.RECORD,
+    "GET /api/recordings": Standing.ANYONE,
+    "GET /api/recordings/<recording_id>": Standing.AUDIENCE,  # until it is ready: Act.SEE_TRACKS
+    "PATCH /api/recordings/<recording_id>": Act.EDIT,
+    "DELETE /api/recordings/<recording_id>": Act.DELETE,
+    "GET /api/recordings/<recording_id>/manifest": Act.SEE_TRACKS,
+    "GET /api/recordings/<recording_id>/chapters": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/download": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/tracks/<number>": Act.SEE_TRACKS,
     "GET /api/mediasoup/<broadcast_id>/rtp-capabilities": Standing.AUDIENCE,
     "POST /api/mediasoup/<broadcast_id>/transports": Standing.AUDIENCE,  # to send: Act.PUBLISH
     "POST /api/mediasoup/transports/<transport_id>/connect": Standing.SESSION_OWNER,
@@ -146,6 +161,10 @@ ROUTES: dict[str, Need] = {
     "PATCH /whip/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "DELETE /whip/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "POST /whep/<broadcast_id>": Standing.AUDIENCE,
+    "PUT /source/<broadcast_id>": Act.PUBLISH,
+    "SOURCE /source/<broadcast_id>": Act.PUBLISH,
+    "GET /admin/metadata": Act.PUBLISH,  # in the show that `mount` names
+    "GET /listen/<broadcast_id>.<any(ogg, mp3, aac):stream_format>": Standing.AUDIENCE,
     "PATCH /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "DELETE /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "GET /hls/<broadcast_id>/index.m3u8": Standing.AUDIENCE,

@@ -182,7 +182,7 @@ class BroadcastService:
         def remove(session: orm.Session) -> None:
             _, role = _find_visible(session, identity, broadcast_id, for_update=True)
             policy.may_delete(_account_role(identity, role))
-            store.delete(session, broadcast_id)
+            store.delete(session, broadcast_id, at=self._clock())
 
         await self._db.run(remove)
 

@@ -31,6 +31,9 @@ class Closable(Protocol):
     @property
     def id(self) -> str: ...
 
+    @property
+    def closed(self) -> bool: ...
+
     def close(self, reason: str) -> None: ...
 
 

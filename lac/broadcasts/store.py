@@ -21,6 +21,7 @@ from lac.broadcasts.model import (
 )
 from lac.db import models
 from lac.paging import Page, Position, encode_cursor
+from lac.recordings import store as recordings
 
 #: The sections of an unfiltered list, in order, and whether the latest comes first.
 _SECTIONS = {BroadcastStatus.LIVE: True, BroadcastStatus.SCHEDULED: False, BroadcastStatus.ENDED: True}
@@ -94,7 +95,8 @@ def set_settings(session: orm.Session, broadcast_id: str, settings: RoomSettings
     return True
 
 
-def delete(session: orm.Session, broadcast_id: str) -> None:
+def delete(session: orm.Session, broadcast_id: str, *, at: datetime) -> None:
+    recordings.remove_of_broadcasts(session, [broadcast_id], at=at)
     session.execute(sa.delete(models.Broadcast).where(models.Broadcast.id == broadcast_id))
 
 

@@ -196,24 +196,39 @@ def check_ports(settings: Settings) -> Findings:
             f"{settings.port} on {host} {reason}.",
             "Stop the other program, or set LAC_PORT (1024 or more) and LAC_HOST.",
         )
-    reason = _cannot_bind(settings.media_listen_ip, settings.media_port, socket.SOCK_DGRAM)
-    if reason is None:
-        yield Finding(Verdict.OK, "media port", f"UDP {settings.media_port} on {settings.media_listen_ip} is free")
-    elif ours:
-        yield Finding(Verdict.OK, "media port", f"UDP {settings.media_port} is in use, by this server as it seems")
+    yield _media_port(settings, "UDP", socket.SOCK_DGRAM, ours=ours)
+    if settings.ice_tcp:
+        yield _media_port(settings, "TCP", socket.SOCK_STREAM, ours=ours)
     else:
         yield Finding(
-            Verdict.FAIL,
+            Verdict.WARN,
             "media port",
-            f"UDP {settings.media_port} on {settings.media_listen_ip} {reason}.",
-            "Stop the other program, or set MEDIASOUP_MIN_PORT and MEDIASOUP_LISTEN_IP.",
+            "no TCP (LAC_ICE_TCP=false): people whose network blocks UDP hear nothing.",
+            "Unset LAC_ICE_TCP, and open the port for TCP in the firewall, too.",
         )
+
+
+def _media_port(settings: Settings, protocol: str, kind: socket.SocketKind, *, ours: bool) -> Finding:
+    reason = _cannot_bind(settings.media_listen_ip, settings.media_port, kind)
+    if reason is None:
+        text = f"{protocol} {settings.media_port} on {settings.media_listen_ip} is free"
+        return Finding(Verdict.OK, "media port", text)
+    if ours:
+        text = f"{protocol} {settings.media_port} is in use, by this server as it seems"
+        return Finding(Verdict.OK, "media port", text)
+    return Finding(
+        Verdict.FAIL,
+        "media port",
+        f"{protocol} {settings.media_port} on {settings.media_listen_ip} {reason}.",
+        "Stop the other program, or set MEDIASOUP_MIN_PORT and MEDIASOUP_LISTEN_IP.",
+    )
 
 
 def check_announced(settings: Settings) -> Findings:
     """What other machines are told to send media to, against where the pages are."""
     elsewhere = _is_for_others(settings)
     public_host = urlsplit(settings.public_url or "").hostname or ""
+    protocols = "UDP and TCP" if settings.ice_tcp else "UDP"
     for ip in settings.media_announced_ips:
         address = ipaddress.ip_address(ip)
         if elsewhere and (address.is_loopback or address.is_link_local):
@@ -231,7 +246,7 @@ def check_announced(settings: Settings) -> Findings:
                 "If listeners come from the internet, set MEDIASOUP_ANNOUNCED_IP to the public address.",
             )
         else:
-            yield Finding(Verdict.OK, "announced", f"media at {ip}, UDP {settings.media_port}")
+            yield Finding(Verdict.OK, "announced", f"media at {ip}, {protocols} {settings.media_port}")
 
 
 def check_public_url(settings: Settings) -> Findings:

@@ -1,6 +1,6 @@
 """`lac doctor` on the services beside the server: whether they are there, and take our word for who we are.
 
-Nothing is stored anywhere and no mail is sent.
+Nothing stays stored anywhere and no mail is sent.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import unquote, urlsplit
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from lac.cli.findings import TIMEOUT_S, Finding, Findings, Verdict
 from lac.config import Settings
 from lac.config_services import REDIS_PORT, SMTPS_PORT, S3Settings, SmtpSettings
+from lac.storage.errors import StoreAwayError
+from lac.storage.s3 import OTHER_ADVICE, check_bucket, make_client, translate, where
 
 
 def check_services(settings: Settings) -> Findings:
@@ -71,40 +69,22 @@ def _ask_redis(url: str) -> Iterator[str]:
 
 
 def check_s3(s3: S3Settings) -> Findings:
-    where = f"bucket {s3.bucket}" + (f" at {s3.endpoint_url}" if s3.endpoint_url else f" in {s3.region}")
-    client = boto3.client(
-        "s3",
-        region_name=s3.region,
-        endpoint_url=s3.endpoint_url,
-        aws_access_key_id=s3.access_key_id,
-        aws_secret_access_key=s3.secret_access_key,
-        config=Config(
-            connect_timeout=TIMEOUT_S,
-            read_timeout=TIMEOUT_S,
-            retries={"total_max_attempts": 1},
-            signature_version="s3v4",
-        ),
-    )
+    """As `lac serve` does at its start, with an object of a few bytes that goes again."""
     try:
-        client.list_objects_v2(Bucket=s3.bucket, MaxKeys=1)
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        advice = {
-            "NoSuchBucket": "Create it, or mend S3_BUCKET_NAME and AWS_REGION.",
-            "AccessDenied": "Give this key the right to list, read and write the bucket.",
-            "InvalidAccessKeyId": "Mend AWS_ACCESS_KEY_ID.",
-            "SignatureDoesNotMatch": "Mend AWS_SECRET_ACCESS_KEY.",
-        }.get(code, "Look into the store's own log.")
-        yield Finding(Verdict.FAIL, "S3", f"{where} refuses us: {code}.", advice)
-    except (BotoCoreError, OSError, ValueError) as error:
-        yield Finding(
-            Verdict.FAIL,
-            "S3",
-            f"{where} cannot be used ({_reason(error)}).",
-            "Are S3_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY right?",
-        )
+        client = make_client(s3)
+        with closing(client):
+            check_bucket(client, s3.bucket)
+    except Exception as error:
+        trouble = translate(error, where(s3))
+        if isinstance(trouble, StoreAwayError):
+            yield Finding(
+                Verdict.FAIL, "S3", str(trouble), "Is it running, and are S3_ENDPOINT_URL and AWS_REGION right?"
+            )
+        else:
+            text, _, advice = str(trouble).partition(". ")
+            yield Finding(Verdict.FAIL, "S3", f"{text}.", advice or OTHER_ADVICE)
     else:
-        yield Finding(Verdict.OK, "S3", f"{where} can be listed")
+        yield Finding(Verdict.OK, "S3", f"{where(s3)} can be listed, written to and deleted from")
 
 
 def check_smtp(smtp: SmtpSettings) -> Findings:

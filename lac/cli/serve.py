@@ -24,8 +24,11 @@ from lac.broadcasts.live import open_on_air
 from lac.broadcasts.service import BroadcastService
 from lac.cli.environment import command_environment
 from lac.config import Settings, load_settings
+from lac.console import for_people
 from lac.db.engine import open_database
 from lac.errors import ConfigError
+from lac.recordings.archive import open_archive
+from lac.recordings.service import RecordingService
 from lac_media.engine import EngineConfig, open_engine
 from lac_media.errors import EngineStartError
 from lac_web.app import create_app
@@ -55,7 +58,9 @@ class RunningServer:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on for HTTP (LAC_HOST, default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port for HTTP (LAC_PORT, default 8000)")
-    parser.add_argument("--media-port", type=int, help="UDP port for media (MEDIASOUP_MIN_PORT, default 40000)")
+    parser.add_argument(
+        "--media-port", type=int, help="port for media, UDP and TCP (MEDIASOUP_MIN_PORT, default 40000)"
+    )
     parser.add_argument("--workers", type=int, help="number of processes (LAC_WORKERS; this version runs one)")
     parser.add_argument("--data-dir", type=Path, help="directory for the database and secrets (LAC_DATA_DIR, ./data)")
 
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         data_dir=args.data_dir,
     )
-    configure_logging(json=not sys.stderr.isatty())
+    configure_logging(stream=sys.stdout)
     trio.run(_serve_until_signalled, settings)
     return 0
 
@@ -124,6 +129,7 @@ async def run_server(
                     app.draining = True
                     with trio.move_on_after(DRAIN_S):
                         await services.on_air.drain()
+                    services.on_air.end_streams()
                     app.gateway.close_all()  # those too that have not joined a room
                     shutdown.set()
                 beside.cancel_scope.cancel("HTTP has ended")
@@ -135,17 +141,23 @@ async def run_server(
 async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     """Database, media engine and broadcasts on air, without HTTP."""
     config = EngineConfig(
-        settings.media_listen_ip, settings.media_port, settings.media_announced_ips, settings.load_limits
+        settings.media_listen_ip,
+        settings.media_port,
+        settings.media_announced_ips,
+        settings.ice_tcp,
+        settings.load_limits,
     )
     async with open_database(settings) as db:
         auth = AuthService(db, settings)
         broadcasts = BroadcastService(db, settings)
         try:
             async with (
+                open_archive(db, settings) as archive,
                 open_engine(config) as engine,
-                open_on_air(db, engine, broadcasts, auth, settings) as on_air,
+                open_on_air(db, engine, broadcasts, auth, settings, archive=archive) as on_air,
             ):
-                yield Services(settings, db, engine, auth, broadcasts, on_air)
+                recordings = RecordingService(db, broadcasts, archive)
+                yield Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings)
         except* EngineStartError as group:
             raise ConfigError(f"{_first(group)}. Set MEDIASOUP_MIN_PORT or MEDIASOUP_LISTEN_IP.") from group
 
@@ -160,12 +172,14 @@ def _first(group: BaseExceptionGroup[EngineStartError]) -> BaseException:
 async def _greet(server: RunningServer) -> None:
     """For whoever started it: where to go, and, while there is no admin, how to become one."""
     settings = server.services.settings
+    say = partial(print, file=for_people(), flush=True)
     for url in server.urls:
-        print(f"LiveAudioCast is ready: open {settings.public_url or url}")
-    print(f"Media: UDP port {server.media_port}, announced as {', '.join(settings.media_announced_ips)}")
+        say(f"LiveAudioCast is ready: open {settings.public_url or url}")
+    tcp = " and, where networks block UDP, TCP port " + str(server.media_port) if settings.ice_tcp else ""
+    say(f"Media: UDP port {server.media_port}{tcp}, announced as {', '.join(settings.media_announced_ips)}")
     for name in settings.without_effect:
-        print(f"{name} is set, but this version does not use it yet.")
+        say(f"{name} is set, but this version does not use it yet.")
     link = await server.services.auth.issue_setup_link(settings.public_url or server.urls[0])
     if link is not None:
-        print(f"There is no admin yet. This link makes you one, once: {link}")
-    print("Stop with Ctrl+C.", flush=True)
+        say(f"There is no admin yet. This link makes you one, once: {link}")
+    say("Stop with Ctrl+C.")

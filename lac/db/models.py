@@ -11,6 +11,7 @@ from sqlalchemy import ForeignKey, Index, orm
 from sqlalchemy.orm import Mapped, mapped_column
 
 from lac.broadcasts.model import BroadcastStatus, Role, Visibility
+from lac.recordings.model import RecordingStatus
 
 
 class Identifier(sa.TypeDecorator[str]):
@@ -58,13 +59,6 @@ def _enum(kind: type[StrEnum], name: str) -> sa.Enum:
         length=16,
         values_callable=lambda members: [member.value for member in members],
     )
-
-
-class RecordingStatus(StrEnum):
-    RECORDING = "recording"
-    PROCESSING = "processing"
-    READY = "ready"
-    FAILED = "failed"
 
 
 class TokenPurpose(StrEnum):
@@ -214,19 +208,77 @@ class Ban(Base):
 
 class Recording(Base):
     __tablename__ = "recordings"
+    __table_args__ = (Index(None, "started_at", "id"),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     broadcast_id: Mapped[str] = mapped_column(ForeignKey("broadcasts.id", ondelete="CASCADE"), index=True)
     status: Mapped[RecordingStatus] = mapped_column(_enum(RecordingStatus, "status"))
     title: Mapped[str] = mapped_column(sa.String(200))
-    #: Where the file is, relative to the data directory or to the bucket.
+    description: Mapped[str] = mapped_column(sa.Text, server_default=sa.text("''"))
+    #: Where the program's file is, relative to the data directory or to the bucket.
     storage_key: Mapped[str | None] = mapped_column(sa.String(512))
     content_type: Mapped[str | None] = mapped_column(sa.String(64))
     size_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
     duration_s: Mapped[float | None]
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    media_start_s: Mapped[float] = mapped_column(server_default=sa.text("0"))
+    part: Mapped[int] = mapped_column(server_default=sa.text("1"))
+    #: No foreign key: it stays when the account is gone.
+    started_by: Mapped[str | None] = mapped_column(ID)
+    #: Values of `EndReason` and `Failure`; their lists may grow, so that no CHECK guards them.
+    end_reason: Mapped[str | None] = mapped_column(sa.String(16))
+    failure: Mapped[str | None] = mapped_column(sa.String(32))
+    lost_s: Mapped[float] = mapped_column(server_default=sa.text("0"))
+    revision: Mapped[int] = mapped_column(server_default=sa.text("1"))
+
+
+class RemovedRecording(Base):
+    """A recording whose row is gone and whose files have yet to go. Written in the transaction that removes the row."""
+
+    __tablename__ = "removed_recordings"
+
+    recording_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    removed_at: Mapped[datetime]
+
+
+class RecordingDerivative(Base):
+    """Something that is made from a recording: see `lac.recordings.derivative`. The kinds and states may grow, so that
+    no CHECK guards them."""
+
+    __tablename__ = "recording_derivatives"
+    __table_args__ = (Index(None, "status", "requested_at"),)
+
+    recording_id: Mapped[str] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    status: Mapped[str] = mapped_column(sa.String(16))
+    #: Stays as long as the recording does.
+    kept: Mapped[bool]
+    in_bucket: Mapped[bool]
+    attempts: Mapped[int]
+    size_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    duration_s: Mapped[float | None]
+    #: What was measured.
+    detail: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    error: Mapped[str | None] = mapped_column(sa.String(300))
+    requested_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    used_at: Mapped[datetime]
+
+
+class RecordingOffload(Base):
+    """A recording all of whose files are in the bucket, compared with those here."""
+
+    __tablename__ = "recording_offloads"
+
+    recording_id: Mapped[str] = mapped_column(ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    finished_at: Mapped[datetime]
+    #: When its audio was removed from our disk.
+    cleared_at: Mapped[datetime | None]
 
 
 class Reminder(Base):

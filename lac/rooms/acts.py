@@ -30,6 +30,9 @@ class RoomAct(StrEnum):
     INVITE_LINK_RENEWED = "room.invite_link_renewed"
     STREAM_KEY_RENEWED = "room.stream_key_renewed"
     SETTINGS_CHANGED = "room.settings_changed"
+    RECORDING_STARTED = "recording.started"
+    RECORDING_STOPPED = "recording.stopped"
+    RECORDING_REMOVED = "recording.removed"
 
 
 def audited(act: RoomAct, actor_id: str, target_id: str | None = None, **detail: object) -> Audited:

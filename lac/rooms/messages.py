@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 
 from lac.broadcasts.model import ChatMode, Role
+from lac.recordings.model import RecorderState
 
 CHAT_TEXT_MAX = 2_000
 NAME_MAX = 64
@@ -291,6 +292,7 @@ class Joined(Event, frozen=True):
     locked: bool = False
     #: An invitation to speak waits for an answer.
     invited: bool = False
+    recording: RecorderState = RecorderState.OFF
     #: After `join {since}`: more was written since than is sent, or `since` is not known. Show a gap; `GET
     #: /api/broadcasts/:id/messages` has the rest.
     messages_missed: bool = False
@@ -436,6 +438,12 @@ class BroadcastEnded(Event, frozen=True):
     reason: str
 
 
+class RecordingChanged(Event, frozen=True):
+    """Whether the show is being recorded. `interrupted`: it is meant to be, and cannot be written just now."""
+
+    state: RecorderState
+
+
 class HostAway(Event, frozen=True):
     """The show ends at `until` unless the host comes back."""
 
@@ -494,6 +502,7 @@ EVENT_NAMES: dict[type[Event], str] = {
     SpeakersChanged: "activeSpeakers",
     BroadcastStarted: "broadcastStarted",
     BroadcastEnded: "broadcastEnded",
+    RecordingChanged: "recording",
     HostAway: "hostAway",
     HostBack: "hostBack",
     ListenVia: "listenVia",

@@ -103,9 +103,10 @@ class OggPager:
     more is lost when a file breaks off.
     """
 
-    def __init__(self, serial: int) -> None:
+    def __init__(self, serial: int, *, first_page: int = 0) -> None:
+        """`first_page` other than 0 goes on with a stream that has so many pages already."""
         self._serial = serial
-        self._number = 0
+        self._number = first_page
         self._segments = bytearray()
         self._body = bytearray()
         self._granule = NO_GRANULE

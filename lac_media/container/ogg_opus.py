@@ -81,6 +81,14 @@ class OggOpusWriter:
         self.granule = 0
         self._page_began_at = 0
 
+    @classmethod
+    def resume(cls, found: Scanned) -> OggOpusWriter:
+        """Go on with the stream of a file that was broken off and is cut to `found.size`. There is no `begin`."""
+        writer = cls(found.serial, head=found.head)
+        writer._pager = OggPager(found.serial, first_page=found.pages)
+        writer.granule = writer._page_began_at = found.granule
+        return writer
+
     @property
     def duration_ticks(self) -> int:
         """What a player plays."""
@@ -150,21 +158,28 @@ class OggOpusReader:
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """What `mend_ogg_opus` found and left: `size` bytes; `duration_ticks` are played; `dropped` bytes were cut off."""
+class Scanned:
+    """The sound part of a file: its first `size` bytes are `pages` whole pages, up to the position `granule`, the last
+    of them beginning at `last_start`. After it came `dropped` bytes of something else."""
 
+    head: OpusHead
+    serial: int
+    pages: int
+    granule: int
     size: int
-    duration_ticks: int
+    last: OggPage
+    last_start: int
     dropped: int
-    was_complete: bool
+
+    @property
+    def duration_ticks(self) -> int:
+        """What a player plays."""
+        return max(0, self.granule - self.head.pre_skip)
 
 
-def mend_ogg_opus(file: IO[bytes]) -> Mended:
-    """Make a file of `OggOpusWriter`'s playable whose writer was killed: cut off the page that is not whole, mark the
-    last whole one as last. The file is open for reading and writing; nothing is changed in one that is complete.
-
-    Raises ParseError if not even the headers are there. Blocks on the disk: for a worker thread.
-    """
+def scan_ogg_opus(file: IO[bytes]) -> Scanned:
+    """Find what is sound of a file of `OggOpusWriter`'s. Raises ParseError if not even the headers are there. Blocks on
+    the disk: for a worker thread."""
     pages = sound = last_start = granule = 0
     last: OggPage | None = None
     head: OpusHead | None = None
@@ -186,11 +201,44 @@ def mend_ogg_opus(file: IO[bytes]) -> Mended:
         granule = granule if page.granule == NO_GRANULE else page.granule
     if head is None or last is None or pages < 2:
         raise ParseError("the recording breaks off within its headers")
-    dropped = file.seek(0, 2) - sound
-    if dropped:
-        file.truncate(sound)
-    if not last.last:
-        file.seek(last_start)
-        file.write(encode_page(replace(last, last=True)))
+    return Scanned(head, last.serial, pages, granule, sound, last, last_start, file.seek(0, 2) - sound)
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What `mend_ogg_opus` found and left: `size` bytes; `duration_ticks` are played; `dropped` bytes were cut off."""
+
+    size: int
+    duration_ticks: int
+    dropped: int
+    was_complete: bool
+
+
+def mend_ogg_opus(file: IO[bytes]) -> Mended:
+    """Make a file of `OggOpusWriter`'s playable whose writer was killed: cut off the page that is not whole, mark the
+    last whole one as last. The file is open for reading and writing; nothing is changed in one that is complete.
+
+    Raises ParseError if not even the headers are there. Blocks on the disk: for a worker thread.
+    """
+    found = scan_ogg_opus(file)
+    _cut(file, found, last=True)
+    was_complete = found.last.last and not found.dropped
+    return Mended(found.size, found.duration_ticks, found.dropped, was_complete)
+
+
+def reopen_ogg_opus(file: IO[bytes]) -> Scanned:
+    """The opposite: make the file ready for `OggOpusWriter.resume`, with the position at its end. A page that is not
+    whole is cut off, and no page is marked as the last. Raises ParseError. Blocks on the disk."""
+    found = scan_ogg_opus(file)
+    _cut(file, found, last=False)
+    file.seek(found.size)
+    return found
+
+
+def _cut(file: IO[bytes], found: Scanned, *, last: bool) -> None:
+    if found.dropped:
+        file.truncate(found.size)
+    if found.last.last != last:
+        file.seek(found.last_start)
+        file.write(encode_page(replace(found.last, last=last)))
     file.flush()
-    return Mended(sound, max(0, granule - head.pre_skip), dropped, was_complete=last.last and not dropped)

@@ -16,15 +16,20 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import cffi
+import numpy as np
 from pylibsrtp._binding import lib as _srtp_lib  # the C functions behind pylibsrtp.Session, without a copy per packet
 
 from lac_media.net.udp import DatagramSocket, UdpSocket
-from lac_media.parameters import Address
+from lac_media.parameters import Address, UdpAddress
 from lac_media.proto.srtp import MAX_PACKET, SrtpSession
 
 #: Room for one protected packet: the largest plaintext and libsrtp's trailer.
 SLOT_BYTES = 1536
+#: Room for so many at first: a slice of the fan-out, and more.
+SCRATCH_SLOTS = 128
 _SOCKADDR_BYTES = 28
+#: Where the lower half of a `size_t` is: libsrtp writes lengths as `int`.
+_LOW_HALF = 0 if sys.byteorder == "little" else struct.calcsize("N") - struct.calcsize("i")
 
 _ffi = cffi.FFI()
 _ffi.cdef("""
@@ -73,6 +78,12 @@ class SendBatch(Protocol):
     def send_rtcp(self, packet: bytes, count: int) -> int: ...
 
 
+class Sender(Protocol):
+    """A datagram socket, or all TCP connections."""
+
+    def send_nowait(self, data: bytes, address: Address) -> bool: ...
+
+
 def make_batch(sock: DatagramSocket, slots: int) -> SendBatch:
     """The fastest batch that this socket and platform allow."""
     if _sendmmsg is not None and isinstance(sock, UdpSocket):
@@ -85,42 +96,52 @@ class _Scratch:
     then stands in it is of no further use. A batch of a single listener is thus a cheap thing."""
 
     def __init__(self) -> None:
-        self._chunks: list[Any] = []  # owns the memory that the buffers point into
-        self._buffers: list[Any] = []
+        self._rooms = 0
+        self._memory: Any = None
 
-    def buffers(self, count: int) -> list[Any]:
-        missing = count - len(self._buffers)
-        if missing > 0:
-            chunk = _ffi.new("char[]", missing * SLOT_BYTES)
-            self._chunks.append(chunk)
-            self._buffers.extend(chunk + index * SLOT_BYTES for index in range(missing))
-        return self._buffers[:count]
+    def memory(self, slots: int) -> Any:
+        """Room for that many packets, `SLOT_BYTES` apart. Earlier ones stay with whoever has them."""
+        if slots > self._rooms:
+            self._rooms = max(slots, SCRATCH_SLOTS)
+            self._memory = _ffi.new("char[]", self._rooms * SLOT_BYTES)
+        return self._memory
 
 
 _scratches: WeakKeyDictionary[UdpSocket, _Scratch] = WeakKeyDictionary()
 
 
 class MmsgBatch:
-    """`srtp_protect` per listener into one buffer, then one `sendmmsg`."""
+    """`srtp_protect` per listener into one buffer, then one `sendmmsg`.
+
+    Nothing but libsrtp's call happens once per listener, and no line of Python: a packet is copied into all slots by
+    one statement, and libsrtp reads and writes its length where the kernel will look for it.
+    """
 
     def __init__(self, sock: UdpSocket, slots: int) -> None:
         self._sock = sock
         self._fd = sock.socket.fileno()
-        self._scratch = _scratches.setdefault(sock, _Scratch())
+        self._memory = _scratches.setdefault(sock, _Scratch()).memory(slots)
         self._names = _ffi.new("char[]", slots * _SOCKADDR_BYTES)
         self._iovecs = _ffi.new("struct iovec[]", slots)
         self._messages = _ffi.new("struct mmsghdr[]", slots)
-        self._length = _ffi.new("int *")
         self._sessions: list[SrtpSession | None] = [None] * slots
-        #: (libsrtp context, buffer, iovec) per slot: what the inner loop needs, without attribute look-ups.
-        self._plan: list[tuple[Any, Any, Any]] = []
-        for index, buffer in enumerate(self._scratch.buffers(slots)):
-            self._iovecs[index].iov_base = buffer
+        # What libsrtp is called with, by slot.
+        self._contexts: list[Any] = [None] * slots
+        self._buffers: list[Any] = []
+        self._lengths: list[Any] = []
+        for index in range(slots):
+            buffer, iovec = self._memory + index * SLOT_BYTES, self._iovecs + index
+            iovec.iov_base = buffer
+            self._buffers.append(buffer)
+            self._lengths.append(_ffi.cast("int *", _ffi.cast("char *", _ffi.addressof(iovec, "iov_len")) + _LOW_HALF))
             header = self._messages[index].msg_hdr
-            header.msg_iov = self._iovecs + index
+            header.msg_iov = iovec
             header.msg_iovlen = 1
             header.msg_name = self._names + index * _SOCKADDR_BYTES
-            self._plan.append((None, buffer, self._iovecs + index))
+        # The same memory, for writing all slots at once: the packets as rows, and every `iov_len`.
+        rows = np.frombuffer(memoryview(_ffi.buffer(self._memory, slots * SLOT_BYTES)), np.uint8)
+        self._rows = rows.reshape(slots, SLOT_BYTES)
+        self._sizes = np.frombuffer(memoryview(_ffi.buffer(self._iovecs)), np.uintp)[1::2]
 
     def set_slot(self, index: int, srtp: SrtpSession, address: Address) -> None:
         name = encode_sockaddr(self._sock.kernel_address(address), is_ipv6=self._sock.is_ipv6)
@@ -138,12 +159,11 @@ class MmsgBatch:
         self.clear_slot(source)
 
     def clear_slot(self, index: int) -> None:
-        self._sessions[index] = None
-        self._plan[index] = (None, *self._plan[index][1:])
+        self._sessions[index] = self._contexts[index] = None
 
     def _bind(self, index: int, srtp: SrtpSession) -> None:
-        self._sessions[index] = srtp  # keeps libsrtp's context alive while its raw pointer stands in the plan
-        self._plan[index] = (srtp.transmit._srtp[0], *self._plan[index][1:])
+        self._sessions[index] = srtp  # keeps libsrtp's context alive while its raw pointer stands beside it
+        self._contexts[index] = srtp.transmit._srtp[0]
 
     def send_rtp(self, packet: bytes, count: int) -> int:
         return self._send(_srtp_lib.srtp_protect, packet, count)
@@ -155,12 +175,12 @@ class MmsgBatch:
         size = len(packet)
         if size > MAX_PACKET:
             return count
-        length, move = self._length, _ffi.memmove
-        for context, buffer, iovec in self._plan[:count]:
-            move(buffer, packet, size)
-            length[0] = size
+        self._rows[:count, :size] = np.frombuffer(packet, np.uint8)
+        self._sizes[:count] = size
+        failures = list(map(protect, self._contexts[:count], self._buffers, self._lengths))
+        if any(failures):
             # A packet that cannot be protected goes out as an empty datagram: harmless, and its slot keeps its place.
-            iovec.iov_len = 0 if protect(context, buffer, length) else length[0]
+            self._sizes[[index for index, failed in enumerate(failures) if failed]] = 0
         return self._hand_over(count)
 
     def _hand_over(self, count: int) -> int:
@@ -180,10 +200,10 @@ class MmsgBatch:
 
 
 class LoopBatch:
-    """The same with `sendto`, for other platforms and for in-memory networks."""
+    """The same one by one: for other platforms, for in-memory networks, and for listeners over TCP."""
 
-    def __init__(self, sock: DatagramSocket, slots: int) -> None:
-        self._sock = sock
+    def __init__(self, sender: Sender, slots: int) -> None:
+        self._sender = sender
         self._slots: list[tuple[SrtpSession, Address] | None] = [None] * slots
 
     def set_slot(self, index: int, srtp: SrtpSession, address: Address) -> None:
@@ -207,11 +227,11 @@ class LoopBatch:
         taken = 0
         for slot in self._slots[:count]:
             if slot is not None:
-                taken += self._sock.send_nowait(protect(slot[0], packet), slot[1])
+                taken += self._sender.send_nowait(protect(slot[0], packet), slot[1])
         return count - taken
 
 
-def encode_sockaddr(address: Address, *, is_ipv6: bool) -> bytes:
+def encode_sockaddr(address: UdpAddress, *, is_ipv6: bool) -> bytes:
     """`struct sockaddr_in` or `sockaddr_in6` for an address in the socket's own family. A zone ("%eth0") is kept."""
     host, port = address
     if not is_ipv6:

@@ -1,4 +1,5 @@
-"""Who gets which datagram, and who is due when: one receive loop and one timer loop for all peers of a process.
+"""Who gets which datagram, and who is due when: one receive loop and one timer loop for all peers of a process. Where
+there are TCP connections (`lac_media.net.tcp`), a frame on one of them is a datagram like any other.
 
 Peers are found by remote address, or, for a STUN request from a new one, by the ufrag it names (RFC 8445 7.3). All
 work on a datagram is synchronous; the loops await only between bursts.
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 import structlog
 import trio
 
-from lac_media.errors import ParseError
+from lac_media.errors import LocalProtocolError, ParseError
+from lac_media.net.batch import LoopBatch, SendBatch, make_batch
+from lac_media.net.tcp import TcpStreams
 from lac_media.net.udp import DatagramSocket
-from lac_media.parameters import Address
+from lac_media.parameters import Address, TcpAddress
 from lac_media.proto.demux import PacketKind, classify
 from lac_media.proto.peer import PeerClosed, PeerCore, PeerEvent, PeerReached
 from lac_media.proto.stun import Message, local_ufrag, parse_stun_untrusted
@@ -25,6 +28,8 @@ log = structlog.get_logger(__name__)
 #: Datagrams handled between two checkpoints, and for how long: each handshake of a crowd takes half a millisecond.
 BURST = 128
 TURN_S = 0.003
+#: TCP connections of one peer: browsers try several and keep a spare.
+MAX_CONNECTIONS_PER_PEER = 4
 
 
 @dataclass(slots=True)
@@ -42,7 +47,7 @@ class EndpointCounters:
 class Attachment:
     """One peer on the endpoint. `on_event` is called synchronously with everything that the core reports."""
 
-    __slots__ = ("address", "attached", "core", "on_event", "timer", "ufrags")
+    __slots__ = ("address", "attached", "connections", "core", "on_event", "timer", "ufrags")
 
     def __init__(self, core: PeerCore, ufrag: str, on_event: Callable[[PeerEvent], None]) -> None:
         self.core = core
@@ -50,6 +55,8 @@ class Attachment:
         self.ufrags: tuple[str, ...] = (ufrag,)
         self.address: Address | None = None
         self.attached = True
+        #: TCP connections on which it has proven itself, the oldest first.
+        self.connections: dict[TcpAddress, None] = {}
         #: Its one live entry in the heap of timers.
         self.timer: _Timer | None = None
 
@@ -70,18 +77,22 @@ class _Timer:
 class Endpoint:
     """Owns no task: `run` is the task, to be started by the engine. Everything else is synchronous."""
 
-    def __init__(self, sock: DatagramSocket) -> None:
+    def __init__(self, sock: DatagramSocket, streams: TcpStreams | None = None) -> None:
         self.socket = sock
+        #: None: without ICE-TCP.
+        self.streams = streams
         self.counters = EndpointCounters()
         self._by_ufrag: dict[str, Attachment] = {}
         self._by_address: dict[Address, Attachment] = {}
+        #: Whose each TCP connection is, the one in use and spare ones.
+        self._by_connection: dict[TcpAddress, Attachment] = {}
         self._timers: list[_Timer] = []
         self._timer_changed = trio.Event()
 
     @property
     def peer_count(self) -> int:
-        """Registered ufrags and addresses: zero when nothing is left over."""
-        return len(self._by_ufrag) + len(self._by_address)
+        """Registered ufrags, addresses and connections: zero when nothing is left over."""
+        return len(self._by_ufrag) + len(self._by_address) + len(self._by_connection)
 
     # Registration
 
@@ -106,6 +117,8 @@ class Endpoint:
         self.set_ufrags(attachment, ())
         self._leave_address(attachment)
         self._void_timer(attachment)
+        for connection in tuple(attachment.connections):
+            self._end_connection(connection)
 
     def flush(self, attachment: Attachment) -> None:
         """Send what the core has to send, report its events, renew its deadline. Call after every local request."""
@@ -119,11 +132,24 @@ class Endpoint:
         self._schedule(attachment)
 
     def send(self, data: bytes, address: Address) -> None:
-        """Send one datagram; a full buffer drops and counts."""
-        if self.socket.send_nowait(data, address):
+        """Send one datagram, or one frame; a full buffer drops and counts."""
+        if isinstance(address, TcpAddress):
+            if self.streams is not None:
+                self.streams.send_nowait(data, address)  # counts for itself
+        elif self.socket.send_nowait(data, address):
             self.counters.datagrams_out += 1
         else:
             self.counters.dropped_out += 1
+
+    def make_batch(self, slots: int) -> SendBatch:
+        """For listeners that are reached by UDP."""
+        return make_batch(self.socket, slots)
+
+    def make_tcp_batch(self, slots: int) -> SendBatch:
+        """For listeners that are reached over TCP connections. Raises `LocalProtocolError` without ICE-TCP."""
+        if self.streams is None:
+            raise LocalProtocolError("there are no TCP connections")
+        return LoopBatch(self.streams, slots)
 
     def _move(self, attachment: Attachment, address: Address) -> None:
         self._leave_address(attachment)
@@ -135,13 +161,52 @@ class Endpoint:
         if old is not None and self._by_address.get(old) is attachment:
             del self._by_address[old]
 
-    # The two loops
+    # TCP connections
+
+    def _receive_frame(self, data: bytes, connection: TcpAddress) -> None:
+        self.receive(data, connection, now=trio.current_time())
+
+    def _proven(self, attachment: Attachment, connection: TcpAddress, now: float) -> None:
+        """The peer has proven itself on this connection. One too many takes the place of the oldest not in use."""
+        if self.streams is None:
+            return
+        self.streams.prove(connection, now=now)
+        if self._by_connection.get(connection) is attachment:
+            return
+        self._forget_connection(connection)
+        self._by_connection[connection] = attachment
+        attachment.connections[connection] = None
+        spare = [other for other in attachment.connections if other not in (connection, attachment.core.remote_address)]
+        if len(attachment.connections) > MAX_CONNECTIONS_PER_PEER:
+            self._end_connection(spare[0])
+
+    def _end_connection(self, connection: TcpAddress) -> None:
+        self._forget_connection(connection)
+        if self.streams is not None:
+            self.streams.end(connection)
+
+    def _forget_connection(self, connection: TcpAddress) -> None:
+        attachment = self._by_connection.pop(connection, None)
+        if attachment is not None:
+            del attachment.connections[connection]
+
+    def _connection_closed(self, connection: TcpAddress) -> None:
+        """The peer may be back on another one: its session goes on until ICE gives it up."""
+        self._forget_connection(connection)
+        attachment = self._by_address.get(connection)
+        if attachment is not None:
+            self._leave_address(attachment)
+            attachment.core.path_lost(connection)
+
+    # The loops
 
     async def run(self) -> None:
         """Receive and run timers until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._receive_loop)
             nursery.start_soon(self._timer_loop)
+            if self.streams is not None:
+                nursery.start_soon(self.streams.run, self._receive_frame, self._connection_closed)
 
     async def _receive_loop(self) -> None:
         while True:
@@ -228,6 +293,8 @@ class Endpoint:
     def _receive_stun(self, attachment: Attachment, message: Message, address: Address, now: float) -> None:
         def step(core: PeerCore) -> None:
             authentic = core.receive_stun(message, address, now=now)
+            if authentic and isinstance(address, TcpAddress):
+                self._proven(attachment, address, now)
             # This peer's proven address may meanwhile have been claimed by another, with a forged source.
             if authentic and address == core.remote_address and self._by_address.get(address) is not attachment:
                 self._move(attachment, address)

@@ -10,24 +10,24 @@ from typing import Protocol
 import trio
 
 from lac_media.errors import EngineStartError
-from lac_media.parameters import Address
+from lac_media.parameters import Address, UdpAddress
 
 #: Larger than any datagram that WebRTC peers send; a ClientHello's first part has been seen with 1408 bytes.
 MAX_DATAGRAM = 2048
 #: What we ask the kernel for; it gives what its limits allow. A slice of the fan-out is about 30 KiB.
 BUFFER_BYTES = 4 * 1024 * 1024
 #: Expedited forwarding (RFC 3246) in the upper six bits of TOS / traffic class (RFC 8837: audio).
-_DSCP_EXPEDITED = 46 << 2
-_MAPPED_PREFIX = "::ffff:"
+DSCP_EXPEDITED = 46 << 2
+MAPPED_PREFIX = "::ffff:"
 
 
 class DatagramSocket(Protocol):
     """What the endpoint needs of a socket; tests put an in-memory network here."""
 
     @property
-    def local_address(self) -> Address: ...
+    def local_address(self) -> UdpAddress: ...
 
-    def receive_nowait(self) -> tuple[bytes, Address]:
+    def receive_nowait(self) -> tuple[bytes, UdpAddress]:
         """The next datagram. Raises `BlockingIOError` when there is none."""
 
     async def wait_readable(self) -> None: ...
@@ -47,18 +47,18 @@ class UdpSocket:
         self.is_ipv6 = sock.family == socket.AF_INET6
 
     @property
-    def local_address(self) -> Address:
+    def local_address(self) -> UdpAddress:
         host, port = self.socket.getsockname()[:2]
         return host, port
 
-    def receive_nowait(self) -> tuple[bytes, Address]:
+    def receive_nowait(self) -> tuple[bytes, UdpAddress]:
         while True:
             try:
                 data, (host, port, *_) = self.socket.recvfrom(MAX_DATAGRAM)
             except ConnectionError:
                 continue  # an ICMP error of an earlier send (Windows: a "reset"); the peer's silence will tell
-            if self.is_ipv6 and host.startswith(_MAPPED_PREFIX):
-                host = host[len(_MAPPED_PREFIX) :]
+            if self.is_ipv6 and host.startswith(MAPPED_PREFIX):
+                host = host[len(MAPPED_PREFIX) :]
             return data, (host, port)
 
     async def wait_readable(self) -> None:
@@ -71,12 +71,12 @@ class UdpSocket:
             return False
         return True
 
-    def kernel_address(self, address: Address) -> Address:
+    def kernel_address(self, address: Address) -> UdpAddress:
         """The address in the form that this socket's family takes."""
-        host, port = address
+        host, port = address[:2]
         if self.is_ipv6 and ":" not in host:
-            return _MAPPED_PREFIX + host, port
-        return address
+            return MAPPED_PREFIX + host, port
+        return host, port
 
     def close(self) -> None:
         self.socket.close()
@@ -93,9 +93,9 @@ def open_udp_socket(ip: str, port: int) -> UdpSocket:
         sock.setblocking(False)
         if is_ipv6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if ip == "::" else 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_EXPEDITED)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, DSCP_EXPEDITED)
         if not is_ipv6 or ip == "::":
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_EXPEDITED)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP_EXPEDITED)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         sock.bind((ip, port))

@@ -81,6 +81,10 @@ class IceLite:
         self._nominations_here = int(nominated)
         self._heard_here_at = now
 
+    def path_lost(self) -> None:
+        """The connection to the present address has gone (TCP): any authentic check leads on from here."""
+        self._nominations_here = 0
+
     @property
     def ufrags(self) -> tuple[str, ...]:
         """Under which names checks for this peer may come now."""
@@ -150,6 +154,9 @@ class IceControlling:
         self._rto_s = FIRST_CHECK_RTO_S
         self._check_at = now + CONSENT_INTERVAL_S
         return True
+
+    def path_lost(self) -> None:
+        """There is only one pair: its checks go on."""
 
     def check_now(self, *, now: float) -> None:
         """Send a check at once: the network below us has changed."""

@@ -24,18 +24,24 @@ _CELT = (120, 240, 480, 960)
 #: RFC 6716 table 2: ticks of a frame by the configuration number, the TOC's upper five bits.
 _FRAME_TICKS = _SILK * 3 + _HYBRID * 2 + _CELT * 4
 
-#: Silence as above in frames of 20, 10, 5 and 2.5 ms.
-_SILENCE = tuple((_CELT[size], bytes([(28 + size) << 3]) + SILENCE_20MS_MONO[1:]) for size in (3, 2, 1, 0))
+#: Silence as above: six frames of 20 ms in one packet (RFC 6716 section 3.2.5, code 3 with equal sizes), then single
+#: frames of 20, 10, 5 and 2.5 ms.
+_SILENCE = (
+    (MAX_DURATION_TICKS, bytes([SILENCE_20MS_MONO[0] | 3, 6]) + SILENCE_20MS_MONO[1:] * 6),
+    *((_CELT[size], bytes([(28 + size) << 3]) + SILENCE_20MS_MONO[1:]) for size in (3, 2, 1, 0)),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class OpusPacket:
-    """What the framing tells. `config` is 0 to 31 (RFC 6716 table 2); `frame_sizes` in bytes, 0: not sent."""
+    """What the framing tells. `config` is 0 to 31 (RFC 6716 table 2); `frame_sizes` in bytes, 0: not sent; `frames_at`
+    is where the first begins, and the others follow it without anything between."""
 
     config: int
     channels: int
     frame_ticks: int
     frame_sizes: tuple[int, ...]
+    frames_at: int
 
     @property
     def frame_count(self) -> int:
@@ -57,7 +63,7 @@ def parse_opus_untrusted(data: bytes) -> OpusPacket:
         raise ParseError("Opus packet is empty")  # R1
     toc = data[0]
     code = toc & 0x03
-    size = len(data)
+    size, at = len(data), 1
     if code == 0:
         sizes: tuple[int, ...] = (size - 1,)
     elif code == 1:
@@ -65,18 +71,18 @@ def parse_opus_untrusted(data: bytes) -> OpusPacket:
             raise ParseError("Opus packet of two equal frames has an odd number of bytes for them")  # R3
         sizes = (size // 2,) * 2
     elif code == 2:
-        first, pos = _frame_size(data, 1, size)
-        if first > size - pos:
-            raise ParseError(f"first Opus frame claims {first} bytes, {size - pos} are there")  # R4
-        sizes = (first, size - pos - first)
+        first, at = _frame_size(data, 1, size)
+        if first > size - at:
+            raise ParseError(f"first Opus frame claims {first} bytes, {size - at} are there")  # R4
+        sizes = (first, size - at - first)
     else:
-        sizes = _code_3_sizes(data)
+        sizes, at = _code_3_sizes(data)
     if max(sizes) > MAX_FRAME_BYTES:
         raise ParseError(f"Opus frame of {max(sizes)} bytes; 1275 is the most")  # R2
     frame_ticks = _FRAME_TICKS[toc >> 3]
     if frame_ticks * len(sizes) > MAX_DURATION_TICKS:
         raise ParseError("Opus packet is longer than 120 ms")  # R5
-    return OpusPacket(toc >> 3, 2 if toc & 0x04 else 1, frame_ticks, sizes)
+    return OpusPacket(toc >> 3, 2 if toc & 0x04 else 1, frame_ticks, sizes, at)
 
 
 def duration_ticks_untrusted(data: bytes) -> int:
@@ -105,6 +111,18 @@ def silence_packets(ticks: int) -> Iterator[tuple[bytes, int]]:
             ticks -= frame_ticks
 
 
+def split_untrusted(data: bytes) -> list[bytes]:
+    """The frames of a packet as packets of one frame each, which play the same. Raises ParseError, nothing else."""
+    packet = parse_opus_untrusted(data)
+    toc = bytes([data[0] & 0xFC])
+    pos = packet.frames_at
+    out = []
+    for size in packet.frame_sizes:
+        out.append(toc + data[pos : pos + size])
+        pos += size
+    return out
+
+
 def is_dtx(data: bytes) -> bool:
     """Is this packet a sign of life in silence (discontinuous transmission)? False for malformed ones."""
     if data and data[0] & 0x03 == 0:
@@ -127,8 +145,8 @@ def _frame_size(data: bytes, pos: int, end: int) -> tuple[int, int]:
     return 4 * data[pos + 1] + first, pos + 2
 
 
-def _code_3_sizes(data: bytes) -> tuple[int, ...]:
-    """RFC 6716 section 3.2.5: a count of frames, padding, sizes if they differ."""
+def _code_3_sizes(data: bytes) -> tuple[tuple[int, ...], int]:
+    """RFC 6716 section 3.2.5: a count of frames, padding, sizes if they differ. Also where the first frame begins."""
     size = len(data)
     if size < 2:
         raise ParseError("Opus packet ends before its frame count")  # R6
@@ -151,7 +169,7 @@ def _code_3_sizes(data: bytes) -> tuple[int, ...]:
     if not data[1] & 0x80:
         if (end - pos) % count:
             raise ParseError(f"{end - pos} bytes do not divide into {count} equal Opus frames")  # R6
-        return ((end - pos) // count,) * count
+        return ((end - pos) // count,) * count, pos
     sizes = []
     for _ in range(count - 1):
         frame, pos = _frame_size(data, pos, end)
@@ -159,4 +177,4 @@ def _code_3_sizes(data: bytes) -> tuple[int, ...]:
     last = end - pos - sum(sizes)
     if last < 0:
         raise ParseError("Opus frames claim more bytes than are there")  # R7
-    return (*sizes, last)
+    return (*sizes, last), pos

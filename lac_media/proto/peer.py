@@ -230,6 +230,11 @@ class PeerCore:
             self._guarded(self._start_dtls, now)
         return True
 
+    def path_lost(self, address: Address) -> None:
+        """The TCP connection to `address` has gone. The peer has not: it may come again, by another one or by UDP."""
+        if address == self.ice.remote_address:
+            self.ice.path_lost()
+
     def _receive_dtls(self, data: bytes, now: float) -> None:
         dtls = self._dtls
         if dtls is None:

@@ -21,6 +21,7 @@ from lac_media.parameters import (
     IceParameters,
 )
 from lac_media.proto.sdp_description import (
+    ECONOMY_PTIME_MS,
     Answer,
     MediaLine,
     Offer,
@@ -46,6 +47,8 @@ __all__ = [
     "parse_offer_untrusted",
 ]
 
+#: The longest Opus packet (RFC 7587 section 6.1).
+MAX_PTIME_MS = 120
 _OPUS_FMTP = "minptime=10;useinbandfec=1"
 
 
@@ -59,6 +62,8 @@ class AnswerParameters:
     direction: Direction
     ssrc: int | None = None
     cname: str | None = None
+    #: For listeners: the program comes as 60 ms a packet, thus never with RED.
+    economy: bool = False
     #: Of the o= line; a fresh one for every session (RFC 8866 section 5.2).
     session_id: int = 1
 
@@ -134,8 +139,9 @@ def _red_lines(payload_type: int, opus: int, *, nack: bool) -> list[str]:
 
 def _accepted_lines(offer: Offer, parameters: AnswerParameters) -> list[str]:
     listening = parameters.direction is Direction.RECV
+    formats = (offer.payload_type,) if parameters.economy else offer.formats
     lines = _transport_lines(
-        ("audio", offer.audio.proto, " ".join(map(str, offer.formats))),
+        ("audio", offer.audio.proto, " ".join(map(str, formats))),
         parameters.ice,
         parameters.candidates,
         complete=True,
@@ -154,8 +160,11 @@ def _accepted_lines(offer: Offer, parameters: AnswerParameters) -> list[str]:
         {uri: offer.extensions[uri] for uri in wanted if uri in offer.extensions},
         nack=offer.nack,
     )
-    if offer.red_payload_type is not None:
+    if offer.red_payload_type in formats and offer.red_payload_type is not None:
         lines += _red_lines(offer.red_payload_type, offer.payload_type, nack=offer.red_nack)
+    if parameters.economy:
+        # What we send, as far as it is ours to say: a speaker's longer packets are passed on as they are.
+        lines += [f"a=ptime:{ECONOMY_PTIME_MS}", f"a=maxptime:{MAX_PTIME_MS}"]
     return lines + (_source_lines(parameters.ssrc, parameters.cname) if listening else [])
 
 

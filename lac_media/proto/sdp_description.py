@@ -34,6 +34,8 @@ from lac_media.proto.sdp_lines import (
 #: RFC 8122 section 5 with what browsers and pymediasoup send: algorithm to bytes of hash.
 _HASH_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 _HEX_PAIRS = re.compile(r"[0-9A-F]{2}(?::[0-9A-F]{2})*")
+#: Of the economy variant's packets.
+ECONOMY_PTIME_MS = 60
 _PROTO = re.compile(r"[A-Za-z0-9/.\-]{1,64}")
 
 
@@ -100,6 +102,8 @@ class _Description:
     red_payload_type: int | None = None
     red_nack: bool = False
     rtcp_rsize: bool = False
+    #: The longest packet that the author takes (RFC 8866 section 6.4); None: what Opus has.
+    max_ptime_ms: int | None = None
     #: Header extensions, URI to id.
     extensions: Mapping[str, int] = field(default_factory=dict)
     ssrc: int | None = None
@@ -182,17 +186,24 @@ class Offer(_Description):
             reduced_size_rtcp=self.rtcp_rsize,
         )
 
-    def consumer_parameters(self) -> ConsumerParameters:
-        """How this client listens. Raises SdpError when its direction forbids it.
+    def consumer_parameters(self, *, economy: bool = False) -> ConsumerParameters:
+        """How this client listens. Raises SdpError when its direction forbids it, or its a=maxptime the `economy`
+        variant.
 
         Without mid extension: our answer names the SSRC and keeps one m-line, which binds the stream.
         """
         self.require(Direction.RECV)
+        if economy and self.max_ptime_ms is not None and self.max_ptime_ms < ECONOMY_PTIME_MS:
+            raise SdpError(
+                f"This offer takes no packets of {ECONOMY_PTIME_MS} ms (a=maxptime:{self.max_ptime_ms}), which are what"
+                " the variant opus3 has. Leave the line out, or listen without the variant."
+            )
         return ConsumerParameters(
             payload_type=self.payload_type,
             audio_level_extension_id=self.audio_level_extension_id,
             red_payload_type=self.red_payload_type,
             nack=self.nack,
+            economy=economy,
         )
 
 
@@ -260,6 +271,7 @@ def _parse(kind: type[_D], text: str, what: str) -> _D:
         red_payload_type=red.payload_type if red is not None else None,
         red_nack=red is not None and red.nack,
         rtcp_rsize=section.get("rtcp-rsize") is not None,
+        max_ptime_ms=parse_number(section.get("maxptime") or "", 1, 10_000),
         extensions=_parse_extensions(section, session),
         ssrc=ssrc,
         cname=cname,

@@ -16,6 +16,7 @@ from aioice import stun
 from aioice.stun import Class, Message, Method
 
 from lac_media.errors import LocalProtocolError, ParseError
+from lac_media.parameters import Address
 
 __all__ = [
     "Class",
@@ -144,13 +145,13 @@ def binding_request(
     return _signed(Class.REQUEST, transaction_id, attributes, password)
 
 
-def binding_success(request: Message, mapped_address: tuple[str, int], password: str) -> bytes:
-    """Answer a check. `mapped_address` is where it came from (IPv4 or IPv6 text, port), `password` ours.
+def binding_success(request: Message, mapped_address: Address, password: str) -> bytes:
+    """Answer a check. `mapped_address` is where it came from, `password` ours.
 
     Written by hand because every listener asks for one every two seconds: a quarter of the time aioice takes, and
     the same bytes. Raises LocalProtocolError for an address that is none.
     """
-    host, port = mapped_address
+    host, port = mapped_address[:2]
     try:
         packed = ip_address(host).packed
     except ValueError as exc:

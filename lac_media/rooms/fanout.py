@@ -1,19 +1,31 @@
 """Delivering the program to its audience: per packet one plaintext for each group of like listeners, sent in slices.
 
 No listener has a queue or a wake-up of its own. What the kernel does not take is dropped and counted.
+
+The program has variants (`lac_media.parameters.Variant`), each made once for all who get it. What went out is kept for
+a second as it went out, because nothing else may ever go out under the same number: with another plaintext the key
+stream of SRTP would be used twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 import trio
 
+from lac_media.errors import LocalProtocolError
 from lac_media.net.batch import SendBatch
-from lac_media.parameters import Address, ConsumerParameters
+from lac_media.parameters import Address, ConsumerParameters, TcpAddress, Variant
+from lac_media.proto.opus import is_dtx
+from lac_media.proto.red import MAX_REDUNDANT_BYTES, MAX_TIMESTAMP_OFFSET, build_red
 from lac_media.proto.srtp import SrtpSession
-from lac_media.rooms.line import ProgramPacket
+from lac_media.rooms.economy import Economy
+from lac_media.rooms.line import PacketRing, ProgramPacket
+from lac_media.rooms.program import MAX_PAYLOAD
 
 #: Listeners per system call: about half a millisecond.
 SLICE = 100
@@ -23,77 +35,248 @@ TURN_S = 0.004
 
 _HEADER = Struct("!BBHLL")
 _LEVEL_EXTENSION = Struct("!HHBBxx")
+#: What RED adds to a frame and one copy: four bytes for the copy, one for the frame (RFC 2198 section 3).
+RED_BYTES = 5
+
+
+class Form(NamedTuple):
+    """Everything that the plaintext of a packet depends on beside the packet. Listeners with the same share it."""
+
+    variant: Variant
+    payload_type: int
+    audio_level_extension_id: int | None
+    #: Of `Variant.OPUS_RED` only.
+    red_payload_type: int | None
+
+
+def form_of(parameters: ConsumerParameters, variant: Variant) -> Form:
+    red = parameters.red_payload_type if variant is Variant.OPUS_RED else None
+    return Form(variant, parameters.payload_type, parameters.audio_level_extension_id, red)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One packet of a stream, as it went out. `number` counts deliveries, whatever their sequence numbers; `copy` is
+    the packet before it, where listeners with redundancy got one."""
+
+    packet: ProgramPacket
+    number: int
+    copy: ProgramPacket | None = None
+
+    @property
+    def sequence(self) -> int:
+        return self.packet.sequence
+
+    @property
+    def sent_at(self) -> float:
+        return self.packet.sent_at
 
 
 class Seat:
     """A listener's place in the fan-out: slot `index` of a slice."""
 
-    __slots__ = ("address", "index", "slice", "srtp")
+    __slots__ = ("address", "before", "index", "parameters", "since", "slice", "srtp", "switched_at", "variant")
 
-    def __init__(self, srtp: SrtpSession, address: Address) -> None:
+    def __init__(self, parameters: ConsumerParameters, srtp: SrtpSession, address: Address, *, since: int) -> None:
+        self.parameters = parameters
         self.srtp = srtp
         self.address = address
         self.slice: _Slice | None = None
         self.index = 0
+        self.variant = Variant.OPUS3 if parameters.economy else Variant.OPUS
+        #: The first delivery that may be repeated. What is older the listener's SRTP session has never seen, and around
+        #: a wrap of the sequence it would take it for the next round.
+        self.since = since
+        #: The first delivery in the present variant, and what those before it were in.
+        self.switched_at = since
+        self.before = self.variant
 
 
 class _Slice:
-    __slots__ = ("batch", "group", "seats")
+    """Listeners who are reached in the same way: all by UDP or all over TCP."""
 
-    def __init__(self, group: _Group, batch: SendBatch) -> None:
+    __slots__ = ("batch", "group", "over_tcp", "seats")
+
+    def __init__(self, group: _Group, batch: SendBatch, *, over_tcp: bool) -> None:
         self.group = group
         self.batch = batch
+        self.over_tcp = over_tcp
         self.seats: list[Seat] = []
 
 
 class _Group:
     """Listeners who get byte-identical plaintext."""
 
-    __slots__ = ("parameters", "slices")
+    __slots__ = ("form", "slices")
 
-    def __init__(self, parameters: ConsumerParameters) -> None:
-        self.parameters = parameters
+    def __init__(self, form: Form) -> None:
+        self.form = form
         self.slices: list[_Slice] = []
 
 
 class Fanout:
-    """The audience of one program. `make_batch(n)` gives a batch of n slots on the process's socket."""
+    """The audience of one program. `make_batch(n)` gives a batch of n slots on the process's socket,
+    `make_tcp_batch(n)` one for those who are reached over TCP, if anybody can be. Without an `economy` nobody can be
+    seated who wants one."""
 
-    def __init__(self, ssrc: int, make_batch: Callable[[int], SendBatch]) -> None:
+    def __init__(
+        self,
+        ssrc: int,
+        make_batch: Callable[[int], SendBatch],
+        *,
+        make_tcp_batch: Callable[[int], SendBatch] | None = None,
+        economy: Economy | None = None,
+    ) -> None:
         self._ssrc = ssrc
         self._make_batch = make_batch
-        self._groups: dict[ConsumerParameters, _Group] = {}
+        self._make_tcp_batch = make_tcp_batch or make_batch
+        self._economy = economy
+        self._groups: dict[Form, _Group] = {}
+        #: Who is to get another variant from the next packet on.
+        self._switches: dict[Seat, Variant] = {}
+        self._deliveries = 0
+        self._sent = PacketRing[Delivery]()
+        self._sent_joined = PacketRing[Delivery]()
         self.listeners = 0
+        self.listeners_by_variant: Counter[Variant] = Counter()
         self.packets_out = 0
         #: Deliveries that the kernel did not take.
         self.dropped = 0
+        #: Listeners moved to another variant.
+        self.switched = 0
 
     def add(self, parameters: ConsumerParameters, srtp: SrtpSession, address: Address) -> Seat:
         """Seat a listener; it gets everything from the next packet on."""
-        group = self._groups.setdefault(parameters, _Group(parameters))
-        part = next((part for part in group.slices if len(part.seats) < SLICE), None)
-        if part is None:
-            part = _Slice(group, self._make_batch(SLICE))
-            group.slices.append(part)
-        seat = Seat(srtp, address)
-        seat.index = len(part.seats)
-        part.batch.set_slot(seat.index, srtp, address)  # first: a slot without an address would stop the whole slice
-        seat.slice = part
-        part.seats.append(seat)
+        if parameters.economy and self._economy is None:
+            raise LocalProtocolError("this program has no economy variant")
+        seat = Seat(parameters, srtp, address, since=self._deliveries + 1)
+        self._enter(seat)
         self.listeners += 1
         return seat
 
     def move(self, seat: Seat, address: Address) -> None:
         """The listener is at another address now."""
         seat.address = address
-        if seat.slice is not None:
-            seat.slice.batch.set_slot(seat.index, seat.srtp, address)
-
-    def remove(self, seat: Seat) -> None:
-        """Give the seat up. Idempotent."""
         part = seat.slice
         if part is None:
             return
+        if part.over_tcp == isinstance(address, TcpAddress):
+            part.batch.set_slot(seat.index, seat.srtp, address)
+        else:
+            self._leave(seat, part)
+            self._enter(seat)
+
+    def switch(self, seat: Seat, variant: Variant) -> None:
+        """Give the listener another variant from the next packet on. One that is just being delivered still goes out
+        to everyone as it began: none is missed, none comes twice. `LocalProtocolError` for a variant that is not
+        numbered as the present one is, or that the listener cannot take."""
+        red = seat.parameters.red_payload_type
+        if Variant.OPUS3 in (variant, seat.variant) or (variant is Variant.OPUS_RED and red is None):
+            raise LocalProtocolError(f"a listener to {seat.variant} cannot be switched to {variant}")
+        if seat.slice is not None:
+            self._switches[seat] = variant
+
+    def remove(self, seat: Seat) -> None:
+        """Give the seat up. Idempotent."""
+        if seat.slice is None:
+            return
+        self._switches.pop(seat, None)
+        self._leave(seat, seat.slice)
+        self.listeners -= 1
+        if self._economy is not None and not self.listeners_by_variant[Variant.OPUS3]:
+            self._economy.clear()
+
+    def retransmission(self, seat: Seat, sequence: int, *, now: float) -> bytes | None:
+        """The plaintext under this 16-bit sequence number as this listener was sent it; None if it was not, or too long
+        ago to be worth sending again (RFC 4585 section 6.2.1)."""
+        joined = seat.variant is Variant.OPUS3
+        delivery = (self._sent_joined if joined else self._sent).find(sequence, now=now)
+        if delivery is None or delivery.number < seat.since or seat.slice is None:
+            return None
+        variant = seat.variant if delivery.number >= seat.switched_at else seat.before
+        return _encode(form_of(seat.parameters, variant), delivery, self._ssrc_of(variant))
+
+    async def send(self, packet: ProgramPacket) -> None:
+        """Deliver one packet to everyone, in each listener's variant."""
+        self._apply_switches()
+        self._deliveries += 1
+        copy = None
+        if self.listeners_by_variant[Variant.OPUS_RED]:
+            before = self._sent.find((packet.sequence - 1) & 0xFFFF, now=packet.sent_at)
+            copy = None if before is None else copy_for(packet, before.packet)
+        delivery = Delivery(packet, self._deliveries, copy)
+        self._sent.add(delivery)
+        turn_ends_at = trio.current_time() + TURN_S
+        turn_ends_at = await self._deliver(delivery, (Variant.OPUS, Variant.OPUS_RED), turn_ends_at)
+        if self._economy is not None and self.listeners_by_variant[Variant.OPUS3]:
+            await self._send_joined(self._economy.receive(packet, now=trio.current_time()), turn_ends_at)
+        await trio.lowlevel.checkpoint()
+
+    async def handle_timer(self, *, now: float) -> None:
+        """Deliver joined packets that have waited long enough for more."""
+        if self._economy is not None:
+            await self._send_joined(self._economy.handle_timer(now=now), trio.current_time() + TURN_S)
+        await trio.lowlevel.checkpoint()
+
+    def timer_at(self) -> float:
+        """When `handle_timer` has something to do; infinity for never."""
+        return float("inf") if self._economy is None else self._economy.timer_at()
+
+    async def send_report(self, report: bytes, economy_report: bytes | None = None) -> None:
+        """Deliver one compound RTCP packet to everyone: who has the economy variant gets the other one, or none."""
+        for group in tuple(self._groups.values()):
+            text = economy_report if group.form.variant is Variant.OPUS3 else report
+            for part in tuple(group.slices):
+                if text is not None:
+                    self.dropped += part.batch.send_rtcp(text, len(part.seats))
+                await trio.lowlevel.checkpoint()
+
+    async def _send_joined(self, packets: Iterable[ProgramPacket], turn_ends_at: float) -> None:
+        for packet in packets:
+            self._deliveries += 1
+            delivery = Delivery(packet, self._deliveries)
+            self._sent_joined.add(delivery)
+            turn_ends_at = await self._deliver(delivery, (Variant.OPUS3,), turn_ends_at)
+
+    async def _deliver(self, delivery: Delivery, variants: tuple[Variant, ...], turn_ends_at: float) -> float:
+        """To everyone in these variants. Gives way only when the turn ends meanwhile; returns when the present one
+        does."""
+        for group in tuple(self._groups.values()):
+            if group.form.variant not in variants:
+                continue
+            plain = _encode(group.form, delivery, self._ssrc_of(group.form.variant))
+            for part in tuple(group.slices):
+                if trio.current_time() >= turn_ends_at:
+                    await trio.lowlevel.checkpoint()
+                    turn_ends_at = trio.current_time() + TURN_S
+                count = len(part.seats)
+                self.dropped += part.batch.send_rtp(plain, count)
+                self.packets_out += count
+        return turn_ends_at
+
+    def _ssrc_of(self, variant: Variant) -> int:
+        return self._ssrc if variant is not Variant.OPUS3 or self._economy is None else self._economy.ssrc
+
+    def _enter(self, seat: Seat) -> None:
+        """Into the first slice of its group that has room."""
+        form = form_of(seat.parameters, seat.variant)
+        group = self._groups.get(form)
+        if group is None:
+            group = self._groups[form] = _Group(form)
+        over_tcp = isinstance(seat.address, TcpAddress)
+        part = next((part for part in group.slices if part.over_tcp == over_tcp and len(part.seats) < SLICE), None)
+        if part is None:
+            batch = self._make_tcp_batch(SLICE) if over_tcp else self._make_batch(SLICE)
+            part = _Slice(group, batch, over_tcp=over_tcp)
+            group.slices.append(part)
+        seat.index = len(part.seats)
+        # First: a slot without an address would stop the whole slice.
+        part.batch.set_slot(seat.index, seat.srtp, seat.address)
+        seat.slice = part
+        part.seats.append(seat)
+        self.listeners_by_variant[seat.variant] += 1
+
+    def _leave(self, seat: Seat, part: _Slice) -> None:
         seat.slice = None
         last = part.seats.pop()
         if last is seat:
@@ -105,38 +288,52 @@ class Fanout:
         if not part.seats:
             part.group.slices.remove(part)
             if not part.group.slices:
-                del self._groups[part.group.parameters]
-        self.listeners -= 1
+                del self._groups[part.group.form]
+        self.listeners_by_variant[seat.variant] -= 1
 
-    async def send(self, packet: ProgramPacket) -> None:
-        """Deliver one packet to everyone."""
-        turn_ends_at = trio.current_time() + TURN_S
-        for group in tuple(self._groups.values()):
-            plain = encode_for(group.parameters, packet, self._ssrc)
-            for part in tuple(group.slices):
-                if trio.current_time() >= turn_ends_at:
-                    await trio.lowlevel.checkpoint()
-                    turn_ends_at = trio.current_time() + TURN_S
-                count = len(part.seats)
-                self.dropped += part.batch.send_rtp(plain, count)
-                self.packets_out += count
-        await trio.lowlevel.checkpoint()
+    def _apply_switches(self) -> None:
+        switches, self._switches = self._switches, {}
+        for seat, variant in switches.items():
+            if seat.slice is None or seat.variant is variant:
+                continue
+            self._leave(seat, seat.slice)
+            # One switch back is remembered; what is older than that cannot be repeated as it was.
+            seat.since, seat.switched_at = seat.switched_at, self._deliveries + 1
+            seat.before, seat.variant = seat.variant, variant
+            self._enter(seat)
+            self.switched += 1
 
-    async def send_report(self, report: bytes) -> None:
-        """Deliver one compound RTCP packet to everyone."""
-        for group in tuple(self._groups.values()):
-            for part in tuple(group.slices):
-                self.dropped += part.batch.send_rtcp(report, len(part.seats))
-                await trio.lowlevel.checkpoint()
+
+def copy_for(packet: ProgramPacket, before: ProgramPacket) -> ProgramPacket | None:
+    """The packet before as redundancy for this one; None if it is worth none (a pause), or does not fit beside it."""
+    fits = (
+        0 < packet.ticks - before.ticks <= MAX_TIMESTAMP_OFFSET
+        and len(before.payload) <= MAX_REDUNDANT_BYTES
+        and len(packet.payload) + len(before.payload) + RED_BYTES <= MAX_PAYLOAD
+    )
+    return before if fits and not is_dtx(before.payload) else None
+
+
+def _encode(form: Form, delivery: Delivery, ssrc: int) -> bytes:
+    packet, copy = delivery.packet, delivery.copy
+    if form.red_payload_type is None or copy is None:
+        return _encode_rtp(form.payload_type, form.audio_level_extension_id, packet, packet.payload, ssrc)
+    redundant = [(packet.ticks - copy.ticks, copy.payload)]
+    payload = build_red(packet.payload, redundant, payload_type=form.payload_type)
+    return _encode_rtp(form.red_payload_type, form.audio_level_extension_id, packet, payload, ssrc)
 
 
 def encode_for(parameters: ConsumerParameters, packet: ProgramPacket, ssrc: int) -> bytes:
-    """The plaintext RTP packet for listeners with these parameters (RFC 3550 section 5.1, RFC 6464)."""
-    level_id = parameters.audio_level_extension_id
+    """The plaintext RTP packet for listeners with these parameters: plain Opus."""
+    return _encode_rtp(parameters.payload_type, parameters.audio_level_extension_id, packet, packet.payload, ssrc)
+
+
+def _encode_rtp(payload_type: int, level_id: int | None, packet: ProgramPacket, payload: bytes, ssrc: int) -> bytes:
+    """RFC 3550 section 5.1, RFC 6464."""
     has_level = level_id is not None and packet.audio_level is not None
-    second = parameters.payload_type | (0x80 if packet.marker else 0)
+    second = payload_type | (0x80 if packet.marker else 0)
     header = _HEADER.pack(0x90 if has_level else 0x80, second, packet.sequence, packet.timestamp, ssrc)
     if level_id is None or packet.audio_level is None:
-        return header + packet.payload
+        return header + payload
     # One-byte form (RFC 8285 section 4.2): id, length 1 written as 0; padded to a word.
-    return header + _LEVEL_EXTENSION.pack(0xBEDE, 1, level_id << 4, packet.audio_level) + packet.payload
+    return header + _LEVEL_EXTENSION.pack(0xBEDE, 1, level_id << 4, packet.audio_level) + payload

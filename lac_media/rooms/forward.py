@@ -26,7 +26,7 @@ class Forward:
         self._next_sequence = first_sequence  # extended
         self._next_ticks = 0
         self._line: Line | None = None
-        self._ring = PacketRing()
+        self._ring = PacketRing[ProgramPacket]()
 
     def receive(self, packet: RtpPacket, level: int | None, *, now: float) -> ProgramPacket | None:
         """Take one packet, with its RFC 6464 byte if it has one. None if it cannot be used: late beyond the beginning

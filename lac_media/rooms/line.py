@@ -4,6 +4,7 @@ speakers hear of each other."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 from lac_media.proto.rtp import RtpPacket
@@ -59,16 +60,29 @@ class Line:
         return None if self._sequences.jumped or self._timestamps.jumped else (sequence, ticks)
 
 
-class PacketRing:
+class Sent(Protocol):
+    """What a ring keeps."""
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def sent_at(self) -> float: ...
+
+
+S = TypeVar("S", bound=Sent)
+
+
+class PacketRing(Generic[S]):
     """The packets of the last second."""
 
     def __init__(self) -> None:
-        self._packets: list[ProgramPacket | None] = [None] * RING_PACKETS
+        self._packets: list[S | None] = [None] * RING_PACKETS
 
-    def add(self, packet: ProgramPacket) -> None:
+    def add(self, packet: S) -> None:
         self._packets[packet.sequence % RING_PACKETS] = packet
 
-    def find(self, sequence: int, *, now: float) -> ProgramPacket | None:
+    def find(self, sequence: int, *, now: float) -> S | None:
         """The packet with this 16-bit sequence number, if it is recent enough to be worth sending again."""
         packet = self._packets[sequence % RING_PACKETS]
         if packet is None or packet.sequence != sequence or now - packet.sent_at > RING_S:

@@ -14,7 +14,7 @@ from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 from lac_media.proto.opus import FRAME_20MS_TICKS as FRAME_TICKS
 from lac_media.proto.opus import SILENCE_20MS_MONO, duration_ticks_untrusted
 from lac_media.proto.rtp import RtpPacket
-from lac_media.rooms.line import Line, PacketRing, ProgramPacket
+from lac_media.rooms.line import Line, ProgramPacket
 
 FRAME_S = FRAME_TICKS / OPUS_CLOCK_RATE_HZ
 #: A speaker that sends nothing for this long is taken for absent. Opus DTX sends a frame every 400 ms.
@@ -44,7 +44,6 @@ class Program:
         self._media_time_floor_s = 0.0
         self._line: Line | None = None
         self._live_until = now  # with a live line: when to begin with silence
-        self._ring = PacketRing()
         self.packets = 0
         self.octets = 0
         self.late_packets = 0
@@ -131,10 +130,6 @@ class Program:
             return self._live_until
         return self._started_at + self._next_ticks / OPUS_CLOCK_RATE_HZ
 
-    def retransmission(self, sequence: int, *, now: float) -> ProgramPacket | None:
-        """The packet with this 16-bit sequence number, if it is recent enough to be worth sending again."""
-        return self._ring.find(sequence, now=now)
-
     def media_time_s(self, *, now: float) -> float:
         """Seconds of program since it began, as its listeners count them."""
         return max(self._next_ticks / OPUS_CLOCK_RATE_HZ, now - self._started_at - FRAME_S, self._media_time_floor_s)
@@ -169,7 +164,6 @@ class Program:
         )
         self._next_sequence = max(self._next_sequence, sequence + 1)
         self._next_ticks = max(self._next_ticks, ticks + duration)
-        self._ring.add(packet)
         self.packets += 1
         self.octets += len(payload)
         return packet

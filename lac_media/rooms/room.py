@@ -6,7 +6,7 @@ import contextvars
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,6 @@ import trio
 from lac_media.certificate import DtlsIdentity
 from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.load import LoadMeter
-from lac_media.net.batch import make_batch
 from lac_media.net.endpoint import Endpoint
 from lac_media.parameters import ConsumerParameters, Direction
 from lac_media.proto.ice import IceLite
@@ -24,6 +23,7 @@ from lac_media.proto.peer import PeerCore
 from lac_media.proto.rtcp import SenderReport, cname_sdes, encode_rtcp, ntp_from_unix
 from lac_media.proto.rtp import RtpPacket
 from lac_media.rooms.director import Director
+from lac_media.rooms.economy import Economy
 from lac_media.rooms.events import (
     RoomEvent,
     SessionClosed,
@@ -38,7 +38,11 @@ from lac_media.rooms.levels import Levels
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import Program
 from lac_media.rooms.session import ConsumerInfo, Session, new_ice_parameters
+from lac_media.rooms.source import LocalSource
+from lac_media.rooms.speaker import Speaker
 from lac_media.rooms.tap import Tap, TapPoint
+from lac_media.streams.hub import StreamHub
+from lac_media.streams.streams import Streams
 from lac_media.totals import MediaTotals
 
 log = structlog.get_logger(__name__)
@@ -82,6 +86,7 @@ class MediaRoom:
         identity: DtlsIdentity,
         on_event: Callable[[RoomEvent], None],
         load: LoadMeter,
+        hub: StreamHub,
     ) -> None:
         now = trio.current_time()
         self.id = room_id
@@ -94,19 +99,26 @@ class MediaRoom:
             now=now,
         )
         self.director = Director(self.program)
-        self.fanout = Fanout(self.program.ssrc, lambda slots: make_batch(endpoint.socket, slots))
+        #: Of each speaker that somebody else on stage is sent.
+        self._forwards: dict[Speaker, Forward] = {}
+        self._program_ssrcs = {self.program.ssrc}
+        self.economy = Economy(ssrc=self._new_ssrc(), first_sequence=secrets.randbelow(2**15))
+        self._program_ssrcs.add(self.economy.ssrc)
+        self.fanout = Fanout(
+            self.program.ssrc, endpoint.make_batch, make_tcp_batch=endpoint.make_tcp_batch, economy=self.economy
+        )
         self.levels = Levels()
         self.pending_dropped = 0
-        #: Of each speaker that somebody else on stage is sent.
-        self._forwards: dict[Session, Forward] = {}
         #: Who is sent what of them, by speaker; None after a change, to be worked out again.
-        self._routes: dict[Session, list[tuple[Session, ConsumerInfo]]] | None = None
+        self._routes: dict[Speaker, list[tuple[Session, ConsumerInfo]]] | None = None
         self._program_taps = TapPoint()
         #: Of each speaker that somebody reads.
-        self._speaker_taps: dict[Session, TapPoint] = {}
+        self._speaker_taps: dict[Speaker, TapPoint] = {}
+        self.streams = Streams(nursery, hub, self.tap_program, on_event)
         self._speaking: tuple[tuple[str, int], ...] = ()
         self._speaking_told_at = now
         self._sessions: dict[str, Session] = {}
+        self._sources: dict[str, LocalSource] = {}
         self._nursery = nursery
         self._identity = identity
         self._on_event = on_event
@@ -150,11 +162,38 @@ class MediaRoom:
         contextvars.Context().run(self._nursery.start_soon, _own_session, session)
         return session
 
-    def speaker(self, producer_id: str) -> Session:
-        """The session that has this producer. Raises `UnknownProducerError`."""
-        for session in self._sessions.values():
-            if session.producer_id == producer_id:
-                return session
+    @property
+    def sources(self) -> Mapping[str, LocalSource]:
+        return self._sources
+
+    def open_source(self, owner: str) -> LocalSource:
+        """A speaker whose packets come from this process. Raises `SessionClosedError` once the room is closing."""
+        if self._closed:
+            raise SessionClosedError("the room is closing")
+        source = LocalSource(self, owner)
+        self._sources[source.id] = source
+        return source
+
+    def begin_source(self, source: LocalSource) -> None:
+        """Its owner has entered it in the books: it counts as connected from now on."""
+        if not source.closed:
+            self._on_event(SessionConnected(source.id, source.direction, source.owner))
+
+    def end_streams(self, reason: str) -> None:
+        """Let go of those who are here by plain HTTP, listeners and sources; no new ones can come."""
+        self.streams.close(reason)
+        for source in list(self._sources.values()):
+            source.close(reason)
+
+    def _speakers(self) -> Iterator[Speaker]:
+        yield from self._sessions.values()
+        yield from self._sources.values()
+
+    def speaker(self, producer_id: str) -> Speaker:
+        """Whoever has this producer. Raises `UnknownProducerError`."""
+        for speaker in self._speakers():
+            if speaker.producer_id == producer_id:
+                return speaker
         raise UnknownProducerError("there is no such producer (any more)")
 
     def tap_program(self) -> Tap:
@@ -167,7 +206,7 @@ class MediaRoom:
         """Read one speaker, while not muted, until their session closes. Raises `UnknownProducerError`."""
         return self._speaker_taps.setdefault(self.speaker(producer_id), TapPoint()).open()
 
-    def forward_of(self, speaker: Session) -> Forward:
+    def forward_of(self, speaker: Speaker) -> Forward:
         """What the others on stage are sent of this speaker."""
         forward = self._forwards.get(speaker)
         if forward is None:
@@ -192,9 +231,9 @@ class MediaRoom:
     def mute(self, owner: str) -> None:
         """Keep the owner's audio from everybody from this moment on, in later sessions too."""
         self._muted.add(owner)
-        for session in self._sessions.values():
-            if session.owner == owner:
-                self._silence(session, trio.current_time())
+        for speaker in self._speakers():
+            if speaker.owner == owner:
+                self._silence(speaker, trio.current_time())
         self._wake.set()
 
     def unmute(self, owner: str) -> None:
@@ -206,15 +245,16 @@ class MediaRoom:
 
     def close_owner(self, owner: str, reason: str) -> None:
         """Close all sessions of this owner, at once."""
-        for session in [session for session in self._sessions.values() if session.owner == owner]:
-            session.close(reason)
+        for speaker in [speaker for speaker in self._speakers() if speaker.owner == owner]:
+            speaker.close(reason)
+        self.streams.close_owner(owner, reason)
 
     def producers(self) -> list[tuple[str, str]]:
         """(producer id, owner) of everyone whose audio is arriving."""
         return [
-            (session.producer_id, session.owner)
-            for session in self._sessions.values()
-            if session.producer_id is not None and session.heard_at is not None
+            (speaker.producer_id, speaker.owner)
+            for speaker in self._speakers()
+            if speaker.producer_id is not None and speaker.heard_at is not None
         ]
 
     def media_time_s(self) -> float:
@@ -223,6 +263,7 @@ class MediaRoom:
     def stats(self) -> RoomStats:
         losses, round_trips = [], []
         packets_in, lost_in = self._before.packets_in, self._before.packets_lost_in
+        packets_in += sum(source.packets for source in self._sources.values())
         for session in self._sessions.values():
             stats = session.stats()
             packets_in += stats.packets_in
@@ -246,10 +287,13 @@ class MediaRoom:
         """Since the room was opened, sessions that have closed included."""
         totals = MediaTotals(
             rooms=1,
-            sessions=len(self._sessions),
+            sessions=len(self._sessions) + len(self._sources),
+            packets_in=sum(source.packets for source in self._sources.values()),
             listeners=self.fanout.listeners,
+            listeners_by_variant=self.fanout.listeners_by_variant.copy(),
             packets_out=self.fanout.packets_out,
             dropped_out=self.fanout.dropped,
+            switched=self.fanout.switched,
             queue_dropped=self.pending_dropped,
             mixed=self.director.mixed_packets,
         )
@@ -267,17 +311,27 @@ class MediaRoom:
         del self._sessions[session.id]
         self._before.add_past(_totals_of(session))
         self._before.closed[reason, session.was_connected] += 1
-        self.audio_ended(session)
-        taps = self._speaker_taps.pop(session, None)
-        if taps is not None:
-            taps.end()
-        if self._forwards.pop(session, None) is not None:
-            for other in self._sessions.values():
-                other.close_speakers(session.producer_id)
-        self._routes = None
+        self._forget_speaker(session)
         self._on_event(SessionClosed(session.id, session.direction, session.owner, reason, session.was_connected))
 
-    def receive_audio(self, session: Session, packet: RtpPacket, level: int | None) -> None:
+    def source_closed(self, source: LocalSource, reason: str) -> None:
+        del self._sources[source.id]
+        self._before.packets_in += source.packets
+        self._before.closed[reason, True] += 1
+        self._forget_speaker(source)
+        self._on_event(SessionClosed(source.id, source.direction, source.owner, reason, was_connected=True))
+
+    def _forget_speaker(self, speaker: Speaker) -> None:
+        self.audio_ended(speaker)
+        taps = self._speaker_taps.pop(speaker, None)
+        if taps is not None:
+            taps.end()
+        if self._forwards.pop(speaker, None) is not None:
+            for other in self._sessions.values():
+                other.close_speakers(speaker.producer_id)
+        self._routes = None
+
+    def receive_audio(self, session: Speaker, packet: RtpPacket, level: int | None) -> None:
         """One packet of a publisher. Synchronous, once per packet: nothing here awaits or blocks."""
         now = trio.current_time()
         begins = session.heard_at is None
@@ -302,7 +356,7 @@ class MediaRoom:
         if self._pending or self.director.timer_at() < self._sleeps_until:
             self._wake.set()
 
-    def _forward(self, speaker: Session, packet: RtpPacket, level: int | None, now: float) -> None:
+    def _forward(self, speaker: Speaker, packet: RtpPacket, level: int | None, now: float) -> None:
         """Pass one packet on to the others on stage, if the speaker is among the loudest."""
         forward = self._forwards[speaker]
         if not self.levels.is_among_loudest(speaker, now=now):
@@ -318,9 +372,9 @@ class MediaRoom:
                 plain = written[info.parameters] = encode_for(info.parameters, passed, forward.ssrc)
             listener.send_rtp(plain)
 
-    def _routes_of(self, speaker: Session) -> list[tuple[Session, ConsumerInfo]]:
+    def _routes_of(self, speaker: Speaker) -> list[tuple[Session, ConsumerInfo]]:
         if self._routes is None:
-            producers = {session.producer_id: session for session in self._forwards}
+            producers = {speaker.producer_id: speaker for speaker in self._forwards}
             self._routes = {}
             for listener in self._sessions.values():
                 for info in listener.speakers:
@@ -334,26 +388,26 @@ class MediaRoom:
         speaking = tuple(
             (session.owner, round(level / 6) * 6)
             for session, level in self.levels.speaking(now=now).items()
-            if isinstance(session, Session)
+            if isinstance(session, Session | LocalSource)
         )
         if speaking != self._speaking:
             self._speaking = speaking
             self._on_event(SpeakingChanged(speaking))
 
-    def _supersede(self, session: Session, now: float) -> None:
+    def _supersede(self, session: Speaker, now: float) -> None:
         """A person has one voice: that of the session whose audio came up last."""
-        for other in self._sessions.values():
+        for other in self._speakers():
             if other is not session and other.owner == session.owner:
                 self._silence(other, now)
 
-    def _silence(self, session: Session, now: float) -> None:
+    def _silence(self, session: Speaker, now: float) -> None:
         """Not heard from this moment on, neither in the program nor on stage."""
         self.director.remove(session, now=now)
         self.levels.remove(session)
         if session in self._forwards:
             self._forwards[session].pause()
 
-    def audio_ended(self, session: Session) -> None:
+    def audio_ended(self, session: Speaker) -> None:
         """The session's stream is over, or has been silent for too long."""
         self._silence(session, trio.current_time())
         if session.heard_at is not None and session.producer_id is not None:
@@ -361,19 +415,8 @@ class MediaRoom:
             self._on_event(SpeakerStopped(session.id, session.producer_id, session.owner))
         self._wake.set()
 
-    def retransmit(self, session: Session, lost: tuple[int, ...]) -> None:
-        """Answer a NACK (RFC 4585 section 6.2.1) from the ring that all listeners share."""
-        parameters = session.consumer_parameters
-        if parameters is None:
-            return
-        now = trio.current_time()
-        for sequence in dict.fromkeys(lost):
-            packet = self.program.retransmission(sequence, now=now)
-            if packet is not None and session.may_repair(packet.sent_at, now=now):
-                session.send_repair(encode_for(parameters, packet, self.program.ssrc))
-
     def retransmit_speaker(self, session: Session, info: ConsumerInfo, lost: tuple[int, ...]) -> None:
-        """The same for what one speaker is sent of another."""
+        """Answer a NACK (RFC 4585 section 6.2.1) about what one speaker is sent of another."""
         forward = next(
             (forward for speaker, forward in self._forwards.items() if speaker.producer_id == info.producer_id), None
         )
@@ -390,7 +433,7 @@ class MediaRoom:
     async def run_program(self) -> None:
         """Send the program, its silence and its reports until cancelled."""
         while True:
-            self._sleeps_until = min(self.director.timer_at(), self._report_at)
+            self._sleeps_until = min(self.director.timer_at(), self.fanout.timer_at(), self._report_at)
             with trio.move_on_at(self._sleeps_until):
                 await self._wake.wait()
             self._wake = trio.Event()
@@ -403,10 +446,12 @@ class MediaRoom:
                 await self.fanout.send(packet)
                 sent_at = trio.current_time()
                 self._load.forwarding.add(sent_at - packet.sent_at, now=sent_at)
+            if self.fanout.timer_at() <= now:
+                await self.fanout.handle_timer(now=trio.current_time())
             if now >= self._report_at:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
-                await self.fanout.send_report(self._sender_report())
+                await self.fanout.send_report(*self._sender_reports())
                 self._report_on_stage(now)
                 self._tell_who_speaks(now)
 
@@ -418,9 +463,9 @@ class MediaRoom:
         self._program_taps.offer_program(packet)
 
     def _notice_stopped_speakers(self, now: float) -> None:
-        for session in list(self._sessions.values()):
-            if session.heard_at is not None and now - session.heard_at >= SPEAKER_STOPPED_S:
-                self.audio_ended(session)
+        for speaker in list(self._speakers()):
+            if speaker.heard_at is not None and now - speaker.heard_at >= SPEAKER_STOPPED_S:
+                self.audio_ended(speaker)
 
     def _report_on_stage(self, now: float) -> None:
         for speaker, forward in self._forwards.items():
@@ -430,15 +475,19 @@ class MediaRoom:
 
     def _new_ssrc(self) -> int:
         """One that nobody has: a listener may be sent the program and several speakers."""
-        taken = {self.program.ssrc, *(forward.ssrc for forward in self._forwards.values())}
+        taken = self._program_ssrcs | {forward.ssrc for forward in self._forwards.values()}
         while (ssrc := secrets.randbelow(2**32 - 1) + 1) in taken:
             pass
         return ssrc
 
-    def _sender_report(self) -> bytes:
-        program = self.program
+    def _sender_reports(self) -> tuple[bytes, bytes]:
+        """Of the program, and of its economy variant, which has the same timestamps."""
+        program, economy = self.program, self.economy
         timestamp = program.rtp_timestamp(now=trio.current_time())
-        return self._encode_report(program.ssrc, timestamp, program.packets, program.octets)
+        return (
+            self._encode_report(program.ssrc, timestamp, program.packets, program.octets),
+            self._encode_report(economy.ssrc, timestamp, economy.packets, economy.octets),
+        )
 
     def _encode_report(self, ssrc: int, timestamp: int, packets: int, octets: int) -> bytes:
         report = SenderReport(
@@ -453,8 +502,9 @@ class MediaRoom:
     def close(self) -> None:
         """Close every session; no new one can be opened. Synchronous."""
         self._closed = True
-        for session in list(self._sessions.values()):
-            session.close("ended")
+        for speaker in list(self._speakers()):
+            speaker.close("ended")
+        self.streams.close("ended")
         self._program_taps.end()
 
 
@@ -484,10 +534,11 @@ async def open_media_room(
     identity: DtlsIdentity,
     on_event: Callable[[RoomEvent], None],
     load: LoadMeter,
+    hub: StreamHub,
 ) -> AsyncGenerator[MediaRoom, None]:
     """A room for as long as the block lasts; leaving it closes every session and ends every task of it."""
     async with trio.open_nursery() as nursery:
-        room = MediaRoom(room_id, nursery, endpoint, identity, on_event, load)
+        room = MediaRoom(room_id, nursery, endpoint, identity, on_event, load, hub)
         nursery.start_soon(room.run_program)
         try:
             yield room

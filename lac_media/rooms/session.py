@@ -22,6 +22,7 @@ from lac_media.parameters import (
     DtlsParameters,
     IceParameters,
     ProducerParameters,
+    Variant,
 )
 from lac_media.proto.dtls import SUPPORTED_HASHES
 from lac_media.proto.ice import IceLite
@@ -78,6 +79,8 @@ class SessionStats:
     round_trip_s: float | None
     retransmitted: int
     bad_packets: int
+    #: In which form the program is sent; None while it is not.
+    variant: Variant | None
 
 
 def new_ice_parameters() -> IceParameters:
@@ -112,7 +115,6 @@ class Session:
         #: By the SSRC under which each is sent: consumers of single speakers.
         self._speakers: dict[int, ConsumerInfo] = {}
         self._seat: Seat | None = None
-        self._seated_at = 0.0
         self._closed = trio.Event()
 
     # What signalling asks
@@ -141,7 +143,7 @@ class Session:
         """Have the program, or one speaker's audio, sent to the peer as soon as it is connected.
 
         Raises `UnknownProducerError`, and `LocalProtocolError` for what this session has already, for one's own audio,
-        and on a transport for publishing.
+        for a speaker in the economy variant, and on a transport for publishing.
         """
         self._open()
         if self.direction is not Direction.RECV:
@@ -150,13 +152,17 @@ class Session:
             return self._consume_speaker(parameters, producer_id)
         if self._consumer is not None:
             raise LocalProtocolError("this transport has its consumer already")
+        ssrc = self.room.economy.ssrc if parameters.economy else self.room.program.ssrc
         self._consumer = ConsumerInfo(
-            secrets.token_hex(8), PROGRAM_ID, self.room.program.ssrc, self.room.cname, parameters, trio.current_time()
+            secrets.token_hex(8), PROGRAM_ID, ssrc, self.room.cname, parameters, trio.current_time()
         )
+        self._core.ssrc = ssrc  # what the peer's reports about us are about
         self._take_seat()
         return self._consumer
 
     def _consume_speaker(self, parameters: ConsumerParameters, producer_id: str) -> ConsumerInfo:
+        if parameters.economy:
+            raise LocalProtocolError("only the program has an economy variant")
         speaker = self.room.speaker(producer_id)
         if speaker.owner == self.owner:
             raise LocalProtocolError("nobody is sent their own audio")
@@ -243,20 +249,13 @@ class Session:
             round_trip_s=core.round_trip_s,
             retransmitted=self.retransmitted,
             bad_packets=counters.bad_stun + counters.bad_dtls + counters.bad_rtp + counters.bad_rtcp,
+            variant=self._seat.variant if self._seat is not None else None,
         )
 
     # What the room does with it
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
-
-    def may_repair(self, sent_at: float, *, now: float) -> bool:
-        """Whether a packet of the program that went out to everyone at `sent_at` may be sent to this peer again.
-
-        Nothing from before it took its seat: its SRTP session has never seen that part of the numbering, and around a
-        wrap would take it for the next round.
-        """
-        return self._seat is not None and sent_at >= self._seated_at and self.has_repair_left(now=now)
 
     def has_repair_left(self, *, now: float) -> bool:
         """Whether anything may be sent again just now."""
@@ -285,9 +284,15 @@ class Session:
         self.room.endpoint.send(protect(core.srtp, packet), core.remote_address)
         return True
 
-    @property
-    def consumer_parameters(self) -> ConsumerParameters | None:
-        return self._consumer.parameters if self._consumer is not None else None
+    def _repair(self, lost: tuple[int, ...]) -> None:
+        """Answer a NACK about the program (RFC 4585 section 6.2.1), from what all listeners share."""
+        now = trio.current_time()
+        for sequence in dict.fromkeys(lost):
+            if self._seat is None or not self.has_repair_left(now=now):
+                return
+            packet = self.room.fanout.retransmission(self._seat, sequence, now=now)
+            if packet is not None:
+                self.send_repair(packet)
 
     def _open(self) -> Attachment:
         if self._attachment is None:
@@ -301,8 +306,8 @@ class Session:
             case RtpReceived(packet, level):
                 self.room.receive_audio(self, packet, level)
             case NackReceived(ssrc, lost):
-                if ssrc == self.room.program.ssrc:
-                    self.room.retransmit(self, lost)
+                if self._consumer is not None and ssrc == self._consumer.ssrc:
+                    self._repair(lost)
                 elif ssrc in self._speakers:
                     self.room.retransmit_speaker(self, self._speakers[ssrc], lost)
             case PeerConnected():
@@ -324,7 +329,6 @@ class Session:
             return
         if core.srtp is not None and core.remote_address is not None:
             self._seat = self.room.fanout.add(self._consumer.parameters, core.srtp, core.remote_address)
-            self._seated_at = trio.current_time()
 
     def _give_up_seat(self) -> None:
         if self._seat is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from lac_media.container.ogg_opus import OggOpusWriter
+from lac_media.container.ogg_opus import OggOpusWriter, Scanned
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 from lac_media.rooms.timeline import ClockFollower, Piece, Timeline
 
@@ -42,8 +42,25 @@ class Track:
         self.unlisted_gaps = 0
         self._line = Timeline(start_ticks)
         self._clock = ClockFollower()
+        self._shifts_before = 0
         self._writer = OggOpusWriter(serial, tags=tags)
         self._page_at = 0
+
+    def resume(self, found: Scanned) -> Track:
+        """A track that goes on with this one's file, of which only `found` has been kept: what it had of its gaps, too.
+        There is no `begin`."""
+        track = Track(found.serial, self.start_ticks)
+        track._writer = OggOpusWriter.resume(found)
+        track._page_at = found.granule
+        track._line = Timeline(self.start_ticks + found.granule)
+        track._line.late, track._line.malformed = self._line.late, self._line.malformed
+        track._shifts_before = self.clock_shifts
+        track.unlisted_gaps = self.unlisted_gaps
+        for gap in self.gaps:
+            if gap.start_ticks < found.granule:
+                kept = min(gap.duration_ticks, found.granule - gap.start_ticks)
+                track.gaps.append(Gap(gap.start_ticks, kept))
+        return track
 
     @property
     def duration_ticks(self) -> int:
@@ -55,9 +72,23 @@ class Track:
         return self._line.late
 
     @property
+    def malformed_packets(self) -> int:
+        return self._line.malformed
+
+    @property
     def clock_shifts(self) -> int:
         """How often the sender's clock had to be set right."""
-        return self._clock.shifts
+        return self._shifts_before + self._clock.shifts
+
+    @property
+    def position(self) -> int:
+        """Where the next packet in order would begin: ticks of media time."""
+        return self._line.position
+
+    def follow_anew(self) -> None:
+        """What comes from here on is numbered by another clock, or anew."""
+        self._shifts_before += self._clock.shifts
+        self._clock = ClockFollower()
 
     def begin(self) -> bytes:
         """The file's headers."""

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from quart import Response, request
@@ -31,6 +31,7 @@ MAX_ERRORS = 20
 
 Handler = Callable[..., Awaitable[Any]]
 Model = type[msgspec.Struct]
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,25 @@ class EndpointSpec:
     #: For routes whose bodies are not JSON: their media types.
     takes_text: str | None = None
     returns_text: str | None = None
+    #: For routes that answer with a file, whole or in parts: its media type.
+    returns_file: str | None = None
+    #: For what is neither JSON nor text: the media types it may be, or that it takes.
+    returns_binary: tuple[str, ...] = ()
+    takes_binary: tuple[str, ...] = ()
 
 
 def access(
-    level: Access, *, status: int | None = None, takes_text: str | None = None, returns_text: str | None = None
+    level: Access,
+    *,
+    status: int | None = None,
+    query: Model | None = None,
+    takes_text: str | None = None,
+    returns_text: str | None = None,
+    returns_file: str | None = None,
+    returns_binary: tuple[str, ...] = (),
+    takes_binary: tuple[str, ...] = (),
 ) -> Callable[[Handler], Handler]:
-    """Declare the access level of a route that reads its own request; it calls `identify` itself.
+    """Declare the access level of a route that reads its own request; it calls `identify` (and `parse_query`) itself.
 
     It is in the OpenAPI document if it names its `status`.
     """
@@ -56,7 +70,16 @@ def access(
     def decorate(handler: Handler) -> Handler:
         setattr(handler, ACCESS_ATTRIBUTE, level)
         if status is not None:
-            spec = EndpointSpec(level, status=status, takes_text=takes_text, returns_text=returns_text)
+            spec = EndpointSpec(
+                level,
+                query=query,
+                status=status,
+                takes_text=takes_text,
+                returns_text=returns_text,
+                returns_file=returns_file,
+                returns_binary=returns_binary,
+                takes_binary=takes_binary,
+            )
             setattr(handler, SPEC_ATTRIBUTE, spec)
         return handler
 
@@ -123,7 +146,7 @@ async def parse_json(model: Model) -> msgspec.Struct:
     raise _invalid(model, raw, invalid, strict=True)
 
 
-def parse_query(model: Model) -> msgspec.Struct:
+def parse_query(model: type[S]) -> S:
     """The query string as `model`. 422 naming the parameters, also for one that comes twice."""
     raw = request.args.to_dict()
     twice = [FieldError(name, "is given more than once") for name in raw if len(request.args.getlist(name)) > 1]

@@ -31,6 +31,7 @@ from lac_web.schemas_media import (
     PROGRAM_CODEC,
     RED_MIME_TYPE,
     ROUTER_CAPABILITIES,
+    AskedVariant,
     CodecJson,
     Connect,
     Consume,
@@ -102,7 +103,9 @@ def producer_parameters(rtp: RtpParametersJson) -> ProducerParameters:
     )
 
 
-def consumer_parameters(capabilities: RtpCapabilitiesJson) -> ConsumerParameters:
+def consumer_parameters(
+    capabilities: RtpCapabilitiesJson, variant: AskedVariant = AskedVariant.OPUS
+) -> ConsumerParameters:
     """Our own payload type and extension ids: the library maps to the router's numbers on its side."""
     if not any(_is_opus(codec.mime_type, codec.clock_rate) for codec in capabilities.codecs):
         raise UnsupportedMediaError("The program is Opus audio, which rtpCapabilities.codecs does not list.")
@@ -111,6 +114,7 @@ def consumer_parameters(capabilities: RtpCapabilitiesJson) -> ConsumerParameters
         payload_type=OPUS_PAYLOAD_TYPE,
         audio_level_extension_id=AUDIO_LEVEL_EXTENSION_ID if takes_level else None,
         nack=True,  # as `PROGRAM_CODEC` says
+        economy=variant is AskedVariant.OPUS3,
     )
 
 
@@ -216,9 +220,15 @@ async def consume(identity: Identity | None, transport_id: str, data: Consume) -
     """
     services = current_services()
     session = owned_session(services, identity, transport_id)
-    parameters = consumer_parameters(data.rtp_capabilities)
+    parameters = consumer_parameters(data.rtp_capabilities, data.variant)
     producer_id = data.producer_id or PROGRAM_ID
     if producer_id != PROGRAM_ID:
+        if parameters.economy:
+            raise InvalidInputError(
+                "Only the program can be had as opus3; a single speaker is sent as it comes.",
+                FieldError("variant", "Only the program can be had as opus3."),
+                code="variant_of_program_only",
+            )
         services.on_air.check_may_hear_speakers(session)
         _check_producer(session, producer_id)
     consumer = session.consume(parameters, producer_id)

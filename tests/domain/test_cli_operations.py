@@ -253,14 +253,23 @@ def test_a_port_that_somebody_has_is_named(home: Settings) -> None:
     with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()
-        udp.bind(("127.0.0.1", 0))
-        settings = replace(home, port=tcp.getsockname()[1], media_port=udp.getsockname()[1])
+        port = tcp.getsockname()[1]
+        udp.bind(("127.0.0.1", port))
+        settings = replace(home, port=port, media_port=port)
         monkey = pytest.MonkeyPatch()
         with monkey.context() as patch:
             patch.setattr(doctor, "TIMEOUT_S", 0.2)
             findings = list(doctor.check_ports(settings))
-    assert [finding.verdict for finding in findings] == [Verdict.FAIL, Verdict.FAIL]
+    assert [finding.verdict for finding in findings] == [Verdict.FAIL] * 3
     assert all("taken by another program" in finding.text and finding.advice for finding in findings)
+    assert [finding.text.split()[0] for finding in findings] == [str(port), "UDP", "TCP"]
+
+
+def test_media_over_udp_alone_is_worth_a_warning(home: Settings) -> None:
+    settings = replace(home, port=0, media_port=0, ice_tcp=False)
+    findings = of(doctor.check_ports(settings), "media port")
+    assert [finding.verdict for finding in findings] == [Verdict.OK, Verdict.WARN]
+    assert "LAC_ICE_TCP" in findings[1].text
 
 
 def test_ports_that_our_own_server_has_are_fine(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import stat
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from lac import config
 from lac.config import Settings, load_settings
+from lac.config_recordings import RecordingSettings
 from lac.errors import ConfigError
 from lac_media.load import LoadLimits
 from tests.domain.conftest import SECRETS
@@ -63,6 +65,12 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -
     assert [path.name for path in file.parent.iterdir()] == ["secrets.json"]
 
 
+def test_what_becomes_of_recordings() -> None:
+    settings = load({"LAC_RECORDING_RETENTION_DAYS": "30", "LAC_RECORDING_SPOOL_MB": "2", "LAC_PODCASTS": "no"})
+    assert settings.recordings == RecordingSettings(timedelta(days=30), 2 << 20, podcasts=False)
+    assert load({}).recordings.retention is None
+
+
 def test_set_secrets_touch_no_file(tmp_path: Path) -> None:
     load({}, data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
@@ -104,6 +112,9 @@ def test_secrets_do_not_show_in_the_settings() -> None:
         ({"LAC_PUBLIC_URL": "audio.example.org"}, "LAC_PUBLIC_URL: 'audio.example.org' is not an address"),
         ({"LAC_CORS_ORIGINS": "https://a.org/path"}, "LAC_CORS_ORIGINS: 'https://a.org/path' is not an origin"),
         ({"LAC_LIMITS_FACTOR": "0"}, "LAC_LIMITS_FACTOR: '0' is not a number from 0.01"),
+        ({"LAC_RECORDING_RETENTION_DAYS": "0"}, "LAC_RECORDING_RETENTION_DAYS: '0' is not a whole number above zero"),
+        ({"LAC_RECORDING_RETENTION_DAYS": "99999"}, "LAC_RECORDING_RETENTION_DAYS: '99999' is not a number of days"),
+        ({"LAC_EXPORT_CACHE_MB": "1.5"}, "LAC_EXPORT_CACHE_MB: '1.5' is not a whole number above zero"),
         ({"LAC_METRICS_TOKEN": "short"}, "LAC_METRICS_TOKEN: shorter than 16 characters"),
         ({"LAC_TRUSTED_PROXIES": "proxy"}, "LAC_TRUSTED_PROXIES: 'proxy' is not an address or a network"),
         ({"LAC_HOST": "audio.internal"}, "LAC_HOST=audio.internal is a name"),
@@ -149,6 +160,13 @@ def test_every_spelling_of_postgresql_uses_our_driver(scheme: str) -> None:
     assert url == "postgresql+psycopg://me:pw@db:5433/lac?sslmode=require"
 
 
+def test_media_over_tcp_can_be_switched_off() -> None:
+    assert load({}).ice_tcp
+    assert not load({"LAC_ICE_TCP": "false"}).ice_tcp
+    with pytest.raises(ConfigError, match="LAC_ICE_TCP: 'perhaps'"):
+        load({"LAC_ICE_TCP": "perhaps"})
+
+
 def test_media_listens_where_http_listens() -> None:
     assert load({"LAC_HOST": "192.0.2.7"}).media_listen_ip == "192.0.2.7"
     assert load({"LAC_HOST": "192.0.2.7"}).media_announced_ips == ("192.0.2.7",)
@@ -190,7 +208,8 @@ def test_lists_are_split_and_checked() -> None:
 
 def test_settings_of_components_that_this_version_lacks_are_reported() -> None:
     settings = load({"REDIS_HOST": "redis", "AWS_REGION": "eu-west-1", "S3_BUCKET_NAME": "shows"})
-    assert settings.without_effect == ("REDIS_HOST", "S3_BUCKET_NAME")
+    assert settings.without_effect == ("REDIS_HOST",)
+    assert settings.s3 is not None
 
 
 def test_a_proxy_on_this_machine_is_trusted_unless_told_otherwise() -> None:

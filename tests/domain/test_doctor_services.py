@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from lac.cli.findings import Finding, Verdict
 from lac.config import load_settings
 from lac.config_services import S3Settings, SmtpSettings
 from lac.errors import ConfigError
+from tests.rclone import rclone_server
 
 
 def free_port() -> int:
@@ -86,23 +84,8 @@ def test_something_else_on_the_port_of_redis_and_nothing(redis_port: Callable[[d
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """rclone serves a directory as S3, with one bucket and one key. Its URL."""
-    directory: Path = tmp_path_factory.mktemp("s3")
-    (directory / "shows").mkdir()
-    port = free_port()
-    rclone = Path(sys.executable).with_name("rclone")
-    command = [str(rclone), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", "key,secret", str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
+    with rclone_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server.url
 
 
 @pytest.mark.parametrize(

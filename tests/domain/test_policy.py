@@ -34,6 +34,8 @@ MAY = {
         Act.SEE_STATS,
         Act.SEE_SESSIONS,
         Act.SEE_AUDIT,
+        Act.RECORD,
+        Act.SEE_TRACKS,
     },
     MODERATOR: {Act.TAKE_PART, Act.SPEAK_UP, Act.LISTEN_PRIVATE, Act.MODERATE, Act.SEE_STATS},
     SPEAKER: {Act.TAKE_PART, Act.SPEAK_UP, Act.LISTEN_PRIVATE, Act.PUBLISH},

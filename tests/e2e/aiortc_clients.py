@@ -132,8 +132,8 @@ class AiortcPeer:
     def publish(self, show_id: str, frequency_hz: float, token: str) -> None:
         self._negotiate(f"/whip/{show_id}", ToneTrack(frequency_hz), token)
 
-    def listen(self, show_id: str, token: str | None = None) -> None:
-        self._negotiate(f"/whep/{show_id}", None, token)
+    def listen(self, show_id: str, token: str | None = None, query: str = "") -> None:
+        self._negotiate(f"/whep/{show_id}{query}", None, token)
 
     @property
     def state(self) -> str:
@@ -162,11 +162,13 @@ def publishing(
 
 
 @contextmanager
-def listening(aio: AsyncioThread, server: LacServer, show_id: str, token: str | None = None) -> Iterator[AiortcPeer]:
+def listening(
+    aio: AsyncioThread, server: LacServer, show_id: str, token: str | None = None, query: str = ""
+) -> Iterator[AiortcPeer]:
     """A WHEP listener, for as long as the block lasts."""
     peer = AiortcPeer(aio, server)
     try:
-        peer.listen(show_id, token)
+        peer.listen(show_id, token, query)
         yield peer
     finally:
         peer.hang_up()

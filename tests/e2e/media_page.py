@@ -56,12 +56,13 @@ class MediaPage:
         stats: dict[str, Any] = self.ask("stats('inbound-rtp')")
         return stats
 
-    def wait_for_a_clean_second(self) -> dict[str, Any]:
-        """Until a second has been played with hardly a sample made up; the inbound statistics then."""
+    def wait_for_a_clean_second(self, packets: int = 50) -> dict[str, Any]:
+        """Until a second, which is so many packets, has been played with hardly a sample made up; the inbound
+        statistics then."""
         deadline = time.monotonic() + PATIENCE_S
         stats = self.wait_for_packets(1)
         while True:
-            before, stats = stats, self.wait_for_packets(50)
+            before, stats = stats, self.wait_for_packets(packets)
             if concealed_ratio(stats, before) < CONCEALED_MAX:
                 return stats
             assert time.monotonic() < deadline, stats

@@ -250,8 +250,8 @@ def server_on_postgres(postgres: Postgres, tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-#: How long the database stands still: longer than it takes to find out and be told twice.
-FROZEN_S = 7.0
+#: How long the database stands still: long enough to be found out and told several times over.
+FROZEN_S = 20.0
 #: To find out that a connection is dead, and that no new one can be had.
 TOLD_WITHIN_S = STATEMENT_TIMEOUT_S + ANSWER_GRACE_S + CONNECT_TIMEOUT_S + SLACK_S
 
@@ -549,6 +549,11 @@ def test_a_flood_of_joins_disturbs_nobody_and_what_is_abandoned_goes(server: Lac
         wait_until(lambda: len(rows(server.data_dir, open_rows)) == 2, "only their rows are open", timeout_s)
 
 
+def is_refused(answer: str) -> bool:
+    """A server that is late because of the flood may say so."""
+    return answer.startswith("HTTP/1.1 503") and '"code":"overloaded"' in answer
+
+
 class Flood:
     """FLOOD sockets that join and FLOOD media sessions, all at once. Half of each go away without a word."""
 
@@ -585,7 +590,7 @@ class Flood:
 
     async def _whep(self, abandon: bool) -> None:
         answer = await self._request("POST", f"/whep/{self._show_id}", "application/sdp", offer("recvonly"), abandon)
-        if answer:
+        if answer and not is_refused(answer):
             assert answer.startswith("HTTP/1.1 201"), answer
             location = re.search(r"(?i)\r\nlocation: (?:http://[^/]+)?(\S+)", answer)
             assert location is not None, answer
@@ -594,7 +599,7 @@ class Flood:
     async def _mediasoup(self, abandon: bool) -> None:
         path, body = f"/api/mediasoup/{self._show_id}/transports", '{"direction":"recv"}'
         answer = await self._request("POST", path, "application/json", body, abandon)
-        if answer:
+        if answer and not is_refused(answer):
             assert answer.startswith("HTTP/1.1 201"), answer
             transport = json.loads(answer.partition("\r\n\r\n")[2])
             await self._delete(f"/api/mediasoup/transports/{transport['id']}")

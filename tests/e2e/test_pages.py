@@ -270,3 +270,37 @@ def test_over_plain_http_the_console_says_why_there_is_no_microphone(people: Peo
     assert not page.evaluate("isSecureContext")
     expect(console.notice("This page may not use a microphone")).to_be_visible()
     expect(console.notice("HTTPS")).to_be_visible()
+
+
+def test_a_private_show_opens_by_its_invite_link_until_there_is_a_new_one(people: People, server: LacServer) -> None:
+    account = server.register("Hanna")
+    page = people.arrive()
+    sign_in(page, account)
+    show = server.create_show(account, "Among friends")
+    console = ConsolePage(page)
+    console.open(show["id"])
+    page.get_by_role("button", name="Edit show").click()
+    dialog = page.get_by_role("dialog", name="Edit show")
+    dialog.get_by_role("radio", name="Invited people").check()
+    dialog.get_by_role("button", name="Save").click()
+    link = page.get_by_role("textbox", name="Invite link")
+    expect(link).to_be_visible()
+    address = link.input_value()
+
+    guest, stranger = (PlayerPage(people.arrive()) for _ in range(2))
+    people.tolerate(guest.page, "404")
+    people.tolerate(stranger.page, "404")
+    stranger.page.goto(f"/b/{show['id']}")
+    expect(stranger.page.get_by_role("heading", name="This show was not found")).to_be_visible()
+    guest.page.goto(address)
+    expect(guest.page.get_by_role("heading", name="Among friends")).to_be_visible()
+    console.go_live()
+    guest.listen()
+    guest.wait_for_tone()
+    guest.page.goto(f"/b/{show['id']}")  # the page remembers the invitation
+    expect(guest.page.get_by_role("heading", name="Among friends")).to_be_visible()
+
+    page.get_by_role("button", name="New invite link").click()
+    page.get_by_role("button", name="Replace it").click()
+    expect(guest.page.get_by_role("heading", name="This invite link does not work any more")).to_be_visible()
+    expect(link).not_to_have_value(address)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -113,3 +115,28 @@ def test_a_signal_in_the_middle_of_a_show_leaves_nothing_open_and_the_restart_ta
     with running_server(tmp_path) as server:
         again = server.call("GET", f"/api/broadcasts/{show['id']}")
         assert again["status"] == "live"
+
+
+def test_standard_output_is_the_log_and_nothing_else(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("LAC_", "MEDIASOUP_"))}
+    environment |= {"LAC_DATA_DIR": str(tmp_path), "LAC_PORT": "0", "MEDIASOUP_MIN_PORT": "0"}
+    command = [sys.executable, "-m", "lac.cli.main", "serve"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        told = []
+        for line in process.stderr:
+            told.append(line)
+            if "Ctrl+C" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        events = [json.loads(line) for line in process.stdout]
+        told += process.stderr.readlines()
+    assert process.returncode == 0
+    (link,) = (found[1] for line in told if (found := re.search(r"/setup#token=(\S+)", line)))
+    assert any(event["event"] == "stopping" for event in events)
+    for event in events:
+        assert {"event", "level", "timestamp", "logger"} <= event.keys()
+        assert link not in json.dumps(event)

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route
 
 from tests.e2e.conftest import OpenPage, RecordFigure
-from tests.e2e.lossy_proxy import lossy_proxy
+from tests.e2e.impairing_proxy import impairing_proxy, through
 from tests.e2e.media_page import BROWSER_FOLDER, MediaPage
 from tests.e2e.raw_listener import RawListener, recording_packets
 from tests.e2e.server import LacServer
+from tests.fakes.impairment import Impairment
 
 pytestmark = pytest.mark.e2e
 
 LOSS = 0.1
+#: Half a round trip.
+WAY_S = 0.02
 PACKETS = 400
 #: What repair leaves, as a ratio: with retransmission; with one redundant copy alone (two in a row are lost in one of a
 #: hundred cases, and 400 packets leave room for chance).
 REPAIRED, COPIES_ALONE = 0.005, 0.03
-
-
-def through(port: int) -> Callable[[Route], None]:
-    """Gives the browser the server's answer with another media port in its candidates: SDP, or the library's JSON."""
-
-    def divert(route: Route) -> None:
-        answer = route.fetch()
-        body = re.sub(r"(a=candidate:(?:\S+ ){5})\d+", rf"\g<1>{port}", answer.text())
-        if body.startswith("{"):
-            body = re.sub(r'("port":\s*)\d+', rf"\g<1>{port}", body)
-        route.fulfill(response=answer, body=body)
-
-    return divert
 
 
 def missing_ratio(raw: RawListener) -> float:
@@ -50,18 +38,23 @@ def missing_ratio(raw: RawListener) -> float:
 def missing_after_repair(
     server: LacServer, page: MediaPage, show_id: str, publish: Callable[[], None], urls: str
 ) -> float:
-    """Publish through a proxy that loses every tenth packet; the ratio of the program that is missing then."""
-    with lossy_proxy(server.media_port) as proxy, recording_packets(server, show_id) as raw:
+    """Publish over a network that loses every tenth datagram, both ways: questions get lost, and answers. The ratio of
+    the program that is missing then."""
+    up, down = Impairment(delay_s=WAY_S), Impairment(delay_s=WAY_S)
+    with (
+        impairing_proxy(server.media_port, up=up, down=down) as proxy,
+        recording_packets(server, show_id) as raw,
+    ):
         page.page.route(urls, through(proxy.port))
         publish()
         page.wait_until("session.stats('outbound-rtp').then((stats) => stats?.packetsSent > 50)")
         raw.arrivals.clear()
-        proxy.uplink_loss = LOSS
+        up.loss = down.loss = LOSS
         for _ in range(PACKETS // 100):
             raw.wait_for_packets(100)
-        proxy.uplink_loss = 0.0
+        up.loss = down.loss = 0.0
         raw.wait_for_packets(60)  # what was lost last gets its chance, too
-        assert proxy.dropped > PACKETS * LOSS / 2
+        assert proxy.lost_up > PACKETS * LOSS / 2
         return missing_ratio(raw)
 
 

@@ -1,4 +1,4 @@
-"""Two sans-IO peers on an in-memory network with a seed: loss, delay, reordering, duplication, and virtual time."""
+"""Two sans-IO peers on an in-memory network with a seed: every impairment there is, in virtual time."""
 
 from __future__ import annotations
 
@@ -12,24 +12,18 @@ from lac_media.certificate import DtlsIdentity, make_dtls_identity
 from lac_media.parameters import Address, DtlsParameters, DtlsRole, IceCandidate, IceParameters
 from lac_media.proto.ice import IceControlling, IceLite
 from lac_media.proto.peer import PeerCore, PeerEvent
+from tests.fakes.impairment import Impairment, Path
 
 SERVER: Address = ("192.0.2.1", 40000)
 CLIENT: Address = ("198.51.100.7", 5000)
-
-
-@dataclass
-class Impairment:
-    """What the link does to datagrams, each way alike. Times in seconds."""
-
-    loss: float = 0.0
-    duplicate: float = 0.0
-    delay_s: float = 0.01
-    jitter_s: float = 0.0
+#: Each way, unless the test says otherwise.
+DELAY_S = 0.01
 
 
 @dataclass
 class Link:
-    """Drives a server core and a client core against each other. `now` is virtual monotonic time."""
+    """Drives a server core and a client core against each other. `now` is virtual monotonic time. `impairment` is of
+    both ways alike, each with its own luck."""
 
     server: PeerCore
     client: PeerCore
@@ -38,8 +32,6 @@ class Link:
     now: float = 1000.0
     #: Where the client's datagrams seem to come from; change it and the client has moved.
     client_address: Address = CLIENT
-    #: Nothing at all gets through while this is set.
-    down: bool = False
     server_events: list[PeerEvent] = field(default_factory=list)
     client_events: list[PeerEvent] = field(default_factory=list)
     datagrams: int = 0
@@ -47,7 +39,8 @@ class Link:
     misdirected: int = 0
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
+        self._up = Path(self.impairment, f"{self.seed} up")
+        self._down = Path(self.impairment, f"{self.seed} down")
         self._order = itertools.count()
         self._flying: list[tuple[float, int, bool, bytes, Address]] = []
 
@@ -70,10 +63,9 @@ class Link:
 
     def _send(self, data: bytes, *, to_server: bool, source: Address) -> None:
         self.datagrams += 1
-        for _ in range(2 if self._random.random() < self.impairment.duplicate else 1):
-            if self.down or self._random.random() < self.impairment.loss:
-                continue
-            at = self.now + self.impairment.delay_s + self._random.random() * self.impairment.jitter_s
+        path = self._up if to_server else self._down
+        path.impairment = self.impairment
+        for at in path.arrivals(len(data), now=self.now):
             heapq.heappush(self._flying, (at, next(self._order), to_server, data, source))
 
     def run_until(self, done: Callable[[], bool], *, timeout_s: float = 60.0) -> bool:
@@ -150,4 +142,4 @@ def make_link(
         server.connect(DtlsParameters(client_dtls_role, (identity(1).fingerprint,)), now=now)
     server_role = DtlsRole.SERVER if client_dtls_role is DtlsRole.CLIENT else DtlsRole.CLIENT
     client.connect(DtlsParameters(server_role, (identity(0).fingerprint,)), now=now)
-    return Link(server, client, impairment or Impairment(), seed, now)
+    return Link(server, client, impairment or Impairment(delay_s=DELAY_S), seed, now)

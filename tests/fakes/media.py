@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from types import SimpleNamespace
+from typing import Any
 
 import trio
 
@@ -63,12 +65,17 @@ class FakeMediaRoom:
         self.open_sessions: dict[str, FakeSession] = {}
         self.muted: set[str] = set()
         self.left_stage: list[str] = []
+        self.streams = SimpleNamespace(describe=None)
+        self.sources: dict[str, Any] = {}
         self.closed = False
         self.opened_at = trio.current_time()
         #: Set it to hold `open_session` back.
         self.gate: trio.Event | None = None
         #: The same, once the session exists.
         self.late_gate: trio.Event | None = None
+
+    def end_streams(self, reason: str) -> None:
+        pass
 
     @property
     def sessions(self) -> Mapping[str, FakeSession]:

@@ -1,16 +1,16 @@
-"""An in-memory datagram network in the time of the running trio clock, with a seed for what it loses and delays."""
+"""An in-memory datagram network in the time of the running trio clock, with a seed for what goes wrong in it."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import random
 from dataclasses import dataclass, field
 
 import trio
 
 from lac_media.errors import EngineStartError
 from lac_media.parameters import Address
+from tests.fakes.impairment import Impairment, Path
 
 #: What one socket holds for its reader; more is dropped, as a kernel would.
 RECEIVE_BUFFER = 1000
@@ -18,18 +18,16 @@ RECEIVE_BUFFER = 1000
 
 @dataclass
 class Net:
-    """`loss` is a probability; a datagram takes `delay_s` and up to `jitter_s` more, so that it may be overtaken."""
+    """`impairment` is that of every way from one address to another, each with its own luck."""
 
-    loss: float = 0.0
-    delay_s: float = 0.0
-    jitter_s: float = 0.0
+    impairment: Impairment = field(default_factory=Impairment)
     seed: int = 1
     sockets: dict[Address, NetSocket] = field(default_factory=dict)
     #: Every datagram that was sent: source, destination, data. Off, because it grows.
     log: list[tuple[Address, Address, bytes]] | None = None
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
+        self._paths: dict[tuple[Address, Address], Path] = {}
         self._ports = itertools.count(50_000)
 
     def open_socket(self, ip: str, port: int = 0) -> NetSocket:
@@ -45,8 +43,13 @@ class Net:
         if self.log is not None:
             self.log.append((source, destination, data))
         receiver = self.sockets.get(destination)
-        if receiver is not None and self.random.random() >= self.loss:
-            at = trio.current_time() + self.delay_s + self.random.random() * self.jitter_s
+        if receiver is None:
+            return
+        path = self._paths.get((source, destination))
+        if path is None:
+            seed = f"{self.seed} {source} {destination}"
+            path = self._paths[source, destination] = Path(self.impairment, seed)
+        for at in path.arrivals(len(data), now=trio.current_time()):
             receiver.deliver(data, source, at)
 
 

@@ -26,6 +26,7 @@ from lac_media.rooms.room import MediaRoom
 from lac_media.rooms.session import Session
 from tests.fakes.link import identity
 from tests.fakes.net import Net
+from tests.fakes.streams import StreamNet
 
 SERVER_IP = "192.0.2.1"
 PUBLISHED = 111
@@ -33,9 +34,13 @@ FRAME_S = 0.02
 
 
 @asynccontextmanager
-async def open_net_engine(net: Net) -> AsyncGenerator[Engine, None]:
-    config = EngineConfig(listen_ip=SERVER_IP, port=40_000)
-    async with open_engine(config, open_socket=net.open_socket, identity=identity(0)) as engine:
+async def open_net_engine(net: Net, streams: StreamNet | None = None) -> AsyncGenerator[Engine, None]:
+    """With ICE-TCP where there are `streams`."""
+    config = EngineConfig(listen_ip=SERVER_IP, port=40_000, ice_tcp=streams is not None)
+    open_listener = StreamNet().open_listener if streams is None else streams.open_listener
+    async with open_engine(
+        config, open_socket=net.open_socket, open_listener=open_listener, identity=identity(0)
+    ) as engine:
         yield engine
 
 
@@ -133,8 +138,17 @@ async def add_client(
 class Studio:
     """An engine, one room, and clients on an in-memory network."""
 
-    def __init__(self, net: Net, engine: Engine, room: MediaRoom, nursery: trio.Nursery, events: list[object]) -> None:
+    def __init__(
+        self,
+        net: Net,
+        engine: Engine,
+        room: MediaRoom,
+        nursery: trio.Nursery,
+        events: list[object],
+        streams: StreamNet | None = None,
+    ) -> None:
         self.net = net
+        self.streams = streams
         self.engine = engine
         self.room = room
         self.events = events
@@ -172,14 +186,14 @@ class Studio:
 
 
 @asynccontextmanager
-async def open_studio(net: Net | None = None) -> AsyncGenerator[Studio, None]:
+async def open_studio(net: Net | None = None, streams: StreamNet | None = None) -> AsyncGenerator[Studio, None]:
     """Clients are cancelled before the room closes, and nothing may be left of anything."""
     net = net or Net()
     events: list[object] = []
-    async with open_net_engine(net) as engine:
+    async with open_net_engine(net, streams) as engine:
         async with engine.open_room("room", events.append) as room, trio.open_nursery() as nursery:
             try:
-                yield Studio(net, engine, room, nursery, events)
+                yield Studio(net, engine, room, nursery, events, streams)
             finally:
                 nursery.cancel_scope.cancel("test over")
         assert (engine.session_count, engine.endpoint.peer_count, room.fanout.listeners) == (0, 0, 0)

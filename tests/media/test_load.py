@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from lac_media.load import (
     BUCKETS_S,
-    FEW_LISTENERS,
+    FEW_SESSIONS,
     RECOVERY_S,
     WARM_UP_S,
     WINDOW_S,
@@ -78,14 +78,14 @@ def test_a_few_listeners_come_in_however_late_the_process_is() -> None:
     meter = warm_meter()
     busy(meter, 0.5, since=0, until=1)
     assert meter.overloaded
-    assert meter.admits(FEW_LISTENERS - 1)
-    assert not meter.admits(FEW_LISTENERS)
+    assert meter.admits(FEW_SESSIONS - 1, FEW_SESSIONS - 1)
+    assert not meter.admits(0, FEW_SESSIONS)
 
 
 def test_the_operators_number_holds_without_any_load() -> None:
     meter = LoadMeter(LoadLimits(listeners=2))
-    assert meter.admits(1)
-    assert not meter.admits(2)
+    assert meter.admits(1, 100)
+    assert not meter.admits(2, 2)
 
 
 @given(st.lists(st.floats(0, 2), max_size=200))

@@ -100,9 +100,9 @@ async def test_a_mixed_packet_that_was_lost_is_sent_again(autojump_clock: MockCl
             nursery.start_soon(sing, host, 440.0, 1.5)
             nursery.start_soon(sing, guest, 1000.0, 1.5)
             await trio.sleep(1.0)
-            studio.net.loss = 1.0
+            studio.net.impairment.loss = 1.0
             await trio.sleep(0.1)
-            studio.net.loss = 0.0
+            studio.net.impairment.loss = 0.0
             await trio.sleep(0.1)
             numbers = [packet.sequence for packet in listener.packets]
             lost = [n for n in range(numbers[0], numbers[-1]) if n not in numbers]

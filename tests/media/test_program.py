@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lac_media.proto.opus import SILENCE_20MS_MONO
 from lac_media.proto.rtp import RtpPacket
-from lac_media.rooms.line import MAX_LEAP_TICKS, RING_PACKETS, RING_S, ProgramPacket
+from lac_media.rooms.line import MAX_LEAP_TICKS, RING_PACKETS, RING_S, PacketRing, ProgramPacket
 from lac_media.rooms.program import FRAME_S, FRAME_TICKS, MAX_CATCH_UP_TICKS, MAX_PAYLOAD, SILENCE_AFTER_S, Program
 
 #: One 20 ms frame, SILK-only wideband, mono.
@@ -273,15 +273,17 @@ def test_what_is_not_opus_or_too_large_is_dropped() -> None:
 
 
 def test_recent_packets_can_be_had_again_and_old_ones_not() -> None:
-    stage = Stage(first_sequence=65_500)
+    stage, ring = Stage(first_sequence=65_500), PacketRing[ProgramPacket]()
     stage.talk("host", 1, 300)
+    for packet in stage.sent:
+        ring.add(packet)
     newest = stage.sent[-1]
     for packet in stage.sent:
         wanted = stage.now - packet.sent_at <= RING_S
-        assert stage.program.retransmission(packet.sequence, now=stage.now) == (packet if wanted else None)
-    assert stage.program.retransmission((newest.sequence + 1) & 0xFFFF, now=stage.now) is None
-    assert stage.program.retransmission((newest.sequence - RING_PACKETS) & 0xFFFF, now=stage.now) is None
-    assert stage.program.retransmission(newest.sequence, now=stage.now + RING_S) is None
+        assert ring.find(packet.sequence, now=stage.now) == (packet if wanted else None)
+    assert ring.find((newest.sequence + 1) & 0xFFFF, now=stage.now) is None
+    assert ring.find((newest.sequence - RING_PACKETS) & 0xFFFF, now=stage.now) is None
+    assert ring.find(newest.sequence, now=stage.now + RING_S) is None
 
 
 def test_media_time_runs_with_the_clock_and_never_back() -> None:

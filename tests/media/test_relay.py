@@ -32,6 +32,7 @@ from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, S
 from lac_media.rooms.fanout import SLICE
 from lac_media.rooms.room import SPEAKER_STOPPED_S
 from lac_media.rooms.session import REPAIRS_PER_S, Session
+from tests.fakes.impairment import Impairment
 from tests.fakes.link import identity
 from tests.fakes.net import Net
 from tests.media.clients import FRAME_S, PUBLISHED, Client, Studio, open_net_engine, open_studio, opus
@@ -250,7 +251,7 @@ async def test_a_nack_is_answered_with_the_same_packet_again(autojump_clock: Moc
         listener, other = await studio.listener(), await studio.listener()
         host = await studio.publisher("host")
         await host.talk(1, 3)
-        studio.net.loss = 1.0
+        studio.net.impairment.loss = 1.0
         host_number = 4
         # Straight into the program: the publisher's own way is lossy as well now.
         lost = []
@@ -258,7 +259,7 @@ async def test_a_nack_is_answered_with_the_same_packet_again(autojump_clock: Moc
             studio.room.receive_audio(host.session, _packet(host, number), None)
             await trio.sleep(FRAME_S)
             lost.append((studio.room.program._next_sequence - 1) & 0xFFFF)
-        studio.net.loss = 0.0
+        studio.net.impairment.loss = 0.0
         heard = len(other.packets)
         core = listener.peer.core
         assert core is not None
@@ -276,12 +277,12 @@ def _packet(client: Client, number: int) -> RtpPacket:
 
 
 async def test_lost_packets_come_back_over_a_lossy_network(autojump_clock: MockClock) -> None:
-    async with open_studio(Net(seed=4, delay_s=0.01)) as studio:
+    async with open_studio(Net(Impairment(delay_s=0.01), seed=4)) as studio:
         host = await studio.publisher("host")
         listener = await studio.listener()
         core = listener.peer.core
         assert core is not None
-        studio.net.loss = 0.1
+        studio.net.impairment.loss = 0.1
         first = len(listener.packets)
 
         def ask_for_missing(newest: int | None = None) -> tuple[set[int], int]:
@@ -328,7 +329,8 @@ async def test_nothing_from_before_a_listener_came_is_retransmitted_to_it(autoju
         listener = await studio.listener()
         core = listener.peer.core
         assert core is not None
-        assert studio.room.program.retransmission(old, now=trio.current_time()) is not None
+        fanout = studio.room.fanout
+        assert fanout._sent.find(old, now=trio.current_time()) is not None
         core.send_rtcp([Nack(core.ssrc, studio.room.program.ssrc, (old,))])
         listener.peer._flush(core)
         await trio.sleep(0.05)
@@ -411,7 +413,7 @@ async def test_ice_restart_over_the_endpoint(autojump_clock: MockClock) -> None:
 
 
 async def test_stats_are_of_use(autojump_clock: MockClock) -> None:
-    async with open_studio(Net(delay_s=0.03)) as studio:
+    async with open_studio(Net(Impairment(delay_s=0.03))) as studio:
         host, listener = await studio.publisher("host"), await studio.listener()
         await host.talk(1, 400)
         stats = studio.room.stats()

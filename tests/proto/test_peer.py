@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from lac_media.proto.peer_state import TRANSITIONS, PeerInput, PeerState, next_s
 from lac_media.proto.rtcp import Nack, ReceiverReport, ReportBlock
 from lac_media.proto.rtp import RtpPacket
 from lac_media.proto.stun import binding_request
-from tests.fakes.link import CLIENT, SERVER, Impairment, Link, ice_parameters, identity, make_link
+from tests.fakes.impairment import Impairment
+from tests.fakes.link import CLIENT, SERVER, Link, ice_parameters, identity, make_link
 
 OPUS = bytes.fromhex("78") + bytes(20)
 BOTH_ROLES = pytest.mark.parametrize("client_role", [DtlsRole.CLIENT, DtlsRole.SERVER])
@@ -63,7 +65,7 @@ def closings(events: list[object]) -> list[str]:
 @BOTH_ROLES
 @pytest.mark.parametrize("seed", range(32))
 def test_connects_through_loss_duplication_and_reordering(seed: int, client_role: DtlsRole) -> None:
-    impairment = Impairment(loss=0.3, duplicate=0.2, delay_s=0.02, jitter_s=0.08)
+    impairment = Impairment(loss=0.3, duplicate=0.2, delay_s=0.02, reorder=1, reorder_s=0.08)
     link = connected_link(impairment=impairment, seed=seed, client_dtls_role=client_role)
 
     link.server.expect_stream(ProducerParameters(payload_type=111, ssrc=2))
@@ -90,7 +92,7 @@ def test_an_undisturbed_handshake_takes_a_few_round_trips_and_never_waits_for_a_
 @BOTH_ROLES
 @pytest.mark.parametrize("seed", range(8))
 def test_connected_peers_fall_silent_even_after_repeated_flights(seed: int, client_role: DtlsRole) -> None:
-    impairment = Impairment(duplicate=0.5, delay_s=0.05, jitter_s=0.15)
+    impairment = Impairment(duplicate=0.5, delay_s=0.05, reorder=1, reorder_s=0.15)
     link = connected_link(impairment=impairment, seed=seed, client_dtls_role=client_role)
     link.impairment = Impairment(delay_s=0.05)
     link.run_for(2)
@@ -102,7 +104,7 @@ def test_connected_peers_fall_silent_even_after_repeated_flights(seed: int, clie
 @BOTH_ROLES
 def test_a_lost_last_flight_is_sent_again(client_role: DtlsRole) -> None:
     for seed in range(20):
-        link = make_link(impairment=Impairment(loss=0.45), seed=seed, client_dtls_role=client_role)
+        link = make_link(impairment=Impairment(loss=0.4, delay_s=0.01), seed=seed, client_dtls_role=client_role)
         assert link.run_until(lambda link=link: both_connected(link), timeout_s=CONNECT_TIMEOUT_S), seed
 
 
@@ -169,7 +171,7 @@ def test_no_srtp_profile_in_common_fails() -> None:
 
 def test_nobody_comes_and_the_peer_times_out() -> None:
     link = make_link()
-    link.down = True
+    link.impairment.dark_until = math.inf
     assert link.run_until(lambda: link.server.closed, timeout_s=60)
     assert link.now == 1000.0 + CONNECT_TIMEOUT_S
     assert closings(link.server_events) == ["timeout"]
@@ -210,7 +212,7 @@ def test_consent_expires_thirty_seconds_after_the_last_check() -> None:
     link = connected_link()
     link.run_for(20)
     checked_at = link.server.ice._heard_at
-    link.down = True
+    link.impairment.dark_until = math.inf
     assert link.run_until(lambda: link.server.closed, timeout_s=60)
     assert link.now == pytest.approx(checked_at + CONSENT_TIMEOUT_S)
     assert closings(link.server_events) == ["lost"]
@@ -221,9 +223,9 @@ def test_consent_expires_thirty_seconds_after_the_last_check() -> None:
 def test_an_outage_shorter_than_consent_is_survived() -> None:
     link = connected_link()
     link.run_for(10)
-    link.down = True
+    link.impairment.dark_until = math.inf
     link.run_for(24)
-    link.down = False
+    link.impairment.dark_until = link.now
     link.run_for(60)
     assert both_connected(link)
 

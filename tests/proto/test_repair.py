@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -19,7 +20,8 @@ from lac_media.proto.rtcp import parse_rtcp_untrusted
 from lac_media.proto.rtp import RtpPacket, encode_rtp
 from lac_media.proto.seq import SequenceExtender
 from lac_media.proto.srtp import MAX_INBOUND_SSRCS
-from tests.fakes.link import CLIENT, Impairment, Link, ice_parameters, make_link
+from tests.fakes.impairment import Impairment
+from tests.fakes.link import CLIENT, Link, ice_parameters, make_link
 
 OPUS, RED = 111, 63
 FRAME, FRAME_S = 960, 0.02
@@ -340,7 +342,7 @@ def test_consent_expires_as_ever_while_packets_are_missing() -> None:
     publisher.talk(3)
     publisher.packet()
     publisher.talk(1)
-    link.down = True
+    link.impairment.dark_until = math.inf
     started = link.now
     assert link.run_until(lambda: link.server.closed, timeout_s=60)
     assert 20 < link.now - started <= 31

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 import trio
 import trio.testing
 
 from lac.broadcasts.model import BroadcastStatus
+from lac.db import models
 from lac.db.models import Broadcast
 from lac.errors import LacError
-from lac.rooms.messages import ChatMessage, RaiseHand, Reaction, Remove
+from lac.rooms.messages import (
+    ChatMessage,
+    ClearMessages,
+    Command,
+    DeleteMessage,
+    InviteToSpeak,
+    LockRoom,
+    MoveToAudience,
+    Mute,
+    RaiseHand,
+    Reaction,
+    Remove,
+    SlowMode,
+)
 from tests.fakes.air import COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 from tests.sweep import Cut, sweep, sweep_within
 
@@ -154,6 +169,89 @@ def test_removing_a_person_is_all_or_nothing(new_station: Callable[[], Station])
             assert (target.closed is not None) == (session.closed == "removed") == banned
 
     sweep_within(scenario, lambda: check_nothing_left(station))
+
+
+def texts_kept(station: Station) -> list[str]:
+    row = models.ChatMessage
+    query = sa.select(row.text).where(row.deleted_at.is_(None)).order_by(row.at, row.id)
+    return station.db.now(lambda session: list(session.scalars(query)))
+
+
+def acts_on_record(station: Station) -> list[str]:
+    query = sa.select(models.AuditEntry.action).order_by(models.AuditEntry.at, models.AuditEntry.id)
+    return station.db.now(lambda session: list(session.scalars(query)))
+
+
+def test_a_message_stopped_at_any_step_is_kept_and_heard_or_neither(new_station: Callable[[], Station]) -> None:
+    station = new_station()
+
+    async def scenario(cut: Cut) -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            await station.start()
+            writer, reader = await station.join(LISTENER), await station.join(None)
+            await writer.do(ChatMessage("before"))
+            with cut:
+                await writer.do(ChatMessage("perhaps"))
+            await trio.testing.wait_all_tasks_blocked()
+            await writer.do(ChatMessage("after"))
+            await trio.testing.wait_all_tasks_blocked()
+            kept = texts_kept(station)
+            assert kept in (["before", "after"], ["before", "perhaps", "after"])
+            assert [message["text"] for message in reader.data("chatMessage")] == kept
+            # Who comes now is told the same.
+            late = await station.join(None)
+            (joined,) = late.data("joined")
+            assert [message["text"] for message in joined["recentMessages"]] == kept
+
+    assert sweep_within(scenario, lambda: check_nothing_left(station)) >= 2
+
+
+#: What a moderator does, the event that tells it, and its line in the audit log.
+ACTS: list[tuple[Callable[[str], Command], str, str]] = [
+    (DeleteMessage, "messageDeleted", "room.message_deleted"),
+    (lambda _: ClearMessages(LISTENER.id), "messagesCleared", "room.messages_cleared"),
+    (lambda _: SlowMode(30), "slowMode", "room.settings_changed"),
+    (lambda _: LockRoom(locked=True), "roomLocked", "room.settings_changed"),
+    (lambda _: Mute(LISTENER.id), "muted", "room.muted"),
+    (lambda _: InviteToSpeak(LISTENER.id), "invitedToSpeak", "room.invited"),
+    (lambda _: MoveToAudience(SPEAKER.id), "roleChanged", "room.moved_to_audience"),
+]
+
+ONE_STEP = {"muted", "invitedToSpeak"}
+
+
+@pytest.mark.parametrize(("command", "event", "action"), ACTS, ids=[action + " " + event for _, event, action in ACTS])
+def test_what_a_moderator_does_stopped_at_any_step_is_done_told_and_on_record_or_none(
+    new_station: Callable[[], Station], command: Callable[[str], Command], event: str, action: str
+) -> None:
+    station = new_station()
+
+    async def scenario(cut: Cut) -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open():
+            await station.start()
+            moderator, target = await station.join(MODERATOR), await station.join(LISTENER)
+            await station.join(SPEAKER)
+            await target.do(ChatMessage("hello"))
+            (message,) = target.data("chatMessage")
+            with cut:
+                await moderator.do(command(message["id"]))
+            await trio.testing.wait_all_tasks_blocked()
+            on_record = acts_on_record(station).count(action)
+            assert target.events.count(event) == on_record <= 1
+            if event in ("messageDeleted", "messagesCleared"):
+                assert texts_kept(station) == ([] if on_record else ["hello"])
+            # And it can be done again.
+            if not on_record:
+                await moderator.do(command(message["id"]))
+                await trio.testing.wait_all_tasks_blocked()
+                assert acts_on_record(station).count(action) == target.events.count(event) == 1
+
+    # Muting and inviting are one step: nothing to stop in between.
+    assert sweep_within(scenario, lambda: check_nothing_left(station)) >= (0 if event in ONE_STEP else 2)
 
 
 async def whole_show(station: Station, *, drain: bool = False) -> None:

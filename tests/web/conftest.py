@@ -21,6 +21,8 @@ from lac.broadcasts.service import BroadcastService
 from lac.config import Settings
 from lac.data_dir import prepare_data_dir
 from lac.db.engine import Database, open_database
+from lac.recordings.archive import open_archive
+from lac.recordings.service import RecordingService
 from lac_media.engine import EngineConfig, open_engine
 from lac_web.app import WebApp, create_app
 from lac_web.services import Services
@@ -132,8 +134,10 @@ async def api(settings: Settings, db: Database) -> AsyncIterator[Api]:
     auth = AuthService(db, settings, hasher=PasswordHasher(memory_kib=8, time_cost=1), mailer=mailbox, clock=clock)
     broadcasts = BroadcastService(db, settings)
     async with (
-        open_engine(EngineConfig()) as engine,
-        open_on_air(db, engine, broadcasts, auth, settings) as on_air,
+        open_engine(EngineConfig(ice_tcp=True)) as engine,
+        open_archive(db, settings) as archive,
+        open_on_air(db, engine, broadcasts, auth, settings, archive=archive) as on_air,
     ):
-        services = Services(settings, db, engine, auth, broadcasts, on_air)
+        recordings = RecordingService(db, broadcasts, archive)
+        services = Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings)
         yield Api(create_app(services), services, clock, mailbox)

@@ -206,3 +206,20 @@ async def test_null_in_a_query_string_is_a_text(api: Api) -> None:
 async def test_a_parameter_that_comes_twice_is_refused(api: Api) -> None:
     problem = await problem_of(await api.call("GET", "/api/broadcasts?limit=1&limit=2"), 422, "invalid_input")
     assert problem["errors"] == [{"field": "limit", "message": "is given more than once"}]
+
+
+@pytest.mark.parametrize("host", ["x" * 64, "x" * 4000, "a..b", ".a", "<script>", 'a"b', "a:99999999"])
+async def test_an_odd_name_in_host_is_nobodys_error(api: Api, host: str) -> None:
+    """Before routing there is no error handler: what fails there is a 500 without headers, and a page of log."""
+    response = await api.call("GET", "/api/broadcasts", headers={"Host": host})
+    assert response.status_code in (200, 400)
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    policy = response.headers["Content-Security-Policy"]
+    assert "<" not in policy
+    assert '"' not in policy
+
+
+async def test_an_odd_name_in_host_reaches_the_rooms_door_as_well(api: Api) -> None:
+    async with api.app.test_client().websocket("/ws", headers={"Host": "x" * 64}) as socket:
+        await socket.send_json({"event": "join", "ack": 1, "data": {"broadcastId": "none"}})
+        assert (await socket.receive_json())["data"]["code"] == "not_found"

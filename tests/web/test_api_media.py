@@ -114,6 +114,10 @@ async def test_a_transport_is_what_the_library_takes_whole(api: Api, live: str, 
     candidate = answer["iceCandidates"][0]
     assert candidate["ip"] == candidate["address"] == "127.0.0.1"
     assert {"foundation", "priority", "protocol", "port", "type"} <= candidate.keys()
+    over_tcp = answer["iceCandidates"][1]
+    assert (over_tcp["protocol"], over_tcp["tcpType"], over_tcp["port"]) == ("tcp", "passive", candidate["port"])
+    assert "tcpType" not in candidate
+    assert over_tcp["priority"] < candidate["priority"]
     assert answer["dtlsParameters"]["role"] == "auto"
     assert answer["dtlsParameters"]["fingerprints"][0]["algorithm"] == "sha-256"
 
@@ -169,6 +173,24 @@ async def test_a_program_is_asked_for_by_name_or_not_at_all(api: Api, live: str)
     path = f"/api/mediasoup/transports/{(await transport(api, live, 'recv'))['id']}/consume"
     await problem_of(await api.call("POST", path, json={**CONSUME, "producerId": "x"}), 403, "forbidden")
     assert (await api.call("POST", path, json={**CONSUME, "producerId": "program"})).status_code == 201
+
+
+async def test_the_economy_variant_is_asked_for_by_name(api: Api, live: str) -> None:
+    path = f"/api/mediasoup/transports/{(await transport(api, live, 'recv'))['id']}"
+    problem = await problem_of(await api.call("POST", f"{path}/consume", json={**CONSUME, "variant": "opus+red"}), 422)
+    assert [error["field"] for error in problem["errors"]] == ["variant"]
+    speaker = {**CONSUME, "variant": "opus3", "producerId": "x"}
+    await problem_of(await api.call("POST", f"{path}/consume", json=speaker), 422, "variant_of_program_only")
+    plain = f"/api/mediasoup/transports/{(await transport(api, live, 'recv'))['id']}"
+    answers = [
+        await (await api.call("POST", f"{way}/consume", json={**CONSUME, "variant": variant})).get_json()
+        for way, variant in ((path, "opus3"), (plain, "opus"))
+    ]
+    economy, program = (answer["rtpParameters"]["encodings"][0]["ssrc"] for answer in answers)
+    assert economy != program, "another stream"
+    assert answers[0].keys() == answers[1].keys()
+    stats = await (await api.call("GET", f"{path}/stats")).get_json()
+    assert stats["variant"] is None, "nothing is sent yet"
 
 
 async def test_people_on_stage_are_sent_each_other_and_not_themselves(api: Api) -> None:

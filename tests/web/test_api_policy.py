@@ -3,6 +3,7 @@ in or refused as the table says."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,14 +12,24 @@ from lac.broadcasts import policy
 from lac.broadcasts.model import Role
 from lac.broadcasts.policy import Act, Standing
 from lac.identity import Identity, IdentityKind
+from lac.recordings import store as recordings
+from lac.recordings.model import RecordingStatus
 from lac.rooms.messages import COMMANDS
 from lac_web.security import ACCESS_ATTRIBUTE, Access
+from tests.recordings.room import a_recording
 from tests.web.conftest import Api, problem_of
+
+#: Where the stream key opens, for whoever may see it.
+BY_KEY = ("/whip/", "/source/", "/admin/")
+
+OTHERS = ("/whip", "/whep", "/listen", "/hls", "/ws", "/health", "/ready", "/metrics")
 
 BODIES: dict[str, dict[str, Any]] = {
     "PATCH /api/broadcasts/<broadcast_id>": {"title": "Another"},
     "PUT /api/broadcasts/<broadcast_id>/roles/<user_id>": {"role": "speaker"},
     "POST /api/broadcasts/<broadcast_id>/bans/<user_id>": {"reason": "x"},
+    "POST /api/broadcasts/<broadcast_id>/record/chapters": {"title": "Here"},
+    "PATCH /api/recordings/<recording_id>": {"title": "Another"},
 }
 
 
@@ -26,7 +37,7 @@ def routes(api: Api) -> dict[str, Any]:
     """Method and rule -> the view, of everything that is not a page."""
     found = {}
     for rule in api.app.url_map.iter_rules():
-        if not rule.rule.startswith(("/api/", "/whip", "/whep", "/hls", "/ws", "/health", "/ready", "/metrics")):
+        if not rule.rule.startswith(("/api/", *BY_KEY, *OTHERS)):
             continue
         for method in (rule.methods or {"GET"}) - {"HEAD", "OPTIONS"}:
             found[f"{method} {rule.rule}"] = api.app.view_functions[rule.endpoint]
@@ -48,7 +59,7 @@ async def test_each_route_asks_for_a_token_where_its_policy_needs_one(api: Api) 
     for route, view in routes(api).items():
         level = getattr(view, ACCESS_ATTRIBUTE, Access.ANYONE)
         need = policy.ROUTES[route]
-        if need is Standing.ACCOUNT or (isinstance(need, Act) and "/whip/" not in route):
+        if need is Standing.ACCOUNT or (isinstance(need, Act) and not route.split(" ")[1].startswith(BY_KEY)):
             assert level is Access.ACCOUNT, route
         elif need is Standing.ANYONE:
             assert level in (Access.ANYONE, Access.OPTIONAL), route
@@ -72,7 +83,11 @@ async def people(api: Api) -> tuple[dict[Role, str], dict[str, Any], str]:
     return tokens, show, other["user"]["id"]
 
 
-ROLE_ROUTES = [route for route, need in policy.ROUTES.items() if isinstance(need, Act) and "/whip/" not in route]
+ROLE_ROUTES = [
+    route
+    for route, need in policy.ROUTES.items()
+    if isinstance(need, Act) and not route.split(" ")[1].startswith(BY_KEY)
+]
 
 
 @pytest.mark.parametrize("route", ROLE_ROUTES)
@@ -81,7 +96,10 @@ async def test_each_role_is_let_in_or_refused_as_the_table_says(api: Api, route:
     assert isinstance(need, Act)
     tokens, show, other = await people(api)
     method, _, rule = route.partition(" ")
+    recording = replace(a_recording(), broadcast_id=show["id"], status=RecordingStatus.READY)
+    await api.services.db.run(lambda session: recordings.add(session, recording))
     path = rule.replace("<broadcast_id>", show["id"]).replace("<user_id>", other)
+    path = path.replace("<recording_id>", recording.id).replace("<number>", "1")
     body = {"json": BODIES[route]} if route in BODIES else {}
     # The weakest first: who may may change everything.
     for role in reversed(Role):
@@ -90,7 +108,7 @@ async def test_each_role_is_let_in_or_refused_as_the_table_says(api: Api, route:
             await problem_of(response, 403)
             continue
         assert response.status_code not in (401, 403), (role, await response.get_data())
-        if route in ("DELETE /api/broadcasts/<broadcast_id>", "POST /api/broadcasts/<broadcast_id>/end"):
+        if (method == "DELETE" and "_id>/" not in route) or route == "POST /api/broadcasts/<broadcast_id>/end":
             break
     await problem_of(await api.call(method, path, **body), 401)
 

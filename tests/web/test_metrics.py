@@ -73,6 +73,10 @@ async def test_media_is_counted_and_goes_on_counting_when_the_room_has_closed(ap
     assert found["lac_media_packets_out_total"] == 0
     for name in (
         "lac_datagrams_in_total",
+        "lac_media_tcp_connections",
+        "lac_media_tcp_refused_total",
+        "lac_media_tcp_unproven_total",
+        "lac_media_tcp_dropped_total",
         "lac_media_dropped_total{why=kernel_buffer_full}",
         "lac_media_dropped_total{why=program_queue_full}",
         "lac_media_dropped_total{why=bad}",
@@ -106,7 +110,7 @@ async def test_two_applications_count_apart(api: Api) -> None:
 async def test_load_is_shown_with_its_delays_and_whom_it_has_cost_a_place(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lac_media.load, "FEW_LISTENERS", 0)
+    monkeypatch.setattr(lac_media.load, "FEW_SESSIONS", 0)
     load, now = api.services.engine.load, trio.current_time()
     broadcast = await api.broadcast(await api.token())
     assert (await samples(api))["lac_overloaded"] == 0

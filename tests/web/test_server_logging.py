@@ -68,3 +68,27 @@ def test_levels_filter_and_libraries_are_quiet() -> None:
     assert stream.getvalue() == ""
     with pytest.raises(ValueError, match="LOUD"):
         configure_logging(level="loud", stream=stream)
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_what_strangers_choose_begins_no_line_and_orders_no_terminal(json_lines: bool) -> None:
+    stream = io.StringIO()
+    configure_logging(json=json_lines, stream=stream)
+    hostile = "b1\r\n2030-01-01 [info] all is well\x1b[2J\x9b2J\x00"
+    structlog.get_logger("ours").warning("refused", broadcast_id=hostile)
+    logging.getLogger("theirs").warning("careful: %s", hostile)
+    text = stream.getvalue()
+    assert len(text.splitlines()) == 2
+    assert "all is well" in text
+    assert not any(control in text for control in ("\r", "\x1b[2J", "\x9b", "\x00"))
+
+
+def test_a_traceback_keeps_its_lines() -> None:
+    stream = io.StringIO()
+    configure_logging(json=True, stream=stream)
+    try:
+        int("broken")
+    except ValueError:
+        structlog.get_logger("ours").exception("failed")
+    (line,) = written(stream)
+    assert "\n" in str(line["exception"])

@@ -345,7 +345,7 @@ async def test_pages_of_other_origins_see_the_headers_they_need(api: Api, show: 
 async def test_a_busy_server_refuses_who_would_listen_and_nobody_else(
     api: Api, host: str, show: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "FEW_LISTENERS", 0)
+    monkeypatch.setattr(load, "FEW_SESSIONS", 0)
     api.services.engine.load.overloaded = True
     refused = await post(api, f"/whep/{show['id']}", None, offer("recvonly"))
     assert (await problem_of(refused, 503))["code"] == "overloaded"
@@ -358,3 +358,28 @@ async def test_a_busy_server_refuses_who_would_listen_and_nobody_else(
     assert (await api.call("POST", transports, host, json={"direction": "recv"})).status_code == 201
     api.services.engine.load.overloaded = False
     assert (await post(api, f"/whep/{show['id']}", None, offer("recvonly"))).status_code == 201
+
+
+async def test_a_player_asks_for_the_economy_variant_in_its_query(api: Api, show: dict[str, Any]) -> None:
+    red = "a=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111\r\n"
+    body = offer("recvonly").replace("SAVPF 111", "SAVPF 111 63") + red
+    plain = await (await post(api, f"/whep/{show['id']}?variant=opus&t=5", None, body)).get_data(as_text=True)
+    saving = await (await post(api, f"/whep/{show['id']}?variant=opus3", None, body)).get_data(as_text=True)
+    assert "SAVPF 111 63\r\n" in plain
+    assert "ptime" not in plain.replace("minptime", "")
+    assert "SAVPF 111\r\n" in saving
+    assert "a=ptime:60\r\na=maxptime:120\r\n" in saving
+    assert "red" not in saving
+
+
+@pytest.mark.parametrize("query", ["variant=opus%2Bred", "variant=", "variant=Opus3", "variant=opus&variant=opus3"])
+async def test_another_variant_is_refused_by_name(api: Api, show: dict[str, Any], query: str) -> None:
+    problem = await problem_of(await post(api, f"/whep/{show['id']}?{query}", None, offer("recvonly")), 422)
+    assert [error["field"] for error in problem["errors"]] == ["variant"]
+
+
+async def test_who_takes_no_long_packets_cannot_have_the_economy_variant(api: Api, show: dict[str, Any]) -> None:
+    way = f"/whep/{show['id']}?variant=opus3"
+    problem = await problem_of(await post(api, way, None, offer("recvonly") + "a=maxptime:40\r\n"), 400)
+    assert "a=maxptime:40" in problem["detail"]
+    assert (await post(api, way, None, offer("recvonly") + "a=maxptime:60\r\n")).status_code == 201

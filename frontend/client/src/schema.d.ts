@@ -395,6 +395,173 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/broadcasts/{broadcast_id}/record/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Record a live show from now on. While it is recorded already this changes nothing */
+        post: operations["start_recording"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/broadcasts/{broadcast_id}/record/stop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End the recording of a live show. It is `ready` once it has been verified */
+        post: operations["stop_recording"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/broadcasts/{broadcast_id}/record/chapters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A chapter of the recording begins now */
+        post: operations["mark_chapter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Recordings that the caller may know of, the latest first
+         * @description Those who run a show see its recordings before they are ready, too, and those that failed.
+         */
+        get: operations["list_recordings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One recording */
+        get: operations["get_recording"];
+        put?: never;
+        post?: never;
+        /** Remove a recording and its files. One that is being made has to be stopped first */
+        delete: operations["delete_recording"];
+        options?: never;
+        head?: never;
+        /**
+         * Change what is given and leave the rest
+         * @description With `If-Match` only while it is what the caller has seen: 412 if it has changed meanwhile.
+         */
+        patch: operations["update_recording"];
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/manifest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a recording consists of, what is missing in it and what was verified, for those who run the show */
+        get: operations["get_manifest"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/chapters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where somebody set a mark, and where somebody else began to speak */
+        get: operations["list_chapters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the audience heard, Opus in Ogg
+         * @description Ranges are served; the ETag names the bytes.
+         */
+        get: operations["download_recording"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/tracks/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One track by its place in the manifest: 1 is the program, the others one speaker each
+         * @description All begin at the same moment. For those who run the show.
+         */
+        get: operations["download_track"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/broadcasts/{broadcast_id}/roles/{user_id}": {
         parameters: {
             query?: never;
@@ -851,7 +1018,8 @@ export interface paths {
         put?: never;
         /**
          * Listen: SDP offer in, SDP answer out
-         * @description PATCH (trickle, ICE restart) and DELETE go to the address in Location.
+         * @description PATCH (trickle, ICE restart) and DELETE go to the address in Location. `variant=opus3` saves two packets of three,
+         *     for 40 ms of delay; an offer with an `a=maxptime` below 60 cannot have it.
          */
         post: operations["whep_listen"];
         delete?: never;
@@ -956,6 +1124,65 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/listen/{broadcast_id}.{stream_format}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The program as an endless stream, for radios, cars and players
+         * @description `.ogg` is Opus as the host sends it, `.mp3` and `.aac` are for everything that does not play Opus. With the header
+         *     `Icy-MetaData: 1` titles come in between the audio. For a private show add `?token=`, or send it as Bearer.
+         */
+        get: operations["listen"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/source/{broadcast_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Publish from an Icecast source client: an endless body of Ogg Opus, Ogg Vorbis, MP3 or AAC
+         * @description Basic authentication: any user name, the stream key as the password. A scheduled show begins with it. Older clients
+         *     use the method SOURCE in place of PUT.
+         */
+        put: operations["publish_source"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/metadata": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a source client is playing: `mount=/source/<id>&mode=updinfo&song=…`, as Icecast has it */
+        get: operations["update_metadata"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -989,6 +1216,12 @@ export interface components {
             bans: components["schemas"]["ExportedBan"][];
             acts: components["schemas"]["ExportedAct"][];
         };
+        /**
+         * AskedVariant
+         * @description What listeners may ask for; the server adds redundancy (`opus+red`) to `opus` by itself where that helps.
+         * @enum {unknown}
+         */
+        AskedVariant: "opus" | "opus3";
         /**
          * AuditEntry
          * @description `actorId` is null for what the server did by itself. Ids stay when what they name is gone.
@@ -1159,6 +1392,31 @@ export interface components {
             currentPassword: string;
             newPassword: string;
         };
+        /**
+         * Chapter
+         * @description `kind` is "marker" (somebody set it) or "speaker" (somebody else speaks from here on).
+         */
+        Chapter: {
+            startS: number;
+            title: string;
+            kind: string;
+            /** @default null */
+            personId?: string | null;
+        };
+        /**
+         * ChapterAnswer
+         * @description `startS` counts from the beginning of the recording.
+         */
+        ChapterAnswer: {
+            startS: number;
+            title: string;
+            kind: string;
+            personId: string | null;
+        };
+        /** Chapters */
+        Chapters: {
+            chapters: components["schemas"]["ChapterAnswer"][];
+        };
         /** Chat */
         Chat: {
             id: string;
@@ -1238,6 +1496,9 @@ export interface components {
         /**
          * Consume
          * @description Without `producerId`: the program, which is what listeners want. With it: one speaker, for those on stage.
+         *
+         *     `variant`, for the program: `opus` is the least delay; `opus3` puts 60 ms into each packet, which saves two packets
+         *     of three (about 2 kB/s) for 40 ms of delay. The sound is the same, bit for bit.
          * @example {
          *       "rtpCapabilities": {
          *         "codecs": [
@@ -1256,6 +1517,8 @@ export interface components {
             rtpCapabilities: components["schemas"]["RtpCapabilitiesJson"];
             /** @default null */
             producerId?: string | null;
+            /** @default opus */
+            variant?: components["schemas"]["AskedVariant"];
         };
         /**
          * ConsumerAnswer
@@ -1311,6 +1574,12 @@ export interface components {
             /** @default null */
             codecPayloadType?: number | null;
         };
+        /**
+         * EndReason
+         * @description Why the recorder stopped.
+         * @enum {unknown}
+         */
+        EndReason: "ended" | "lost" | "shutdown" | "stopped";
         /** ExportedAccount */
         ExportedAccount: {
             id: string;
@@ -1437,6 +1706,12 @@ export interface components {
                 [key: string]: number;
             };
         };
+        /**
+         * Failure
+         * @description What keeps a recording from being whole.
+         * @enum {unknown}
+         */
+        Failure: "disk_error" | "disk_full" | "duration" | "nothing_recorded" | "undecodable";
         /** FingerprintAnswer */
         FingerprintAnswer: {
             algorithm: string;
@@ -1458,6 +1733,14 @@ export interface components {
             items: components["schemas"]["FollowAnswer"][];
             nextCursor: string | null;
         };
+        /**
+         * Gap
+         * @description Silence of our making, because nothing came: a pause without packets (DTX), loss, absence, or an interruption.
+         */
+        Gap: [
+            number,
+            number
+        ];
         /** HeaderExtensionJson */
         HeaderExtensionJson: {
             uri: string;
@@ -1541,6 +1824,36 @@ export interface components {
             password: string;
         };
         /**
+         * Manifest
+         * @description `durationS` is what the clock says; while it is recorded, at the moment of writing. `mediaStartS` is the media
+         *     time of the show at its beginning: what happened in the show at media time m is at m - mediaStartS.
+         */
+        Manifest: {
+            /** @default 1 */
+            version?: number;
+            id: string;
+            broadcastId: string;
+            title: string;
+            part: number;
+            status: components["schemas"]["RecordingStatus"];
+            startedAt: string;
+            mediaStartS: number;
+            /** @default 0 */
+            durationS?: number;
+            /** @default null */
+            endedAt?: string | null;
+            /** @default null */
+            endReason?: components["schemas"]["EndReason"] | null;
+            /** @default null */
+            failure?: components["schemas"]["Failure"] | null;
+            /** @default [] */
+            tracks?: components["schemas"]["TrackInfo"][];
+            /** @default [] */
+            chapters?: components["schemas"]["Chapter"][];
+            /** @default 0 */
+            untrackedSpeakers?: number;
+        };
+        /**
          * MessagePage
          * @description Newest first. The messages are as `/ws` sends them; `mediaTime` is seconds since the program began.
          */
@@ -1587,6 +1900,15 @@ export interface components {
             tags?: string[];
             /** @default false */
             recordingEnabled?: boolean;
+        };
+        /**
+         * NewChapter
+         * @example {
+         *       "title": "The Lisbon sessions"
+         *     }
+         */
+        NewChapter: {
+            title: string;
         };
         /**
          * NewRole
@@ -1722,6 +2044,96 @@ export interface components {
             media: string;
         };
         /**
+         * RecordingAnswer
+         * @description `durationS`, `sizeBytes` and `sha256` are of the program, and null until they are known. `lostS` of it is silence
+         *     because it could not be written. `mediaStartS` is the show's media time at its beginning. A show that is recorded
+         *     again after a pause or an interruption has several `part`s.
+         * @example {
+         *       "id": "w5xq3ohp7dlz2r6e",
+         *       "broadcastId": "m3zt5wqk2hfy7n4c",
+         *       "status": "ready",
+         *       "title": "Late Harbour",
+         *       "description": "",
+         *       "part": 1,
+         *       "startedAt": "2030-01-31T20:00:00Z",
+         *       "endedAt": "2030-01-31T21:30:00Z",
+         *       "durationS": 5400.02,
+         *       "sizeBytes": 43200160,
+         *       "contentType": "audio/ogg; codecs=opus",
+         *       "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+         *       "mediaStartS": 0,
+         *       "lostS": 0,
+         *       "endReason": "ended",
+         *       "failure": null
+         *     }
+         */
+        RecordingAnswer: {
+            id: string;
+            broadcastId: string;
+            status: components["schemas"]["RecordingStatus"];
+            title: string;
+            description: string;
+            part: number;
+            /** Format: date-time */
+            startedAt: string;
+            endedAt: string | null;
+            durationS: number | null;
+            sizeBytes: number | null;
+            contentType: string | null;
+            sha256: string | null;
+            mediaStartS: number;
+            lostS: number;
+            endReason: components["schemas"]["EndReason"] | null;
+            failure: components["schemas"]["Failure"] | null;
+        };
+        /**
+         * RecordingChanges
+         * @description Only what is present changes.
+         * @example {
+         *       "title": "Late Harbour, the whole night",
+         *       "description": "With the band."
+         *     }
+         */
+        RecordingChanges: {
+            title?: string;
+            description?: string;
+        };
+        /**
+         * RecordingPage
+         * @example {
+         *       "items": [
+         *         {
+         *           "id": "w5xq3ohp7dlz2r6e",
+         *           "broadcastId": "m3zt5wqk2hfy7n4c",
+         *           "status": "ready",
+         *           "title": "Late Harbour",
+         *           "description": "",
+         *           "part": 1,
+         *           "startedAt": "2030-01-31T20:00:00Z",
+         *           "endedAt": "2030-01-31T21:30:00Z",
+         *           "durationS": 5400.02,
+         *           "sizeBytes": 43200160,
+         *           "contentType": "audio/ogg; codecs=opus",
+         *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+         *           "mediaStartS": 0,
+         *           "lostS": 0,
+         *           "endReason": "ended",
+         *           "failure": null
+         *         }
+         *       ],
+         *       "nextCursor": null
+         *     }
+         */
+        RecordingPage: {
+            items: components["schemas"]["RecordingAnswer"][];
+            nextCursor: string | null;
+        };
+        /**
+         * RecordingStatus
+         * @enum {unknown}
+         */
+        RecordingStatus: "failed" | "processing" | "ready" | "recording";
+        /**
          * RefreshToken
          * @example {
          *       "refreshToken": "7Xb0mW1yqkq0n1mS3b5vB0e3s4h9x2aQ"
@@ -1827,6 +2239,18 @@ export interface components {
             rtcp?: components["schemas"]["RtcpParametersJson"];
         };
         /**
+         * Segment
+         * @description One stretch that was written without an interruption; the first begins at 0. Before a later one lies silence from
+         *     `lostFromS` on: so long the track could not be written, and `cause` says why.
+         */
+        Segment: {
+            startS: number;
+            /** @default null */
+            lostFromS?: number | null;
+            /** @default null */
+            cause?: string | null;
+        };
+        /**
          * SessionAnswer
          * @description One media session. `userId` may be a guest's; `closedAt` is null while it is open.
          */
@@ -1887,7 +2311,8 @@ export interface components {
         /**
          * StatsAnswer
          * @description Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
-         *     reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED).
+         *     reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED). `variant` is
+         *     how the program is sent: `opus`, `opus+red` or `opus3`; null while it is not.
          */
         StatsAnswer: {
             state: string;
@@ -1902,6 +2327,48 @@ export interface components {
             roundTripS: number | null;
             retransmitted: number;
             badPackets: number;
+            variant: components["schemas"]["Variant"] | null;
+        };
+        /**
+         * TrackInfo
+         * @description One Ogg Opus file. `sizeBytes` and `sha256` are there once it has been verified; `undecodable` counts packets
+         *     that came broken and that decoders pass over.
+         */
+        TrackInfo: {
+            file: string;
+            /** @default null */
+            personId?: string | null;
+            /** @default null */
+            displayName?: string | null;
+            /** @default 0 */
+            durationS?: number;
+            /** @default false */
+            closed?: boolean;
+            /** @default false */
+            verified?: boolean;
+            /** @default null */
+            failure?: components["schemas"]["Failure"] | null;
+            /** @default null */
+            sizeBytes?: number | null;
+            /** @default null */
+            sha256?: string | null;
+            segments?: components["schemas"]["Segment"][];
+            /** @default [] */
+            gaps?: components["schemas"]["Gap"][];
+            /** @default 0 */
+            unlistedGaps?: number;
+            /** @default 0 */
+            dropped?: number;
+            /** @default 0 */
+            unwritten?: number;
+            /** @default 0 */
+            late?: number;
+            /** @default 0 */
+            malformed?: number;
+            /** @default 0 */
+            undecodable?: number;
+            /** @default 0 */
+            clockShifts?: number;
         };
         /**
          * TransportAnswer
@@ -1922,6 +2389,13 @@ export interface components {
         UpdateMe: {
             displayName: string;
         };
+        /**
+         * Variant
+         * @description The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and can take redundancy
+         *     gets `OPUS_RED` while that helps.
+         * @enum {unknown}
+         */
+        Variant: "opus" | "opus+red" | "opus3";
         /**
          * VerifyEmail
          * @description `token` is what follows `#token=` in the link that was sent.
@@ -4732,6 +5206,1192 @@ export interface operations {
             };
         };
     };
+    start_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    stop_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_live" | "not_recording";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    mark_chapter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewChapter"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChapterAnswer"];
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description The body did not arrive in time. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "request_timeout";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_live" | "not_recording" | "too_many_chapters";
+                    };
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_large";
+                    };
+                };
+            };
+            /** @description The body is of another type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "unsupported_media_type";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_input";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    list_recordings: {
+        parameters: {
+            query?: {
+                broadcastId?: string;
+                hostId?: string;
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingPage"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_cursor" | "invalid_input";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    delete_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "recording_active";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    update_recording: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag that you have seen: 412 if somebody has changed it since. */
+                "If-Match"?: string;
+            };
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecordingChanges"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingAnswer"];
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description The body did not arrive in time. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "request_timeout";
+                    };
+                };
+            };
+            /** @description It has changed since you read it. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "precondition_failed";
+                    };
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_large";
+                    };
+                };
+            };
+            /** @description The body is of another type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "unsupported_media_type";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_input";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_manifest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Manifest"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "nothing_recorded";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    list_chapters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Chapters"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "nothing_recorded";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    download_recording: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all. */
+                Range?: string;
+                /** @description The ETag of the file that the range is of: of another one you get all of it. */
+                "If-Range"?: string;
+                /** @description The ETag of what you have: 304 if it is the same. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg; codecs=opus": string;
+                };
+            };
+            /** @description The part that was asked for. */
+            206: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    /** @description Which bytes, of how many. */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg; codecs=opus": string;
+                };
+            };
+            /** @description It is what you have. */
+            304: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "no_such_track" | "not_found" | "nothing_recorded";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "recording_active";
+                    };
+                };
+            };
+            /** @description There are no such bytes. */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "range_not_satisfiable";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    download_track: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all. */
+                Range?: string;
+                /** @description The ETag of the file that the range is of: of another one you get all of it. */
+                "If-Range"?: string;
+                /** @description The ETag of what you have: 304 if it is the same. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+                /** @description The track's place in the manifest, from 1 on. */
+                number: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg; codecs=opus": string;
+                };
+            };
+            /** @description The part that was asked for. */
+            206: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    /** @description Which bytes, of how many. */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg; codecs=opus": string;
+                };
+            };
+            /** @description It is what you have. */
+            304: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "no_such_track" | "not_found" | "nothing_recorded";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "recording_active";
+                    };
+                };
+            };
+            /** @description There are no such bytes. */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "range_not_satisfiable";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
     give_role: {
         parameters: {
             query?: never;
@@ -6675,7 +8335,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "invalid_input";
+                        code: "invalid_input" | "variant_of_program_only";
                     };
                 };
             };
@@ -7472,7 +9132,9 @@ export interface operations {
     };
     whep_listen: {
         parameters: {
-            query?: never;
+            query?: {
+                variant?: components["schemas"]["AskedVariant"];
+            };
             header?: never;
             path: {
                 /** @description `id` of a broadcast. */
@@ -7620,6 +9282,18 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
                         code: "unsupported_media_type";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_input";
                     };
                 };
             };
@@ -8260,6 +9934,350 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
                         code: "database_busy" | "database_timeout" | "database_unavailable" | "hls_busy" | "hls_timeout" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    listen: {
+        parameters: {
+            query?: {
+                /** @description For a private show: an access or guest token. */
+                token?: string;
+            };
+            header?: {
+                /** @description `1`: titles in between the audio, every `icy-metaint` bytes. */
+                "Icy-MetaData"?: string;
+            };
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+                /** @description `ogg`, `mp3` or `aac`. */
+                stream_format: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description The show's title. */
+                    "icy-name"?: string;
+                    /** @description kbit/s. */
+                    "icy-br"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/ogg": string;
+                    "audio/mpeg": string;
+                    "audio/aac": string;
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "already_ended";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests" | "too_many_sessions" | "too_many_streams";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "not_live" | "overloaded" | "shutting_down" | "streams_full" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    publish_source: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "audio/ogg": string;
+                "application/ogg": string;
+                "audio/opus": string;
+                "audio/vorbis": string;
+                "audio/mpeg": string;
+                "audio/mp3": string;
+                "audio/aac": string;
+                "audio/aacp": string;
+                "audio/x-aac": string;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "already_ended" | "not_live" | "stage_full";
+                    };
+                };
+            };
+            /** @description The body is of another type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "unsupported_media_type";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests" | "too_many_sessions";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "start_failed" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    update_metadata: {
+        parameters: {
+            query: {
+                /** @description `/source/<id>`. */
+                mount: string;
+                /** @description `updinfo`. */
+                mode: string;
+                /** @description What is playing. Or `artist` and `title`. */
+                song?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example <iceresponse><message>Metadata update successful</message><return>1</return></iceresponse> */
+                    "text/xml": string;
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "already_ended" | "no_source" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
                     };
                 };
             };

@@ -18,6 +18,9 @@ export type SignedIn = Schemas["SignedInAnswer"];
 /** `yourRole` is null for people without an account; `streamKey` only for those who may publish the whole show. */
 export type Broadcast = Schemas["BroadcastAnswer"];
 export type NewBroadcast = Schemas["NewBroadcast"];
+export type BroadcastChanges = Schemas["BroadcastChanges"];
+/** `displayName` is null for guests, `until` for a ban that does not end by itself. */
+export type Ban = Schemas["BanAnswer"];
 export type BroadcastPage = Schemas["BroadcastPage"];
 export type MessagePage = Schemas["MessagePage"];
 

@@ -1,7 +1,13 @@
 import { describe, expect, it, vi } from "vitest";
-import { ApiError, createApi, createAuthApi, createRequest } from "../src/services/api";
+import {
+  ApiError,
+  createApi,
+  createAuthApi,
+  createRequest,
+  idempotencyKey,
+} from "../src/services/api";
 import { createAuth } from "../src/stores/auth";
-import { type Call, fakeFetch, memoryStorage, user } from "./fakes";
+import { broadcast, type Call, fakeFetch, memoryStorage, user } from "./fakes";
 
 const problem = (status: number, code: string, more: object = {}) => ({
   status,
@@ -188,5 +194,51 @@ describe("the session", () => {
     const { auth } = client(server(), memoryStorage({ "lac.session": '{"user":1' }));
     await auth.restore();
     expect(auth.store.getState().user).toBeNull();
+  });
+});
+
+describe("what may be sent twice, and what may not", () => {
+  const api = (answer: Parameters<typeof fakeFetch>[0]) => {
+    const { fetch, calls } = fakeFetch(answer);
+    return { calls, api: createApi(createRequest({ baseUrl: "http://server", fetch })) };
+  };
+
+  it("makes one show although the first answer was lost", async () => {
+    vi.useFakeTimers();
+    const lost = [new TypeError("Failed to fetch")];
+    const { api: given, calls } = api(() => lost.pop() ?? { status: 201, body: broadcast() });
+    const created = given.createBroadcast({ title: "Morning" });
+    await vi.runAllTimersAsync();
+    await expect(created).resolves.toMatchObject({ id: "b1" });
+    vi.useRealTimers();
+    const keys = calls.map((call) => call.headers["Idempotency-Key"]);
+    expect(keys).toHaveLength(2);
+    expect(keys[0]).toBeTruthy();
+    expect(keys[1]).toBe(keys[0]);
+  });
+
+  it("does not repeat what was refused", async () => {
+    const { api: given, calls } = api(() => problem(422, "invalid_input"));
+    await expect(given.createBroadcast({ title: "" })).rejects.toMatchObject({ status: 422 });
+    expect(calls).toHaveLength(1);
+  });
+
+  it("names each show anew, in what a header may carry", () => {
+    const keys = Array.from({ length: 100 }, () => idempotencyKey());
+    expect(new Set(keys).size).toBe(100);
+    for (const key of keys) expect(key).toMatch(/^[\w-]{10,64}$/);
+  });
+
+  it("changes a show only as it was seen", async () => {
+    const { api: given, calls } = api((call) =>
+      call.method === "GET"
+        ? { body: broadcast(), headers: { ETag: '"one"' } }
+        : { body: broadcast({ title: "Noon" }), headers: { ETag: '"two"' } },
+    );
+    const { tag } = await given.seeBroadcast("b1");
+    expect(tag).toBe('"one"');
+    const changed = await given.updateBroadcast("b1", { title: "Noon" }, tag);
+    expect(changed).toMatchObject({ broadcast: { title: "Noon" }, tag: '"two"' });
+    expect(calls[1]).toMatchObject({ method: "PATCH", headers: { "If-Match": '"one"' } });
   });
 });

@@ -16,6 +16,7 @@ export interface Call {
   path: string;
   body: unknown;
   bearer: string | null;
+  headers: Record<string, string>;
 }
 
 type Answer = { status?: number; body?: unknown; headers?: Record<string, string> } | Error;
@@ -30,6 +31,7 @@ export function fakeFetch(handler: (call: Call) => Answer | Promise<Answer>) {
       path: url.replace("http://server", ""),
       body: typeof init.body === "string" ? JSON.parse(init.body) : undefined,
       bearer: headers.Authorization?.replace("Bearer ", "") ?? null,
+      headers,
     };
     calls.push(call);
     const answer = await handler(call);

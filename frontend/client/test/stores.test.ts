@@ -94,6 +94,84 @@ describe("a room", () => {
     expect(room.mediaAuth()).toEqual({ bearer: "guest-1b" });
   });
 
+  describe("of a private show", () => {
+    const notFound = { status: 404, body: { code: "not_found", detail: "There is no such show." } };
+    /** Lets in whoever has the token that the link `good` is exchanged for. */
+    const privately =
+      (issued = "guest-invited"): Parameters<typeof fakeFetch>[0] =>
+      ({ path, body, bearer }) => {
+        if (path === "/api/broadcasts/b1/invite/accept") {
+          if ((body as { invite: string }).invite === "good")
+            return { body: { broadcastId: "b1", token: issued } };
+          return { status: 404, body: { code: "invite_invalid", detail: "Not valid." } };
+        }
+        return bearer === issued ? { body: broadcast({ visibility: "private" }) } : notFound;
+      };
+
+    it("lets a guest in by the invite link, and again without it", async () => {
+      const { room, latest, view, memory, calls } = setUp(privately());
+      room.open("good");
+      await vi.advanceTimersByTimeAsync(0);
+      expect(view().phase).toBe("open");
+      latest().open();
+      await settle();
+      expect(latest().last("join")?.data).toMatchObject({ token: "guest-invited" });
+      expect(memory.values.get("lac.invite.b1")).toBe("good");
+      room.open();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(view().phase).toBe("open");
+      expect(calls.filter(({ path }) => path.endsWith("/accept"))).toHaveLength(1);
+    });
+
+    it("exchanges the link again when the guest's token is over", async () => {
+      const stored = { "lac.invite.b1": "good", "lac.guest.b1": "guest-old" };
+      const answer: Parameters<typeof fakeFetch>[0] = (call) =>
+        call.bearer === "guest-old"
+          ? { status: 401, body: { code: "token_expired", detail: "Over." } }
+          : privately()(call);
+      const { room, view, memory } = setUp(answer, stored);
+      room.open();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(view().phase).toBe("open");
+      expect(memory.values.get("lac.guest.b1")).toBe("guest-invited");
+    });
+
+    it("says that a link does not hold any more, and forgets it", async () => {
+      const { room, view, memory } = setUp(privately(), { "lac.invite.b1": "old" });
+      room.open();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(view().phase).toBe("invite_invalid");
+      await settle();
+      expect(memory.values.has("lac.invite.b1")).toBe(false);
+      room.open();
+      await vi.advanceTimersByTimeAsync(0);
+      expect(view().phase).toBe("not_found");
+    });
+
+    it("asks the link once when the room lets its guest go", async () => {
+      const { room, view, latest, calls } = setUp(privately());
+      room.open("good");
+      await vi.advanceTimersByTimeAsync(0);
+      const accepts = () => calls.filter(({ path }) => path.endsWith("/accept")).length;
+      for (const expected of [2, 2]) {
+        latest().open();
+        latest().drop(4404);
+        await vi.advanceTimersByTimeAsync(0);
+        expect(accepts()).toBe(expected);
+      }
+      expect(view().phase).toBe("not_found");
+    });
+
+    it("blames nobody who is let go because it became private, or the link another", async () => {
+      const { room, view, latest } = setUp(() => ({ body: broadcast() }));
+      room.open();
+      await vi.advanceTimersByTimeAsync(0);
+      latest().join();
+      latest().drop(4403, "private");
+      expect(view().phase).toBe("private");
+    });
+  });
+
   it("takes a name for a guest, comes back under it and remembers it", async () => {
     const { room, open, latest, memory } = setUp();
     await open();

@@ -246,7 +246,7 @@ class World:
             route.fulfill(content_type=kind, body=file.read_bytes())
 
     def answer(self, method: str, path: str, url: str) -> Answer:
-        if (known := self.answers.get(path)) is not None:
+        if (known := self.answers.get(f"{method} {path}", self.answers.get(path))) is not None:
             return known
         if path == "/api/broadcasts":
             return 200, {"items": [item for item in self.shows if wanted(item, url)], "nextCursor": None}
@@ -400,12 +400,37 @@ def ban(page: Page) -> None:
     page.get_by_role("menuitem", name="Ban…").click()
 
 
+def edit(page: Page) -> None:
+    click("Edit show")(page)
+    page.get_by_label("Title").fill("Morning coffee, with cake")
+
+
+def overtaken(page: Page) -> None:
+    edit(page)
+    click("Save")(page)
+
+
 def on_stage(page: Page) -> None:
     click("Start speaking")(page)
     page.wait_for_timeout(500)
 
 
 MY_LIVE, MY_SCHEDULED, MY_ENDED = ({**item, **MINE} for item in (LIVE, SCHEDULED, ENDED))
+MY_PRIVATE = {**MY_LIVE, "visibility": "private", "invite": "6ygr3b2mzq4jtwx5n7ohlkd3sceauv2i"}
+BANS = [
+    {
+        "userId": user,
+        "displayName": name,
+        "reason": reason,
+        "until": until,
+        "createdAt": at(minutes=-3),
+        "createdBy": "u-ana",
+    }
+    for user, name, reason, until in (
+        ("u-7", "Loudmouth", "Advertising, again and again, in every break", at(hours=1)),
+        ("g-7", None, None, None),
+    )
+]
 HERE = {**HOST, "speaking": True}
 BURST = ("reaction", {"counts": {"👏": 4, "❤️": 3, "🔥": 1}, "mediaTime": 1.0})
 
@@ -458,6 +483,23 @@ PAGES: dict[str, tuple[str, World, Callable[[Page], None] | None]] = {
         None,
     ),
     "player-locked": ("/b/b-morning", World(broadcast=LIVE, refuse="room_locked", close=(1008, None)), None),
+    "player-invite-invalid": (
+        "/b/b-morning#invite=old",
+        World(
+            answers={
+                "POST /api/broadcasts/b-morning/invite/accept": (
+                    404,
+                    {"code": "invite_invalid", "detail": "This invite link is not valid (any more)."},
+                )
+            }
+        ),
+        None,
+    ),
+    "player-private": (
+        "/b/b-morning",
+        World(broadcast=LIVE, answers={"/api/broadcasts/b-morning": (403, {"code": "private", "detail": "Private."})}),
+        None,
+    ),
     "player-invited": (
         "/b/b-morning",
         World(user=TOM_USER, broadcast=LIVE, join=joined(LIVE, TOM, hands=HANDS, invited=True)),
@@ -513,6 +555,52 @@ PAGES: dict[str, tuple[str, World, Callable[[Page], None] | None]] = {
             answers={"/api/broadcasts/b-morning/audit": (200, {"items": AUDIT, "nextCursor": None})},
         ),
         open_details("Activity"),
+    ),
+    "host-private": (
+        "/host/b-morning",
+        World(user=ANA, broadcast=MY_PRIVATE, join=joined(MY_PRIVATE, HERE, producers=[])),
+        None,
+    ),
+    "host-invite-renew": (
+        "/host/b-morning",
+        World(user=ANA, broadcast=MY_PRIVATE, join=joined(MY_PRIVATE, HERE, producers=[])),
+        click("New invite link"),
+    ),
+    "host-edit": ("/host/b-later", World(user=ANA, broadcast=MY_SCHEDULED, join=joined(MY_SCHEDULED, HERE)), edit),
+    "host-edit-overtaken": (
+        "/host/b-morning",
+        World(
+            user=ANA,
+            broadcast=MY_LIVE,
+            join=joined(MY_LIVE, HERE),
+            answers={
+                "PATCH /api/broadcasts/b-morning": (
+                    412,
+                    {"code": "precondition_failed", "detail": "Somebody was faster."},
+                )
+            },
+        ),
+        overtaken,
+    ),
+    "host-delete": (
+        "/host/b-later",
+        World(user=ANA, broadcast=MY_SCHEDULED, join=joined(MY_SCHEDULED, HERE)),
+        click("Delete show"),
+    ),
+    "host-bans": (
+        "/host/b-morning",
+        World(
+            user=ANA,
+            broadcast=MY_LIVE,
+            join=joined(MY_LIVE, HERE, producers=[]),
+            answers={"/api/broadcasts/b-morning/bans": (200, {"items": BANS, "nextCursor": None})},
+        ),
+        open_details("Banned people"),
+    ),
+    "host-roles": (
+        "/host/b-morning",
+        World(user=ANA, broadcast=MY_LIVE, join=joined(MY_LIVE, HERE, hands=HANDS, producers=[])),
+        menu("More about Tom"),
     ),
     "host-end": (
         "/host/b-morning",

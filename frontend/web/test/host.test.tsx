@@ -166,3 +166,169 @@ it("is for hosts only", async () => {
   expect(await screen.findByRole("heading", { name: "This is not your show" })).toBeVisible();
   expect(screen.queryByRole("button", { name: /live/i })).not.toBeInTheDocument();
 });
+
+describe("changing a show", () => {
+  const dialog = () => screen.getByRole("dialog", { name: "Edit show" });
+
+  it("sends what was changed, for the show as it was seen", async () => {
+    const { calls } = await console_(
+      mine(),
+      {},
+      {
+        answer: (call) => {
+          if (call.path !== "/api/broadcasts/b1") return null;
+          const title = call.method === "PATCH" ? "Evening" : "Morning";
+          return { body: mine({ title }), headers: { ETag: '"one"' } };
+        },
+      },
+    );
+    await userEvent.click(screen.getByRole("button", { name: "Edit show" }));
+    const title = await within(dialog()).findByLabelText("Title");
+    expect(title).toHaveFocus();
+    await userEvent.clear(title);
+    await userEvent.type(title, "Evening");
+    await userEvent.click(within(dialog()).getByRole("button", { name: "Save" }));
+    expect(await screen.findByRole("heading", { name: "Evening" })).toBeVisible();
+    const patch = calls.find((call) => call.method === "PATCH");
+    expect(patch).toMatchObject({ body: { title: "Evening" }, headers: { "If-Match": '"one"' } });
+  });
+
+  it("keeps what was written when somebody else was faster, and saves it on top", async () => {
+    const saved: unknown[] = [];
+    await console_(
+      mine(),
+      {},
+      {
+        answer: (call) => {
+          if (call.path !== "/api/broadcasts/b1") return null;
+          const theirs = mine({ title: "Theirs", description: "New words" });
+          if (call.method === "GET") {
+            return saved.length === 0
+              ? { body: mine(), headers: { ETag: '"one"' } }
+              : { body: theirs, headers: { ETag: '"two"' } };
+          }
+          saved.push([call.headers["If-Match"], call.body]);
+          return call.headers["If-Match"] === '"two"'
+            ? { body: { ...theirs, title: "Mine" } }
+            : { status: 412, body: { code: "precondition_failed", detail: "Changed." } };
+        },
+      },
+    );
+    await userEvent.click(screen.getByRole("button", { name: "Edit show" }));
+    const title = await within(dialog()).findByLabelText("Title");
+    await userEvent.clear(title);
+    await userEvent.type(title, "Mine");
+    await userEvent.click(within(dialog()).getByRole("button", { name: "Save" }));
+    expect(await within(dialog()).findByText(/Somebody else has changed/)).toBeVisible();
+    expect(within(dialog()).getByLabelText("Title")).toHaveValue("Mine");
+    expect(within(dialog()).getByLabelText(/Description/)).toHaveValue("New words");
+    await userEvent.click(within(dialog()).getByRole("button", { name: "Save" }));
+    expect(await screen.findByRole("heading", { name: "Mine" })).toBeVisible();
+    expect(saved).toEqual([
+      ['"one"', { title: "Mine" }],
+      ['"two"', { title: "Mine" }],
+    ]);
+  });
+
+  it("deletes it after a question", async () => {
+    const { calls } = await console_(
+      scheduled(),
+      {},
+      { answer: (call) => (call.method === "DELETE" ? { status: 204 } : null) },
+    );
+    await userEvent.click(screen.getByRole("button", { name: "Delete show" }));
+    const question = screen.getByRole("dialog", { name: "Delete this show?" });
+    expect(calls.some((call) => call.method === "DELETE")).toBe(false);
+    await userEvent.click(within(question).getByRole("button", { name: "Delete for good" }));
+    expect(await screen.findByRole("heading", { name: "My shows" })).toBeVisible();
+  });
+});
+
+describe("secrets", () => {
+  it("shows the invite link of a private show, and replaces it after a question", async () => {
+    const show = mine({ visibility: "private", invite: "old" });
+    const { calls } = await console_(
+      show,
+      {},
+      {
+        answer: (call) =>
+          call.path.endsWith("/invite") ? { body: { ...show, invite: "new" } } : null,
+      },
+    );
+    const link = screen.getByLabelText("Invite link");
+    expect(link).toHaveValue(`${window.location.origin}/b/b1#invite=old`);
+    await userEvent.click(screen.getByRole("button", { name: "New invite link" }));
+    const question = screen.getByRole("dialog", { name: "Replace the invite link?" });
+    expect(calls.some((call) => call.path.endsWith("/invite"))).toBe(false);
+    await userEvent.click(within(question).getByRole("button", { name: "Replace it" }));
+    await waitFor(() => expect(link).toHaveValue(`${window.location.origin}/b/b1#invite=new`));
+  });
+
+  it("are not for co-hosts to replace", async () => {
+    const show = mine({ visibility: "private", invite: "old", yourRole: "cohost" });
+    await console_(show, { you: { ...you, role: "cohost" }, role: "cohost" });
+    expect(screen.getByLabelText("Invite link")).toBeVisible();
+    expect(screen.queryByRole("button", { name: "New invite link" })).toBeNull();
+    expect(screen.queryByRole("button", { name: "New stream key", hidden: true })).toBeNull();
+    expect(screen.queryByRole("button", { name: "Delete show" })).toBeNull();
+    await userEvent.click(screen.getByRole("button", { name: "Edit show" }));
+    expect(await screen.findByLabelText("Title")).toBeVisible();
+    expect(screen.queryByLabelText(/Description/)).toBeNull();
+  });
+});
+
+describe("those who were banned", () => {
+  it("are listed, and can be let back in", async () => {
+    const ban = {
+      userId: "u-9",
+      displayName: "Loud",
+      reason: "Advertising",
+      until: null,
+      createdAt: "2026-01-01T08:00:00Z",
+      createdBy: "h",
+    };
+    const over = { ...ban, userId: "u-8", displayName: "Past", until: "2026-01-01T09:00:00Z" };
+    const { calls } = await console_(
+      mine(),
+      {},
+      {
+        answer: (call) => {
+          if (call.method === "DELETE") return { status: 204 };
+          if (!call.path.includes("/bans")) return null;
+          return { body: { items: [ban, over], nextCursor: null } };
+        },
+      },
+    );
+    await userEvent.click(screen.getByText("Banned people"));
+    const list = await screen.findByRole("list", { name: "Banned people" });
+    expect(list).toHaveTextContent("Loud");
+    expect(list).toHaveTextContent("“Advertising”");
+    expect(list).not.toHaveTextContent("Past");
+    await userEvent.click(screen.getByRole("button", { name: "Let Loud come back" }));
+    expect(await screen.findByText("Nobody is banned.")).toBeVisible();
+    expect(screen.getByText("Loud can come back.")).toBeVisible();
+    const lifted = calls.find((call) => call.method === "DELETE");
+    expect(lifted?.path).toBe("/api/broadcasts/b1/bans/u-9");
+  });
+});
+
+describe("roles", () => {
+  it("are given and taken by whoever the show belongs to", async () => {
+    const { calls, tell } = await console_(
+      mine(),
+      { members: [person("m", { displayName: "Miro" })], memberCount: 2 },
+      { answer: (call) => (call.path.includes("/roles/") ? { status: 204 } : null) },
+    );
+    await userEvent.click(screen.getByRole("button", { name: "More about Miro" }));
+    await userEvent.click(screen.getByRole("menuitem", { name: "Make moderator" }));
+    const promoted = person("m", { displayName: "Miro", role: "moderator" });
+    tell({ event: "roleChanged", data: { user: promoted } });
+    await userEvent.click(screen.getByRole("button", { name: "More about Miro" }));
+    await userEvent.click(screen.getByRole("menuitem", { name: "Take the role away" }));
+    const roles = calls.filter((call) => call.path === "/api/broadcasts/b1/roles/m");
+    expect(roles.map(({ method, body }) => [method, body])).toEqual([
+      ["PUT", { role: "moderator" }],
+      ["DELETE", undefined],
+    ]);
+  });
+});

@@ -1,6 +1,7 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, it } from "vitest";
+import { safeNext } from "../src/components/AccountForm";
 import { broadcast, user, visit } from "./world";
 
 const problem = (status: number, code: string, detail: string, more: object = {}) => ({
@@ -183,4 +184,54 @@ describe("my shows", () => {
 it("has a page for addresses that lead nowhere", async () => {
   await visit("/nowhere");
   expect(screen.getByRole("heading", { name: "There is no such page" })).toBeVisible();
+});
+
+describe("where a sign-in leads", () => {
+  it("is nowhere but this site", () => {
+    expect(safeNext("/b/1?x=2#invite=abc")).toBe("/b/1?x=2#invite=abc");
+    for (const next of [
+      null,
+      "",
+      "b/1",
+      "https://evil.example/",
+      "//evil.example/",
+      "/\\evil.example",
+      "/\t/evil.example",
+      "/\n/evil.example",
+      "\t//evil.example",
+      "javascript:alert(1)",
+    ])
+      expect(safeNext(next)).toBe("/");
+  });
+});
+
+describe("a new show", () => {
+  it("is made once, however often the button has to be pressed", async () => {
+    const lost = new TypeError("Failed to fetch");
+    const answers: (Error | object)[] = [
+      lost,
+      lost,
+      { status: 503, body: { code: "database_busy", detail: "Try again." } },
+      { status: 409, body: { code: "request_repeated", detail: "Send it again." } },
+      { status: 422, body: { code: "invalid_input", detail: "No." } },
+    ];
+    const { calls } = await visit("/host?new", {
+      user,
+      answer: (call) => (call.method === "POST" ? ((answers.shift() as Error) ?? null) : null),
+    });
+    await userEvent.type(await screen.findByLabelText("Title"), "Morning");
+    const press = async (message: RegExp) => {
+      await userEvent.click(screen.getByRole("button", { name: "Create show" }));
+      expect(await screen.findByText(message, {}, { timeout: 5000 })).toBeVisible();
+    };
+    const keys = () =>
+      calls.filter((c) => c.method === "POST").map((c) => c.headers["Idempotency-Key"]);
+    await press(/did not answer/);
+    await press(/Send it again/);
+    expect(keys()).toHaveLength(4);
+    expect(new Set(keys()).size).toBe(1);
+    await userEvent.type(screen.getByLabelText("Title"), " coffee");
+    await press(/No\./);
+    expect(new Set(keys()).size).toBe(2);
+  }, 15_000);
 });

@@ -25,7 +25,7 @@ export * from "../../client/test/fakes";
 interface Options {
   user?: User;
   /** What the server answers; null goes on to the standard answers. */
-  answer?: (call: Call) => { status?: number; body?: unknown } | Error | null;
+  answer?: (call: Call) => ReturnType<Parameters<typeof fakeFetch>[0]> | null;
   shows?: Broadcast[];
   microphone?: MicrophoneProblem;
 }

@@ -2,8 +2,15 @@
 //
 // Not the remote one: Chromium may pair a new local candidate with the remote candidate that it remembers from before the
 // restart, and then goes on checking with the old credentials.
-window.selectedLocalUfrag = (report) => {
+window.selectedLocalUfrag = (report) =>
+  report.get(window.selectedPair(report)?.localCandidateId)?.usernameFragment ?? null;
+
+// The candidate pair that carries the media.
+window.selectedPair = (report) => {
   const transport = [...report.values()].find((entry) => entry.type === "transport");
-  const pair = report.get(transport?.selectedCandidatePairId);
-  return report.get(pair?.localCandidateId)?.usernameFragment ?? null;
+  return report.get(transport?.selectedCandidatePairId);
 };
+
+// "udp" or "tcp": how it reaches the server.
+window.selectedProtocol = (report) =>
+  report.get(window.selectedPair(report)?.remoteCandidateId)?.protocol ?? null;

@@ -40,10 +40,10 @@ window.MediasoupSession = class MediasoupSession {
     this.media = await this.transport.produce({ track: stream.getAudioTracks()[0], codecOptions: codecOptions ?? {} });
   }
 
-  async listen() {
+  async listen(more) {
     await this.openTransport("recv");
-    const rtpCapabilities = this.device.recvRtpCapabilities;
-    this.media = await this.transport.consume(await this.call("POST", `${this.path}/consume`, { rtpCapabilities }));
+    const request = { rtpCapabilities: this.device.recvRtpCapabilities, ...more };
+    this.media = await this.transport.consume(await this.call("POST", `${this.path}/consume`, request));
     hearing.attach(this.media.track);
   }
 
@@ -54,6 +54,10 @@ window.MediasoupSession = class MediasoupSession {
 
   async localUfrag() {
     return selectedLocalUfrag(await this.transport.getStats());
+  }
+
+  async remoteProtocol() {
+    return selectedProtocol(await this.transport.getStats());
   }
 
   async stats(type) {

@@ -45,10 +45,10 @@ class SdpSession {
     await this.negotiate(options);
   }
 
-  async listen() {
+  async listen(options) {
     this.pc.ontrack = ({ track }) => hearing.attach(track);
     this.pc.addTransceiver("audio", { direction: "recvonly" });
-    await this.negotiate();
+    await this.negotiate(options);
   }
 
   // RFC 8840: the fragment with our ICE credentials and candidates.
@@ -89,6 +89,10 @@ class SdpSession {
 
   async localUfrag() {
     return selectedLocalUfrag(await this.pc.getStats());
+  }
+
+  async remoteProtocol() {
+    return selectedProtocol(await this.pc.getStats());
   }
 
   async delete() {

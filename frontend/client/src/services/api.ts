@@ -1,7 +1,9 @@
 import type { components, operations } from "../schema";
 import type {
   AuditEntry,
+  Ban,
   Broadcast,
+  BroadcastChanges,
   BroadcastPage,
   NewBroadcast,
   Page,
@@ -50,6 +52,9 @@ export interface RequestOptions {
   query?: Record<string, string | number | undefined>;
   /** "session": the signed-in person, if there is one (default). "none": no token. An object: exactly this token. */
   auth?: "session" | "none" | { bearer: string | null };
+  headers?: Readonly<Record<string, string>>;
+  /** Called with the headers of an answer that is no error. */
+  onHeaders?: (headers: Headers) => void;
   /** Let the request outlive the page. */
   keepalive?: boolean;
   signal?: AbortSignal;
@@ -73,7 +78,7 @@ export function createRequest(config: {
     options: RequestOptions,
     bearer: string | null,
   ): Promise<Response> {
-    const headers: Record<string, string> = { Accept: "application/json" };
+    const headers: Record<string, string> = { Accept: "application/json", ...options.headers };
     if (options.body !== undefined) headers["Content-Type"] = "application/json";
     if (bearer !== null) headers.Authorization = `Bearer ${bearer}`;
     const abort = new AbortController();
@@ -112,6 +117,7 @@ export function createRequest(config: {
       if (renewed !== bearer) response = await once(url, options, renewed);
     }
     if (!response.ok) throw await problem(response);
+    options.onHeaders?.(response.headers);
     if (response.status === 204) return undefined as T;
     const text = await response.text();
     if (text === "") return undefined as T;
@@ -176,6 +182,29 @@ export function messageOf(error: unknown): string {
   return "Something went wrong. Try again.";
 }
 
+/** A broadcast as it was at one moment: `tag` names the moment, for a change that must not undo somebody else's. */
+export interface Seen {
+  broadcast: Broadcast;
+  tag: string | null;
+}
+
+/**
+ * A name for one thing that somebody wants done: sent along each time, it is done once. It has to be unique among the
+ * sender's own, and is no secret.
+ */
+export function idempotencyKey(random: () => number = Math.random): string {
+  const part = () => Math.floor(random() * 2 ** 32).toString(36);
+  return [Date.now().toString(36), part(), part(), part()].join("-");
+}
+
+/** Nobody knows whether it was done: the answer was lost on its way, or somebody else is doing it just now. */
+function isUnsettled(error: unknown): boolean {
+  if (!(error instanceof ApiError)) return false;
+  return error.code === "network" || error.code === "request_repeated" || error.status >= 502;
+}
+
+const REPEAT_AFTER_MS = 1000;
+
 export type ListOptions = NonNullable<operations["list_broadcasts"]["parameters"]["query"]>;
 
 const at = (id: string) => encodeURIComponent(id);
@@ -195,6 +224,14 @@ export function createAuthApi(request: Request) {
 }
 
 export function createApi(request: Request) {
+  async function seen(path: string, options: RequestOptions): Promise<Seen> {
+    let tag: string | null = null;
+    const onHeaders = (headers: Headers) => {
+      tag = headers.get("ETag");
+    };
+    const broadcast = await request<Broadcast>(path, { ...options, onHeaders });
+    return { broadcast, tag };
+  }
   return {
     request,
     me: () => request<User>("/api/auth/me"),
@@ -228,20 +265,67 @@ export function createApi(request: Request) {
         query: { ...query },
         ...(signal ? { signal } : {}),
       }),
-    getBroadcast: (id: string, signal?: AbortSignal) =>
-      request<Broadcast>(`/api/broadcasts/${at(id)}`, signal ? { signal } : {}),
-    createBroadcast: (body: NewBroadcast) =>
-      request<Broadcast>("/api/broadcasts", { method: "POST", body }),
+    getBroadcast: (id: string, auth?: RequestOptions["auth"]) =>
+      request<Broadcast>(`/api/broadcasts/${at(id)}`, auth ? { auth } : {}),
+    /** `key` is for this body: with it the same call can be made again, and is once by itself, after a lost answer. */
+    createBroadcast: async (body: NewBroadcast, key = idempotencyKey()) => {
+      const headers = { "Idempotency-Key": key };
+      const create = () => request<Broadcast>("/api/broadcasts", { method: "POST", body, headers });
+      try {
+        return await create();
+      } catch (error) {
+        if (!isUnsettled(error)) throw error;
+        await new Promise((resolve) => setTimeout(resolve, REPEAT_AFTER_MS));
+        return await create();
+      }
+    },
+    seeBroadcast: (id: string, signal?: AbortSignal) =>
+      seen(`/api/broadcasts/${at(id)}`, signal ? { signal } : {}),
+    /** `precondition_failed` (status 412) if it has been changed since it was seen with that `tag`. */
+    updateBroadcast: (id: string, changes: BroadcastChanges, tag: string | null) =>
+      seen(`/api/broadcasts/${at(id)}`, {
+        method: "PATCH",
+        body: changes,
+        ...(tag === null ? {} : { headers: { "If-Match": tag } }),
+      }),
     deleteBroadcast: (id: string) =>
       request<void>(`/api/broadcasts/${at(id)}`, { method: "DELETE" }),
     startBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/start`, { method: "POST" }),
     endBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
-    messages: (id: string, cursor?: string) =>
+    /** The old key is worth nothing from then on, and an encoder that uses it is cut off. */
+    renewStreamKey: (id: string) =>
+      request<Broadcast>(`/api/broadcasts/${at(id)}/stream-key`, { method: "POST" }),
+    /** The old link is worth nothing from then on, and whoever came by it is let go. */
+    renewInvite: (id: string) =>
+      request<Broadcast>(`/api/broadcasts/${at(id)}/invite`, { method: "POST" }),
+    /** `token` is for people without an account. A link that does not hold (any more) is `invite_invalid`. */
+    acceptInvite: (id: string, body: Schemas["AcceptInvite"], auth?: RequestOptions["auth"]) =>
+      request<Schemas["InviteAccepted"]>(`/api/broadcasts/${at(id)}/invite/accept`, {
+        method: "POST",
+        body,
+        ...(auth ? { auth } : {}),
+      }),
+    messages: (id: string, cursor?: string, auth?: RequestOptions["auth"]) =>
       request<Page<StoredMessage>>(`/api/broadcasts/${at(id)}/messages`, {
         query: { limit: 100, cursor },
+        ...(auth ? { auth } : {}),
       }),
+    giveRole: (id: string, userId: string, role: Schemas["NewRole"]["role"]) =>
+      request<void>(`/api/broadcasts/${at(id)}/roles/${at(userId)}`, {
+        method: "PUT",
+        body: { role },
+      }),
+    takeRole: (id: string, userId: string) =>
+      request<void>(`/api/broadcasts/${at(id)}/roles/${at(userId)}`, { method: "DELETE" }),
+    bans: (id: string, cursor?: string, signal?: AbortSignal) =>
+      request<Page<Ban>>(`/api/broadcasts/${at(id)}/bans`, {
+        query: { limit: 50, cursor },
+        ...(signal ? { signal } : {}),
+      }),
+    liftBan: (id: string, userId: string) =>
+      request<void>(`/api/broadcasts/${at(id)}/bans/${at(userId)}`, { method: "DELETE" }),
     audit: (id: string, cursor?: string, signal?: AbortSignal) =>
       request<Page<AuditEntry>>(`/api/broadcasts/${at(id)}/audit`, {
         query: { limit: 50, cursor },
@@ -249,6 +333,7 @@ export function createApi(request: Request) {
       }),
     profile: (id: string) => request<Profile>(`/api/users/${at(id)}`),
     follow: (id: string) => request<void>(`/api/users/${at(id)}/follow`, { method: "PUT" }),
+    unfollow: (id: string) => request<void>(`/api/users/${at(id)}/follow`, { method: "DELETE" }),
   };
 }
 

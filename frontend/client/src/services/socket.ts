@@ -294,9 +294,10 @@ export class RoomSocket {
     this.#rejectWaiting("The connection broke. Try again in a moment.");
     const verdict = verdictOf(code);
     if (verdict.action === "stop") {
-      // One code for "removed" and "never allowed in"; the answer to `join` tells them apart.
-      const forbidden =
-        verdict.outcome === "removed" && joinError && !REMOVED_CODES.has(joinError.code);
+      // One code for "removed" and "never allowed in"; the answer to `join` tells them apart. Whoever is inside when the
+      // show becomes private, or its invite link another one, has done nothing wrong either.
+      const blameless = joinError ? !REMOVED_CODES.has(joinError.code) : reason === "private";
+      const forbidden = verdict.outcome === "removed" && blameless;
       const locked = verdict.outcome === "refused" && joinError?.code === "room_locked";
       const outcome = forbidden ? "forbidden" : locked ? "locked" : verdict.outcome;
       this.#stopWith(outcome, joinError?.message ?? reason);

@@ -31,6 +31,8 @@ export type RoomPhase =
   | "removed"
   | "not_found"
   | "private"
+  /** The invite link that led here does not hold (any more). */
+  | "invite_invalid"
   | "sign_in"
   /** Nobody new comes in just now. */
   | "locked"
@@ -47,8 +49,8 @@ export interface RoomView extends RoomState {
 export interface Room {
   readonly id: string;
   store: StoreApi<RoomView>;
-  /** Load the broadcast and take a place in its room. */
-  open(): void;
+  /** Load the broadcast and take a place in its room. `invite`: from the link that led here, remembered for later. */
+  open(invite?: string | null): void;
   /** Leave. The room can be opened again. */
   close(): void;
   retryNow(): void;
@@ -91,6 +93,7 @@ export interface Room {
 const NAME_KEY = "lac.guest-name";
 const removedKey = (id: string) => `lac.removed.${id}`;
 const guestKey = (id: string) => `lac.guest.${id}`;
+const inviteKey = (id: string) => `lac.invite.${id}`;
 /** While the room cannot be joined yet, the broadcast itself is asked for this often. */
 const POLL_MS = 15_000;
 /** What was missed is fetched in pages of a hundred; whoever missed more than this reads the end of it. */
@@ -107,6 +110,8 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
   }));
   let guestName: string | null = null;
   let guestToken: string | null = null;
+  let invite: string | null = null;
+  let invitedAgain = false;
   let opened = 0;
   let pollTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -160,6 +165,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     }
     if (event.event === "joined") {
       clearTimeout(pollTimer);
+      invitedAgain = false;
       store.setState({ phase: "open", problem: null });
       void attempt(() => platform.storage.remove(removedKey(id)));
       const { you } = event.data;
@@ -179,6 +185,15 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     } else if (outcome === "locked") {
       store.setState({ phase: "locked" });
       poll();
+    } else if (
+      (outcome === "not_found" || outcome === "forbidden") &&
+      invite !== null &&
+      !invitedAgain
+    ) {
+      // A guest's token has a shorter life than the link that it came by.
+      invitedAgain = true;
+      guestToken = null;
+      void load(opened);
     } else if (outcome === "not_found") {
       store.setState({ phase: "not_found" });
     } else if (outcome === "sign_in") {
@@ -196,9 +211,44 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     }
   }
 
+  /** For people without an account: a guest's token opens a private show that they were invited to. */
+  function readAuth(): "session" | { bearer: string } {
+    if (auth.store.getState().user || guestToken === null) return "session";
+    return { bearer: guestToken };
+  }
+
+  async function find(): Promise<Broadcast> {
+    try {
+      return await api.getBroadcast(id, readAuth());
+    } catch (error) {
+      const status = error instanceof ApiError ? error.status : 0;
+      if (status === 401 && readAuth() !== "session") guestToken = null;
+      else if (status !== 404 || invite === null) throw error;
+    }
+    // A show that is not for everyone answers as if it were not there: the invite link opens it.
+    if (invite !== null) await takeUp(invite);
+    return await api.getBroadcast(id, readAuth());
+  }
+
+  async function takeUp(link: string): Promise<void> {
+    try {
+      const body = { invite: link, ...(guestName === null ? {} : { name: guestName }) };
+      const { token } = await api.acceptInvite(id, body);
+      if (token === null) return;
+      guestToken = token;
+      void attempt(() => platform.storage.set(guestKey(id), token));
+    } catch (error) {
+      if (error instanceof ApiError && error.code === "invite_invalid") {
+        invite = null;
+        void attempt(() => platform.storage.remove(inviteKey(id)));
+      }
+      throw error;
+    }
+  }
+
   async function load(generation: number): Promise<void> {
     try {
-      const broadcast = await api.getBroadcast(id);
+      const broadcast = await find();
       if (generation !== opened) return;
       store.setState((state) => ({
         broadcast: state.you ? state.broadcast : broadcast,
@@ -212,10 +262,12 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     } catch (error) {
       if (generation !== opened) return;
       const status = error instanceof ApiError ? error.status : 0;
-      if (status === 404) store.setState({ phase: "not_found" });
+      const code = error instanceof ApiError ? error.code : "";
+      if (code === "invite_invalid") store.setState({ phase: "invite_invalid" });
+      else if (status === 404) store.setState({ phase: "not_found" });
       else if (status === 401) store.setState({ phase: "sign_in" });
       else if (status === 403) {
-        const removed = error instanceof ApiError && error.code === "removed";
+        const removed = code === "removed";
         store.setState({ phase: removed ? "removed" : "private" });
         if (removed) await recallRemoval();
       } else {
@@ -230,7 +282,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
   /** What was said, for those who come after the end. */
   async function loadChat(generation: number): Promise<void> {
     store.setState((state) => ({ ended: state.ended ?? { reason: "" } }));
-    const { items } = await api.messages(id).catch(() => ({ items: [] }));
+    const { items } = await api.messages(id, undefined, readAuth()).catch(() => ({ items: [] }));
     if (generation !== opened) return;
     const messages = items.toReversed().map(asSent);
     store.setState((state) => (state.messages.length === 0 ? { messages } : {}));
@@ -264,6 +316,8 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
   async function restoreGuest(): Promise<void> {
     guestName = (await attempt(() => platform.storage.get(NAME_KEY))) ?? null;
     guestToken = (await attempt(() => platform.storage.get(guestKey(id)))) || null;
+    if (invite !== null) await attempt(() => platform.storage.set(inviteKey(id), invite ?? ""));
+    else invite = (await attempt(() => platform.storage.get(inviteKey(id)))) || null;
   }
 
   function joinedOrGone(): Promise<void> {
@@ -288,7 +342,8 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
   return {
     id,
     store,
-    open() {
+    open(link) {
+      invite = link ?? invite;
       const generation = ++opened;
       clearTimeout(pollTimer);
       socket.stop();
@@ -396,7 +451,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       const missed: StoredMessage[] = [];
       let cursor: string | undefined;
       for (let page = 0; page < MISSED_PAGES_MAX; page++) {
-        const { items, nextCursor } = await api.messages(id, cursor);
+        const { items, nextCursor } = await api.messages(id, cursor, readAuth());
         missed.push(...items);
         if (nextCursor === null || items.some((message) => before.has(message.id))) break;
         cursor = nextCursor;

@@ -12,6 +12,7 @@ import {
 } from "@lac/client";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { formatTime, plural } from "../lib/time";
+import { useLac } from "../services";
 import { Button } from "../ui/Button";
 import { Card } from "../ui/Card";
 import { Dialog } from "../ui/Dialog";
@@ -21,8 +22,14 @@ import { Menu, type MenuItem } from "../ui/Menu";
 import { Notice } from "../ui/Notice";
 import { RoleBadge } from "./RoleBadge";
 
+const ROLES_GIVEN = [
+  ["cohost", "co-host"],
+  ["moderator", "moderator"],
+] as const;
+
 /** Who is here, for those who moderate: the queue of hands first, then everyone. */
 export function People({ room, view }: { room: Room; view: RoomView }) {
+  const { api } = useLac();
   const [problem, setProblem] = useState<string | null>(null);
   const [removing, setRemoving] = useState<{ person: Person; banned: boolean } | null>(null);
   const { invited, invite, news } = useInvitations(room, view);
@@ -44,6 +51,7 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
     }
   }
 
+  const givesRoles = view.you?.role === "host" || view.you?.role === "admin";
   const toggleMute = (person: Person) =>
     act(() => (person.muted ? room.unmute(person.id) : room.mute(person.id)));
 
@@ -54,6 +62,12 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
       items.push({ label, onSelect: () => void act(work) });
     if (role === "listener" && !person.anonymous) item("Invite to speak", () => invite(id));
     if (invited.has(id)) item("Withdraw the invitation", () => room.moveToAudience(id));
+    if (givesRoles && !person.anonymous && role !== "host" && role !== "admin") {
+      for (const [given, label] of ROLES_GIVEN)
+        if (role !== given) item(`Make ${label}`, () => api.giveRole(room.id, id, given));
+      if (role === "cohost" || role === "moderator")
+        item("Take the role away", () => api.takeRole(room.id, id));
+    }
     if (role === "speaker") item("Move to the audience", () => room.moveToAudience(id));
     if (isMutable(person)) item(person.muted ? "Unmute" : "Mute", () => toggleMute(person));
     item("Clear their messages", () => room.clearMessages(id));

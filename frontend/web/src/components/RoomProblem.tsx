@@ -47,9 +47,9 @@ function Removed({ room, removal }: { room: Room; removal: Removal }) {
 
 /** What stands in for a show's page when there is nothing to show. Null when there is. */
 export function useRoomProblem(room: Room, { phase, problem, removed }: RoomView) {
-  const { pathname } = useLocation();
+  const { pathname, hash } = useLocation();
   const signIn = (
-    <ButtonLink to={`/login?next=${encodeURIComponent(pathname)}`} look="primary">
+    <ButtonLink to={`/login?next=${encodeURIComponent(pathname + hash)}`} look="primary">
       Sign in
     </ButtonLink>
   );
@@ -61,14 +61,21 @@ export function useRoomProblem(room: Room, { phase, problem, removed }: RoomView
     case "not_found":
       return (
         <PageState title="This show was not found" action={home}>
-          The link may be mistyped, the show may have been deleted, or it is private and you are not
-          signed in with an invited account.
+          The link may be mistyped, or the show may have been deleted. If it is private, open the
+          invite link that you were sent, or sign in with the account that was invited.
+        </PageState>
+      );
+    case "invite_invalid":
+      return (
+        <PageState title="This invite link does not work any more" action={home}>
+          The host may have made a new one, or a part of it is missing. Ask for the link again.
         </PageState>
       );
     case "private":
       return (
         <PageState title="This show is private" action={signIn}>
-          Only invited people can come in. If you were invited, sign in with that account.
+          Only invited people can come in. Open the invite link that you were sent, or sign in with
+          the account that was invited.
         </PageState>
       );
     case "sign_in":

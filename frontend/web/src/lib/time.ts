@@ -18,6 +18,13 @@ export const formatDateTime = (iso: string) => dateTime.format(new Date(iso));
 export const formatTime = (iso: string) => timeOnly.format(new Date(iso));
 export const formatDay = (iso: string) => dayOnly.format(new Date(iso));
 
+/** As `<input type="datetime-local">` takes it, to the minute, in the person's own zone. */
+export function toLocalInput(iso: string): string {
+  const time = new Date(iso);
+  const local = new Date(time.getTime() - time.getTimezoneOffset() * 60_000);
+  return local.toISOString().slice(0, 16);
+}
+
 /** A clock's reading: 4:05, 1:04:05. */
 export function formatClock(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));

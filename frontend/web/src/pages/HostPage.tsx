@@ -10,22 +10,26 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
 import { useStore } from "zustand";
 import { Activity } from "../components/Activity";
+import { Bans } from "../components/Bans";
 import { Chat } from "../components/Chat";
 import { ChatSettings } from "../components/ChatSettings";
 import { ConnectionDetails } from "../components/ConnectionDetails";
+import { EditShow } from "../components/EditShow";
 import { LevelMeter } from "../components/LevelMeter";
 import { MicrophoneSetup } from "../components/MicrophoneSetup";
 import { PageState } from "../components/PageState";
 import { People } from "../components/People";
 import { FloatingReactions } from "../components/Reactions";
+import { Renew } from "../components/Renew";
 import { RequireUser } from "../components/RequireUser";
 import { useRoomProblem } from "../components/RoomProblem";
 import { audioContext, useLevel } from "../lib/audio";
 import { offerDiagnostics } from "../lib/diagnostics";
 import { useNow, useWakeUp } from "../lib/hooks";
+import { inviteLink } from "../lib/room";
 import type { Studio } from "../lib/studio";
 import { formatClock, formatDateTime, formatTime, plural } from "../lib/time";
-import { useServices } from "../services";
+import { useLac, useServices } from "../services";
 import { Button, ButtonLink } from "../ui/Button";
 import { Card } from "../ui/Card";
 import { CopyField } from "../ui/CopyField";
@@ -89,7 +93,7 @@ function Console({ studio, view, broadcast }: Props) {
   const ended = broadcast.status === "ended";
   return (
     <>
-      <ConsoleHeader view={view} broadcast={broadcast} />
+      <ConsoleHeader studio={studio} view={view} broadcast={broadcast} />
       <div className="grid gap-5 lg:grid-cols-[minmax(0,1fr)_24rem] lg:items-start">
         <div className="grid min-w-0 gap-5">
           {view.problem && <Notice tone="warn">{view.problem}</Notice>}
@@ -109,7 +113,8 @@ function Console({ studio, view, broadcast }: Props) {
           <div className="grid min-w-0 gap-5">
             <People room={studio.room} view={view} />
             <ChatSettings room={studio.room} view={view} />
-            <ShareCard id={studio.id} />
+            <Bans id={studio.id} />
+            <ShareCard studio={studio} broadcast={broadcast} />
             <EncoderCard studio={studio} broadcast={broadcast} />
             <Activity id={studio.id} names={view.names} />
           </div>
@@ -119,7 +124,7 @@ function Console({ studio, view, broadcast }: Props) {
   );
 }
 
-function ConsoleHeader({ view, broadcast }: { view: RoomView; broadcast: Broadcast }) {
+function ConsoleHeader({ studio, view, broadcast }: Props) {
   const live = broadcast.status === "live";
   const now = useNow(live ? 1000 : null);
   return (
@@ -141,6 +146,9 @@ function ConsoleHeader({ view, broadcast }: { view: RoomView; broadcast: Broadca
             {plural(view.listenerCount, "listener")}
           </span>
         )}
+        <span className="ml-auto flex flex-wrap gap-1">
+          <EditShow broadcast={broadcast} onChanged={studio.room.update} />
+        </span>
       </div>
       <h1 className="mt-2 text-2xl font-semibold tracking-tight wrap-anywhere sm:text-3xl">
         {broadcast.title}
@@ -381,7 +389,34 @@ function Quality({
   );
 }
 
-function ShareCard({ id }: { id: string }) {
+/** Renewing a secret is for whoever the show belongs to. */
+const owns = ({ yourRole }: Broadcast) => yourRole === "host" || yourRole === "admin";
+
+function ShareCard({ studio, broadcast }: { studio: Studio; broadcast: Broadcast }) {
+  const { api } = useLac();
+  const { id, room } = studio;
+  if (broadcast.visibility === "private" && broadcast.invite) {
+    return (
+      <Card title="Invite listeners">
+        <div className="grid gap-4">
+          <CopyField label="Invite link" value={inviteLink(id, broadcast.invite)} />
+          <p className="text-sm text-muted">
+            This show is private. Whoever has the link can listen, with or without an account.
+          </p>
+          {owns(broadcast) && (
+            <Renew
+              label="New invite link"
+              question="Replace the invite link?"
+              work={async () => room.update(await api.renewInvite(id))}
+            >
+              The present link stops working, and everyone who came by it is let go. Those who have
+              a part in the show stay.
+            </Renew>
+          )}
+        </div>
+      </Card>
+    );
+  }
   return (
     <Card title="Invite listeners">
       <CopyField
@@ -393,6 +428,7 @@ function ShareCard({ id }: { id: string }) {
 }
 
 function EncoderCard({ studio, broadcast }: { studio: Studio; broadcast: Broadcast }) {
+  const { api } = useLac();
   if (!broadcast.streamKey) return null;
   return (
     <details className="rounded-card border border-line bg-surface shadow-card">
@@ -413,6 +449,15 @@ function EncoderCard({ studio, broadcast }: { studio: Studio; broadcast: Broadca
           OBS calls the key “Bearer Token”. Whoever has it can speak in your show: keep it to
           yourself.
         </p>
+        {owns(broadcast) && (
+          <Renew
+            label="New stream key"
+            question="Replace the stream key?"
+            work={async () => studio.room.update(await api.renewStreamKey(studio.id))}
+          >
+            The present key stops working, and an encoder that uses it is cut off.
+          </Renew>
+        )}
       </div>
     </details>
   );

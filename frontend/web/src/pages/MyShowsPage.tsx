@@ -1,13 +1,13 @@
-import { ApiError, type Broadcast, messageOf, type Visibility } from "@lac/client";
+import { ApiError, type Broadcast, idempotencyKey, messageOf } from "@lac/client";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { useNavigate, useSearchParams } from "react-router";
 import { BroadcastCard } from "../components/BroadcastCard";
 import { Loading } from "../components/PageState";
 import { RequireUser } from "../components/RequireUser";
+import { emptyShow, ShowFields, showOf, wrongShow } from "../components/ShowFields";
 import { useLac, useUser } from "../services";
 import { Button } from "../ui/Button";
 import { Card } from "../ui/Card";
-import { type Choice, Choices, TextArea, TextField } from "../ui/Field";
 import { PlusIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
 
@@ -98,16 +98,6 @@ function MyShows() {
   );
 }
 
-const VISIBILITIES: readonly Choice<Visibility>[] = [
-  { value: "public", label: "Everyone", hint: "Listed on the home page." },
-  { value: "unlisted", label: "Anyone with the link", hint: "Not listed anywhere." },
-  {
-    value: "private",
-    label: "Invited people",
-    hint: "Only accounts that have a part in the show.",
-  },
-];
-
 function NewShow({
   intro,
   onCancel,
@@ -117,35 +107,29 @@ function NewShow({
 }) {
   const { api } = useLac();
   const navigate = useNavigate();
-  const [title, setTitle] = useState("");
-  const [description, setDescription] = useState("");
-  const [visibility, setVisibility] = useState<Visibility>("public");
-  const [time, setTime] = useState("");
+  const [values, setValues] = useState(emptyShow);
   const [fields, setFields] = useState<Record<string, string>>({});
   const [problem, setProblem] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   const form = useRef<HTMLFormElement>(null);
+  /** Of the show as it was sent last: sent once more, unchanged, it is the same show and not a second one. */
+  const sent = useRef({ body: "", key: "" });
 
   async function create() {
     setProblem(null);
-    const wrong: Record<string, string> = {};
-    if (title.trim() === "") wrong.title = "Give the show a title.";
-    const at = time === "" ? null : new Date(time);
-    if (at && !(at.getTime() > Date.now())) wrong.scheduledAt = "Choose a time in the future.";
+    const wrong = wrongShow(values);
     setFields(wrong);
     if (Object.keys(wrong).length > 0) {
       form.current?.querySelector<HTMLElement>("input")?.focus();
       return;
     }
+    const show = showOf(values);
+    const body = JSON.stringify(show);
+    if (sent.current.body !== body) sent.current = { body, key: idempotencyKey() };
     setBusy(true);
     try {
-      const show = await api.createBroadcast({
-        title: title.trim(),
-        visibility,
-        ...(description.trim() === "" ? {} : { description: description.trim() }),
-        ...(at ? { scheduledAt: at.toISOString() } : {}),
-      });
-      navigate(`/host/${encodeURIComponent(show.id)}`);
+      const { id } = await api.createBroadcast(show, sent.current.key);
+      navigate(`/host/${encodeURIComponent(id)}`);
     } catch (error) {
       if (error instanceof ApiError) setFields({ ...error.fields });
       setProblem(messageOf(error));
@@ -166,37 +150,7 @@ function NewShow({
         }}
       >
         {problem && <Notice tone="error">{problem}</Notice>}
-        <TextField
-          label="Title"
-          required
-          autoFocus
-          maxLength={200}
-          value={title}
-          error={fields.title}
-          onChange={(event) => setTitle(event.target.value)}
-        />
-        <TextArea
-          label="Description"
-          maxLength={10_000}
-          value={description}
-          error={fields.description}
-          onChange={(event) => setDescription(event.target.value)}
-        />
-        <Choices
-          legend="Who can listen"
-          choices={VISIBILITIES}
-          value={visibility}
-          onChange={setVisibility}
-        />
-        <TextField
-          label="Start time"
-          type="datetime-local"
-          hint="In your own time zone. Leave it empty to go live whenever you are ready."
-          value={time}
-          error={fields.scheduledAt}
-          onChange={(event) => setTime(event.target.value)}
-          className="max-w-64"
-        />
+        <ShowFields values={values} errors={fields} autoFocus onChange={setValues} />
         <div className="flex flex-wrap gap-2">
           <Button type="submit" look="primary" busy={busy}>
             Create show

@@ -14,6 +14,7 @@ import {
 import { type RefObject, useEffect, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
 import { useStore } from "zustand";
+import { Bans } from "../components/Bans";
 import { Chat } from "../components/Chat";
 import { ChatSettings } from "../components/ChatSettings";
 import { ConnectionDetails } from "../components/ConnectionDetails";
@@ -92,6 +93,7 @@ function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast
         <div className="grid min-w-0 gap-5">
           <People room={room} view={view} />
           <ChatSettings room={room} view={view} />
+          <Bans id={room.id} />
         </div>
       )}
       {nameDialog}

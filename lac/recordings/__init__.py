@@ -1,0 +1,1 @@
+"""Recordings: made while a show is on air, finished, published, read."""

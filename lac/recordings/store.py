@@ -1,0 +1,172 @@
+"""Queries on recordings: a session in, frozen values out. Rules are in the service and the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from lac.broadcasts.model import Visibility
+from lac.db import models
+from lac.paging import Page, Position, encode_cursor
+from lac.recordings.model import EndReason, Failure, Recording, RecordingStatus, check_move
+
+SECTION = "recordings"
+#: Those who run a broadcast see its recordings before they are ready.
+UNFINISHED = (RecordingStatus.RECORDING, RecordingStatus.PROCESSING)
+
+
+def add(session: orm.Session, recording: Recording) -> None:
+    session.add(models.Recording(**{name: getattr(recording, name) for name in recording.__dataclass_fields__}))
+    session.flush()
+
+
+def find(session: orm.Session, recording_id: str, *, for_update: bool = False) -> Recording | None:
+    row = _row(session, recording_id, for_update=for_update)
+    return None if row is None else _to_recording(row)
+
+
+def next_part(session: orm.Session, broadcast_id: str) -> int:
+    """The number of the next recording of this broadcast."""
+    row = models.Recording
+    return (session.scalar(sa.select(sa.func.max(row.part)).where(row.broadcast_id == broadcast_id)) or 0) + 1
+
+
+def latest(session: orm.Session, broadcast_id: str) -> Recording | None:
+    row = models.Recording
+    query = sa.select(row).where(row.broadcast_id == broadcast_id).order_by(row.part.desc(), row.started_at.desc())
+    found = session.scalars(query.limit(1)).first()
+    return None if found is None else _to_recording(found)
+
+
+def change(session: orm.Session, recording_id: str, values: Mapping[str, Any]) -> Recording:
+    """Set what people may change of a recording that exists and that this transaction has locked."""
+    row = _row(session, recording_id, for_update=True)
+    if row is None:
+        raise LookupError(recording_id)
+    for name, value in values.items():
+        setattr(row, name, value)
+    row.revision += 1
+    session.flush()
+    return _to_recording(row)
+
+
+def move(
+    session: orm.Session, recording_id: str, status: RecordingStatus, values: Mapping[str, Any] | None = None
+) -> Recording | None:
+    """Take it through its states, with what is known of it now. None when there is none (any more).
+
+    Raises `ConflictError` for a move that does not exist.
+    """
+    row = _row(session, recording_id, for_update=True)
+    if row is None:
+        return None
+    check_move(row.status, status)
+    row.status = status
+    for name, value in (values or {}).items():
+        setattr(row, name, value)
+    session.flush()
+    return _to_recording(row)
+
+
+def unfinished(session: orm.Session) -> list[Recording]:
+    """Those that are being recorded or processed, the earliest first."""
+    row = models.Recording
+    query = sa.select(row).where(row.status.in_(UNFINISHED)).order_by(row.started_at, row.id)
+    return [_to_recording(found) for found in session.scalars(query)]
+
+
+def remove(session: orm.Session, which: sa.ColumnElement[bool], *, at: datetime) -> int:
+    """Remove recordings (a condition on `models.Recording`), and remember that their files have to go. How many."""
+    ids = list(session.scalars(sa.select(models.Recording.id).where(which).with_for_update()))
+    if ids:
+        session.execute(sa.insert(models.RemovedRecording), [{"recording_id": one, "removed_at": at} for one in ids])
+        session.execute(sa.delete(models.Recording).where(models.Recording.id.in_(ids)))
+    return len(ids)
+
+
+def remove_of_broadcasts(session: orm.Session, broadcast_ids: Collection[str], *, at: datetime) -> int:
+    """For whoever deletes broadcasts: call it before they go, in the same transaction."""
+    return remove(session, models.Recording.broadcast_id.in_(broadcast_ids), at=at)
+
+
+def removed_ids(session: orm.Session) -> list[str]:
+    """Whose files have yet to go."""
+    return list(session.scalars(sa.select(models.RemovedRecording.recording_id)))
+
+
+def forget_removed(session: orm.Session, recording_id: str) -> None:
+    """Its files are gone."""
+    row = models.RemovedRecording
+    session.execute(sa.delete(row).where(row.recording_id == recording_id))
+
+
+def list_page(
+    session: orm.Session,
+    *,
+    viewer_id: str | None,
+    sees_all: bool,
+    broadcast_id: str | None,
+    host_id: str | None,
+    sees_unfinished: bool,
+    limit: int,
+    after: Position | None,
+) -> Page[Recording]:
+    """The latest first. Of one broadcast (the caller has looked whether it may be known): all that are ready, with
+    `sees_unfinished` the others too. Otherwise those of public broadcasts and of the viewer's own."""
+    row, show = models.Recording, models.Broadcast
+    query = sa.select(row).join(show, show.id == row.broadcast_id)
+    ready = row.status == RecordingStatus.READY
+    if broadcast_id is not None:
+        query = query.where(row.broadcast_id == broadcast_id)
+        if not sees_unfinished:
+            query = query.where(ready)
+    elif not sees_all:
+        public = ready & (show.visibility == Visibility.PUBLIC)
+        if viewer_id is None:
+            query = query.where(public)
+        else:
+            part = sa.select(models.BroadcastRole.broadcast_id).where(models.BroadcastRole.user_id == viewer_id)
+            query = query.where(public | (show.host_id == viewer_id) | (ready & show.id.in_(part)))
+    if host_id is not None:
+        query = query.where(show.host_id == host_id)
+    if after is not None:
+        query = query.where((row.started_at < after.at) | ((row.started_at == after.at) & (row.id < after.id)))
+    found = session.scalars(query.order_by(row.started_at.desc(), row.id.desc()).limit(limit + 1)).all()
+    items = [_to_recording(item) for item in found[:limit]]
+    more = len(found) > limit
+    cursor = encode_cursor(Position(SECTION, items[-1].started_at, items[-1].id)) if more else None
+    return Page(tuple(items), cursor)
+
+
+def _row(session: orm.Session, recording_id: str, *, for_update: bool) -> models.Recording | None:
+    query = sa.select(models.Recording).where(models.Recording.id == recording_id)
+    return session.scalar(query.with_for_update() if for_update else query)
+
+
+def _to_recording(row: models.Recording) -> Recording:
+    return Recording(
+        id=row.id,
+        broadcast_id=row.broadcast_id,
+        status=row.status,
+        title=row.title,
+        description=row.description,
+        storage_key=row.storage_key,
+        content_type=row.content_type,
+        size_bytes=row.size_bytes,
+        duration_s=row.duration_s,
+        sha256=row.sha256,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        created_at=row.created_at,
+        media_start_s=row.media_start_s,
+        part=row.part,
+        started_by=row.started_by,
+        end_reason=None if row.end_reason is None else EndReason(row.end_reason),
+        failure=None if row.failure is None else Failure(row.failure),
+        lost_s=row.lost_s,
+        revision=row.revision,
+    )

@@ -1,0 +1,54 @@
+"""The variants of the program in players that are not ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.aiortc_clients import listening, publishing
+from tests.e2e.asyncio_thread import AsyncioThread
+from tests.e2e.conftest import OpenPage, RecordFigure
+from tests.e2e.media_page import BROWSER_FOLDER, MediaPage
+from tests.e2e.server import LacServer
+
+pytestmark = pytest.mark.e2e
+
+SDP_SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "whip.js")]
+LIBRARY_SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "mediasoup.js")]
+#: Of 60 ms each; a second and a little.
+JOINED_PACKETS = 17
+
+
+def test_chromium_plays_opus3_over_whep_and_with_the_library(
+    server: LacServer, open_page: OpenPage, library: Path, record_figure: RecordFigure
+) -> None:
+    host = server.register("Hanna")
+    show_id = server.start_show(host)["id"]
+    publisher = MediaPage(open_page(scripts=SDP_SCRIPTS))
+    publisher.open("publish", f"{server.url}/whip/{show_id}", host.token)
+    player, client = (
+        MediaPage(open_page(scripts=SDP_SCRIPTS)),
+        MediaPage(open_page(scripts=[library, *LIBRARY_SCRIPTS])),
+    )
+    player.open("listen", f"{server.url}/whep/{show_id}?variant=opus3")
+    client.open("listen", f"/api/mediasoup/{show_id}", None, {"variant": "opus3"})
+    for name, listener in (("whep", player), ("library", client)):
+        listener.wait_for_tone()
+        stats = listener.wait_for_a_clean_second(JOINED_PACKETS)
+        samples = stats["totalSamplesReceived"] / stats["packetsReceived"]
+        assert stats["packetsLost"] == 0
+        assert samples > 2000, "more than two frames of 20 ms a packet, some time of silence before the first included"
+        record_figure(f"{name}_samples_per_packet", samples)
+    assert "a=ptime:60" in player.ask("answer")
+
+
+def test_aiortc_plays_opus3(server: LacServer, aio: AsyncioThread) -> None:
+    host = server.register("Hanna")
+    show_id = server.start_show(host)["id"]
+    with (
+        publishing(aio, server, show_id, 440, host.token),
+        listening(aio, server, show_id, query="?variant=opus3") as listener,
+    ):
+        listener.ear.wait_for_tone(440)
+        assert "a=ptime:60" in listener.http.answer
