@@ -55,7 +55,7 @@ class ServerConfig(Config):
     """hypercorn's settings, made here and nowhere else, and the connections that are open."""
 
     def __init__(
-        self, listening: Sequence[socket.socket], limits: HttpLimits, grace_s: float, direct: Answers | None
+        self, listening: Sequence[socket.socket], limits: HttpLimits, grace_s: float, direct: Answers | None = None
     ) -> None:
         self.listening = list(listening)
         self.direct = direct

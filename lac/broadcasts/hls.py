@@ -14,7 +14,7 @@ import math
 import secrets
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -91,9 +91,9 @@ class Show(Protocol):
     @property
     def id(self) -> str: ...
 
-    def hls_opened(self, listener: HlsPass) -> None: ...
+    def hls_opened(self, session_id: str, listener: HlsPass) -> None: ...
 
-    def hls_closed(self, listener: HlsPass) -> None: ...
+    def hls_closed(self, session_id: str) -> None: ...
 
     def invite_to_webrtc(self, person_id: str) -> bool:
         """False if the person has no socket here."""
@@ -109,6 +109,8 @@ class HlsListener:
     #: `Gate.rights_changed` at the last check.
     checked_change: int
     invited_at: float = -math.inf
+    #: In the history of listeners: who comes back by the same pass listens once more.
+    session_id: str = field(default_factory=new_id)
 
 
 class HlsShow:
@@ -124,7 +126,7 @@ class HlsShow:
     def add(self, listener: HlsListener) -> None:
         self.listeners[listener.token.id] = listener
         if self.show is not None:
-            self.show.hls_opened(listener.token)
+            self.show.hls_opened(listener.session_id, listener.token)
 
     def drop_gone(self, *, now: float) -> None:
         for listener in [item for item in self.listeners.values() if now - item.seen_at > GONE_AFTER_S]:
@@ -132,7 +134,7 @@ class HlsShow:
 
     def drop(self, listener: HlsListener) -> None:
         if self.listeners.pop(listener.token.id, None) is not None and self.show is not None:
-            self.show.hls_closed(listener.token)
+            self.show.hls_closed(listener.session_id)
 
     def over(self) -> None:
         """The broadcast closes what it has opened by itself."""

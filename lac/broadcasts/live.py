@@ -732,8 +732,8 @@ class OnAir:
         return show.join(outlet, visitor)
 
     def _check_load(self, broadcast_id: str, visitor: Visitor, *, radio: bool) -> None:
-        """Whoever is in keeps on hearing well: it is those who come now who listen by HLS, or wait. A radio cannot change
-        over, and costs little: for it there are never too many, only too much to do."""
+        """Whoever is in keeps on hearing well: it is those who come now who listen by HLS, or wait. A radio cannot
+        change over, and costs little: for it there are never too many, only too much to do."""
         if self._engine.may_take_listener if radio else not self.prefers_hls():
             return
         self.listeners_refused += 1

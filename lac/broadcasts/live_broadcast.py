@@ -409,12 +409,12 @@ class LiveBroadcast:
 
     # what HLS tells it
 
-    def hls_opened(self, listener: HlsPass) -> None:
-        self._ledger.session_opened(listener.id, listener.owner, listener.user_id, "hls", Direction.RECV)
+    def hls_opened(self, session_id: str, listener: HlsPass) -> None:
+        self._ledger.session_opened(session_id, listener.owner, listener.user_id, "hls", Direction.RECV)
         self._listeners.value = self.listener_count
 
-    def hls_closed(self, listener: HlsPass) -> None:
-        self._ledger.session_ended(listener.id, "left")
+    def hls_closed(self, session_id: str) -> None:
+        self._ledger.session_ended(session_id, "left")
         self._listeners.value = self.listener_count
 
     def invite_to_webrtc(self, person_id: str) -> bool:

@@ -200,7 +200,7 @@ async def test_listeners_are_counted_while_they_ask(api: Api, monkeypatch: pytes
         sessions = await (await api.call("GET", f"/api/broadcasts/{live['id']}/sessions", token)).get_json()
         rows = [row for row in sessions["items"] if row["kind"] == "hls"]
         assert len(rows) == 3
-        assert all(row["leftAt"] is not None for row in rows)
+        assert all(row["closedAt"] is not None for row in rows)
 
 
 async def test_the_show_ends_and_can_be_heard_for_a_while(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
