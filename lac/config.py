@@ -31,6 +31,7 @@ from lac.data_dir import load_or_create_secrets
 from lac.errors import ConfigError
 from lac.limits import RateLimits
 from lac_media.load import LoadLimits
+from lac_media.streams.hub import StreamLimits
 
 T = TypeVar("T")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -59,6 +60,8 @@ LAC_VARIABLES = frozenset(
         "LAC_OVERLOAD_DELAY_MS",
         "LAC_OVERLOAD_LAG_MS",
         "LAC_ICE_TCP",
+        "LAC_MAX_STREAMS",
+        "LAC_MAX_STREAMS_PER_ADDRESS",
         "LAC_RECORDING_RETENTION_DAYS",
         "LAC_RECORDING_SPOOL_MB",
         "LAC_EXPORT_CACHE_MB",
@@ -114,6 +117,7 @@ class Settings:
     s3: S3Settings | None = None
     smtp: SmtpSettings | None = None
     load_limits: LoadLimits = field(default_factory=LoadLimits)
+    stream_limits: StreamLimits = field(default_factory=StreamLimits)
     recordings: RecordingSettings = field(default_factory=RecordingSettings)
     #: Variables that are set and do nothing in this version.
     without_effect: tuple[str, ...] = ()
@@ -172,6 +176,10 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
             forwarding_delay_s=read("", "LAC_OVERLOAD_DELAY_MS", _milliseconds, LoadLimits().forwarding_delay_s),
             loop_lag_s=read("", "LAC_OVERLOAD_LAG_MS", _milliseconds, LoadLimits().loop_lag_s),
             listeners=read("", "LAC_MAX_LISTENERS", _positive, None),
+        ),
+        stream_limits=StreamLimits(
+            listeners=read("", "LAC_MAX_STREAMS", _positive, StreamLimits().listeners),
+            per_address=read("", "LAC_MAX_STREAMS_PER_ADDRESS", _positive, StreamLimits().per_address),
         ),
         recordings=_recordings(read),
         redis=redis_settings(env),

@@ -20,6 +20,7 @@ from quart import Quart, Request, Response, g, has_request_context, request
 from lac import __version__
 from lac.errors import ForbiddenError, NotSignedInError
 from lac_media.parameters import Variant
+from lac_media.streams.formats import StreamFormat
 from lac_web.client_address import is_local
 from lac_web.rate_limits import RateLimiter
 from lac_web.services import Services
@@ -107,6 +108,7 @@ class _ServerCollector(Collector):
         for variant in Variant:
             by_variant.add_metric((variant,), totals.listeners_by_variant[variant])
         yield by_variant
+        yield from self._streams()
         for name, text, value in (
             ("lac_media_packets_in", "Audio packets from speakers.", totals.packets_in),
             ("lac_media_packets_lost_in", "Audio packets from speakers that never came.", totals.packets_lost_in),
@@ -181,6 +183,19 @@ class _ServerCollector(Collector):
             ),
         ):
             yield CounterMetricFamily(name, text, value)
+
+    def _streams(self) -> Iterator[Metric]:
+        hub = self._services.engine.streams
+        listeners = GaugeMetricFamily("lac_stream_listeners", "Listeners to plain HTTP streams.", labels=("format",))
+        encoders = GaugeMetricFamily("lac_stream_encoders", "Plain streams being made.", labels=("format",))
+        for stream_format in StreamFormat:
+            listeners.add_metric((stream_format,), hub.listeners[stream_format])
+            encoders.add_metric((stream_format,), hub.encoders[stream_format])
+        yield listeners
+        yield encoders
+        yield CounterMetricFamily("lac_stream_octets_out", "Bytes of plain streams.", hub.octets_out)
+        yield CounterMetricFamily("lac_stream_skips", "Listeners too slow, who were moved forward.", hub.skips)
+        yield CounterMetricFamily("lac_stream_refused", "Listeners to plain streams that found no place.", hub.refused)
 
     def _load(self) -> Iterator[Metric]:
         load = self._services.engine.load

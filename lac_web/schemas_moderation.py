@@ -65,9 +65,10 @@ class SessionPage(Answer, frozen=True):
 
 
 class BroadcastStats(Answer, frozen=True):
-    """`listeners` and `sockets` are now, the rest is so far."""
+    """`listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`, `ogg`, `mp3`, `aac`."""
 
     listeners: int
+    listeners_by_way: dict[str, int]
     sockets: int
     sessions: int
     people: int

@@ -177,6 +177,11 @@ class OnAir:
         show = self._shows.get(broadcast_id)
         return show.listener_count if show is not None else 0
 
+    def listeners_by_way(self, broadcast_id: str) -> dict[str, int]:
+        """The same by how the program reaches them: "webrtc", "ogg", "mp3", "aac"."""
+        show = self._shows.get(broadcast_id)
+        return show.listeners_by_way() if show is not None else {}
+
     def socket_count(self, broadcast_id: str) -> int:
         show = self._shows.get(broadcast_id)
         return len(show.room) if show is not None else 0

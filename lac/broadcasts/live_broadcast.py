@@ -48,6 +48,7 @@ from lac.tasks import cleanup_scope
 from lac_media.errors import MediaError, StreamsFullError
 from lac_media.parameters import Direction
 from lac_media.rooms.events import (
+    AudienceChanged,
     RoomEvent,
     SessionClosed,
     SessionConnected,
@@ -346,6 +347,12 @@ class LiveBroadcast:
         for source in sources:
             source.song = song
 
+    def listeners_by_way(self) -> dict[str, int]:
+        """Those that the program reaches, by how: "webrtc", or the format of a plain stream."""
+        by_format = {} if self._media is None else self._media.streams.by_format()
+        streams = {stream_format.value: count for stream_format, count in by_format.items()}
+        return {"webrtc": self.listener_count - sum(streams.values()), **streams}
+
     def end_streams(self) -> None:
         """Hang up on players and source clients: the server stops."""
         if self._media is not None:
@@ -387,6 +394,8 @@ class LiveBroadcast:
         match event:
             case SessionConnected():
                 self.stage.connected(event.session_id)
+            case AudienceChanged():
+                self.stage.hears_program(event.session_id, event.hears)
             case SpeakerStarted():
                 if self.recorder is not None:
                     self.recorder.speaker_started(event.producer_id, event.owner)

@@ -51,6 +51,8 @@ class MediaSession:
     by_stream_key: bool = False
     sign_in_id: str | None = None
     connected: bool = False
+    #: The program reaches it. Somebody on the stage may be sent single speakers instead.
+    hears_program: bool = False
     #: The producer that is heard now.
     producer_id: str | None = None
 
@@ -171,7 +173,13 @@ class Stage:
         entry = self._sessions.get(session_id)
         if entry is not None and not entry.connected:
             entry.connected = True
-            self._listeners += not entry.is_publisher
+
+    def hears_program(self, session_id: str, hears: bool) -> None:
+        """The program reaches this session from now on, or no more."""
+        entry = self._sessions.get(session_id)
+        if entry is not None:
+            self._listeners += hears - entry.hears_program
+            entry.hears_program = hears
 
     def started(self, session_id: str, producer_id: str) -> list[tuple[Closable, str]]:
         """The session is heard. Returns whom to close for it, and why."""
@@ -195,7 +203,7 @@ class Stage:
         entry = self._sessions.pop(session_id, None)
         if entry is None:
             return False
-        self._listeners -= entry.connected and not entry.is_publisher
+        self._listeners -= entry.hears_program
         self._release(entry.owner)
         return True
 

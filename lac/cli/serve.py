@@ -146,6 +146,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         settings.media_announced_ips,
         settings.ice_tcp,
         settings.load_limits,
+        settings.stream_limits,
     )
     async with open_database(settings) as db:
         auth = AuthService(db, settings)

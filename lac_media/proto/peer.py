@@ -78,6 +78,13 @@ class NackReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportReceived:
+    """The peer says how our stream reaches it; `PeerCore.round_trip_s` is up to date."""
+
+    block: ReportBlock
+
+
+@dataclass(frozen=True, slots=True)
 class PeerClosed:
     """The last event. `reason` in the words of `lac_media.rooms.events.SessionClosed`."""
 
@@ -85,7 +92,7 @@ class PeerClosed:
     detail: str = ""
 
 
-PeerEvent = PeerReached | PeerConnected | RtpReceived | StreamEnded | NackReceived | PeerClosed
+PeerEvent = PeerReached | PeerConnected | RtpReceived | StreamEnded | NackReceived | ReportReceived | PeerClosed
 
 
 @dataclass(slots=True)
@@ -327,6 +334,7 @@ class PeerCore:
                         self.round_trip_s = round_trip
                         if self._incoming is not None:
                             self._incoming.learn_round_trip(round_trip)
+                    self._events.append(ReportReceived(block))
             case Nack():
                 self._events.append(NackReceived(packet.media_ssrc, packet.lost))
             case Bye():

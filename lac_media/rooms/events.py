@@ -56,4 +56,12 @@ class SpeakingChanged:
     speaking: tuple[tuple[str, int], ...]
 
 
-RoomEvent = SessionConnected | SessionClosed | SpeakerStarted | SpeakerStopped | SpeakingChanged
+@dataclass(frozen=True, slots=True)
+class AudienceChanged:
+    """The program reaches this session from now on, or no more. Not sent at its close: `SessionClosed` says so."""
+
+    session_id: str
+    hears: bool
+
+
+RoomEvent = AudienceChanged | SessionConnected | SessionClosed | SpeakerStarted | SpeakerStopped | SpeakingChanged

@@ -25,6 +25,7 @@ from lac_media.proto.rtp import RtpPacket
 from lac_media.rooms.director import Director
 from lac_media.rooms.economy import Economy
 from lac_media.rooms.events import (
+    AudienceChanged,
     RoomEvent,
     SessionClosed,
     SessionConnected,
@@ -273,7 +274,7 @@ class MediaRoom:
                 if stats.round_trip_s is not None:
                     round_trips.append(stats.round_trip_s)
         return RoomStats(
-            listeners=self.fanout.listeners,
+            listeners=self.fanout.listeners + len(self.streams),
             packets_in=packets_in,
             packets_lost_in=lost_in,
             packets_out=self.fanout.packets_out,
@@ -306,6 +307,9 @@ class MediaRoom:
 
     def session_connected(self, session: Session) -> None:
         self._on_event(SessionConnected(session.id, session.direction, session.owner))
+
+    def audience_changed(self, session: Session, *, hears: bool) -> None:
+        self._on_event(AudienceChanged(session.id, hears))
 
     def session_closed(self, session: Session, reason: str) -> None:
         del self._sessions[session.id]

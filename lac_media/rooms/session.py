@@ -33,11 +33,14 @@ from lac_media.proto.peer import (
     PeerCore,
     PeerEvent,
     PeerReached,
+    ReportReceived,
     RtpReceived,
     StreamEnded,
 )
+from lac_media.proto.rtcp import ReportBlock
 from lac_media.proto.srtp import SrtpSession
 from lac_media.rooms.fanout import Seat
+from lac_media.rooms.redundancy import RedundancyChooser
 
 if TYPE_CHECKING:
     from lac_media.rooms.room import MediaRoom
@@ -115,6 +118,8 @@ class Session:
         #: By the SSRC under which each is sent: consumers of single speakers.
         self._speakers: dict[int, ConsumerInfo] = {}
         self._seat: Seat | None = None
+        #: For listeners who can take redundancy; None for all others.
+        self._chooser: RedundancyChooser | None = None
         self._closed = trio.Event()
 
     # What signalling asks
@@ -184,7 +189,8 @@ class Session:
         """Stop sending this. `UnknownConsumerError` if the session has no such consumer."""
         if self._consumer is not None and self._consumer.id == consumer_id:
             self._consumer = None
-            self._give_up_seat()
+            if self._give_up_seat():
+                self.room.audience_changed(self, hears=False)
             return
         for ssrc, info in self._speakers.items():
             if info.id == consumer_id:
@@ -310,6 +316,8 @@ class Session:
                     self._repair(lost)
                 elif ssrc in self._speakers:
                     self.room.retransmit_speaker(self, self._speakers[ssrc], lost)
+            case ReportReceived(block):
+                self._choose_variant(block)
             case PeerConnected():
                 self.was_connected = True
                 self.room.session_connected(self)
@@ -328,12 +336,27 @@ class Session:
         if self._seat is not None or self._consumer is None or self._attachment is None:
             return
         if core.srtp is not None and core.remote_address is not None:
-            self._seat = self.room.fanout.add(self._consumer.parameters, core.srtp, core.remote_address)
+            parameters = self._consumer.parameters
+            self._seat = self.room.fanout.add(parameters, core.srtp, core.remote_address)
+            if parameters.red_payload_type is not None and not parameters.economy:
+                self._chooser = RedundancyChooser(asks_again=parameters.nack)
+            self.room.audience_changed(self, hears=True)
 
-    def _give_up_seat(self) -> None:
-        if self._seat is not None:
-            self.room.fanout.remove(self._seat)
-            self._seat = None
+    def _give_up_seat(self) -> bool:
+        """False if there was none."""
+        seat, self._seat, self._chooser = self._seat, None, None
+        if seat is not None:
+            self.room.fanout.remove(seat)
+        return seat is not None
+
+    def _choose_variant(self, block: ReportBlock) -> None:
+        """With redundancy or without, by what the peer says of its losses."""
+        if self._seat is None or self._chooser is None:
+            return
+        variant = self._chooser.report(
+            block, round_trip_s=self._core.round_trip_s, repaired=self.retransmitted, now=trio.current_time()
+        )
+        self.room.fanout.switch(self._seat, variant)
 
     def _finish(self, reason: str) -> None:
         """The one way out, however the session ends. Synchronous: afterwards nothing refers to it."""

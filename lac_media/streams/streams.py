@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections import Counter
 from collections.abc import Callable
 
 import trio
@@ -40,6 +41,10 @@ class Streams:
     def __len__(self) -> int:
         """Listeners."""
         return len(self._listeners)
+
+    def by_format(self) -> dict[StreamFormat, int]:
+        """Listeners of each format that has any."""
+        return Counter(listener.format for listener in self._listeners.values())
 
     def open(self, stream_format: StreamFormat, owner: str, address: str | None = None) -> StreamListener:
         """A new listener, with a burst of what was on just now. Raises `StreamsFullError`, and `SessionClosedError`

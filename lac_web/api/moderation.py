@@ -136,6 +136,7 @@ async def get_stats(identity: Identity, broadcast_id: str) -> BroadcastStats:
     figures = await services.db.read(lambda session: store.figures(session, broadcast_id))
     return BroadcastStats(
         listeners=services.on_air.listener_count(broadcast_id),
+        listeners_by_way=services.on_air.listeners_by_way(broadcast_id),
         sockets=services.on_air.socket_count(broadcast_id),
         sessions=figures.sessions,
         people=figures.people,

@@ -15,6 +15,7 @@ from lac.config import Settings, load_settings
 from lac.config_recordings import RecordingSettings
 from lac.errors import ConfigError
 from lac_media.load import LoadLimits
+from lac_media.streams.hub import StreamLimits
 from tests.domain.conftest import SECRETS
 
 WILDCARD = "0.0.0.0"  # noqa: S104  nothing is bound here
@@ -33,7 +34,16 @@ def test_an_empty_environment_gives_the_documented_defaults(tmp_path: Path) -> N
     assert settings.host_grace_s == 60
     assert settings.hls_offload_listeners == 100
     assert settings.load_limits == LoadLimits(forwarding_delay_s=0.05, loop_lag_s=0.05, listeners=None)
+    assert settings.stream_limits == StreamLimits(listeners=1000, per_address=50)
     assert settings.without_effect == ()
+
+
+def test_how_many_may_have_plain_streams_is_set() -> None:
+    settings = load({"LAC_MAX_STREAMS": "10", "LAC_MAX_STREAMS_PER_ADDRESS": "3"})
+    assert settings.stream_limits == StreamLimits(listeners=10, per_address=3)
+    for name in ("LAC_MAX_STREAMS", "LAC_MAX_STREAMS_PER_ADDRESS"):
+        with pytest.raises(ConfigError, match=name):
+            load({name: "0"})
 
 
 def test_what_the_server_bears_is_set_in_milliseconds_and_listeners() -> None:

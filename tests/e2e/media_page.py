@@ -31,14 +31,14 @@ class MediaPage:
     def ask(self, expression: str) -> Any:
         return self.page.evaluate(f"async () => await session.{expression}")
 
-    def wait_until(self, condition: str) -> Any:
+    def wait_until(self, condition: str, patience_s: float = PATIENCE_S) -> Any:
         """Until the expression, or what its promise gives, is true in the page; its value.
 
         Not `wait_for_function`, which takes a promise itself for true.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while not (value := self.page.evaluate(f"async () => await ({condition})")):
-            assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {condition}; {self._situation()}"
+            assert time.monotonic() < deadline, f"waited {patience_s} s for {condition}; {self._situation()}"
             self.page.wait_for_timeout(POLL_MS)
         return value
 

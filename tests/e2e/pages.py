@@ -28,6 +28,11 @@ HEARD_HZ = """() => {
   return hearing.frequency();
 }"""
 
+#: How many received streams sound just now.
+SOUNDING = """Promise.all(connections.peers.map(({ pc }) => pc.getStats())).then((all) =>
+  all.flatMap((report) => [...report.values()])
+    .filter(({ type, audioLevel }) => type === "inbound-rtp" && audioLevel > 0.01).length)"""
+
 expect.set_options(timeout=PATIENCE_S * 1000)
 
 
@@ -141,6 +146,10 @@ class RoomPage:
             self.page.wait_for_timeout(POLL_MS)
         return value
 
+    def wait_for_streams(self, count: int) -> None:
+        """Until so many received streams sound: the program, if it is listened to, and speakers one by one."""
+        self.wait_until(f"{SOUNDING}.then((sounding) => sounding === {count})")
+
     def situation(self) -> str:
         heard = self.page.evaluate(HEARD_HZ)
         return f"heard {heard} Hz; connections: {self.page.evaluate('() => JSON.stringify(connections)')}"
@@ -173,9 +182,9 @@ class ConsolePage(RoomPage):
         dialog.get_by_role("button", name="Remove", exact=True).click()
 
     def hand_over(self) -> None:
-        """Off the stage, so that a speaker can be heard; the show goes on for a while."""
+        """Off the stage; the show goes on for a while."""
         self.button("Leave the stage").click()
-        self.page.get_by_role("dialog").get_by_role("button", name="Hand over").click()
+        self.page.get_by_role("dialog").get_by_role("button", name="Leave", exact=True).click()
 
     def end(self) -> None:
         self.button("End show").click()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.aiortc_clients import listening, publishing
 from tests.e2e.asyncio_thread import AsyncioThread
 from tests.e2e.conftest import OpenPage, RecordFigure
-from tests.e2e.media_page import BROWSER_FOLDER, MediaPage
+from tests.e2e.impairing_proxy import impairing_proxy, through
+from tests.e2e.media_page import BROWSER_FOLDER, MediaPage, concealed_ratio
 from tests.e2e.server import LacServer
 
 pytestmark = pytest.mark.e2e
@@ -52,3 +54,40 @@ def test_aiortc_plays_opus3(server: LacServer, aio: AsyncioThread) -> None:
     ):
         listener.ear.wait_for_tone(440)
         assert "a=ptime:60" in listener.http.answer
+
+
+def bytes_a_packet(stats: dict[str, Any], since: dict[str, Any]) -> float:
+    return float(stats["bytesReceived"] - since["bytesReceived"]) / (
+        stats["packetsReceived"] - since["packetsReceived"]
+    )
+
+
+def test_chromium_on_a_network_that_loses_packets_ends_on_redundancy(
+    server: LacServer, open_page: OpenPage, record_figure: RecordFigure
+) -> None:
+    """By itself: nobody asks. Its reports about us come every five seconds or so."""
+    host = server.register("Hanna")
+    show_id = server.start_show(host)["id"]
+    publisher, player = MediaPage(open_page(scripts=SDP_SCRIPTS)), MediaPage(open_page(scripts=SDP_SCRIPTS))
+    publisher.open("publish", f"{server.url}/whip/{show_id}", host.token)
+    with impairing_proxy(server.media_port) as network:
+        player.page.route("**/whep/*", through(network.port))
+        player.open("listen", f"{server.url}/whep/{show_id}")
+        player.wait_for_tone()
+        network.up.loss = network.down.loss = 0.1
+        session_id = player.ask("location").rsplit("/", 1)[1]
+        plain = player.ask("stats('inbound-rtp')")
+        stats = f"fetch('/api/mediasoup/transports/{session_id}/stats').then((answer) => answer.json())"
+        player.wait_until(f"{stats}.then((stats) => stats.variant === 'opus+red')", patience_s=30)
+        before = player.ask("stats('inbound-rtp')")
+        record_figure("concealed_ratio_without", concealed_ratio(before, plain))
+        after = player.wait_for_packets(200)
+        record_figure("concealed_ratio_with", concealed_ratio(after, before))
+        network.up.loss = network.down.loss = 0.0
+        clean = player.wait_for_a_clean_second()
+        assert bytes_a_packet(clean, before) > 1.6 * bytes_a_packet(before, plain), "every frame twice"
+        assert player.page.evaluate(stats)["variant"] == "opus+red", "for a while"
+        player.wait_for_tone()
+        assert network.lost_down > 30
+    metrics = server.call("GET", "/metrics").text
+    assert 'lac_listeners_by_variant{variant="opus+red"}' in metrics

@@ -13,7 +13,14 @@ import trio
 
 from lac_media.errors import SessionClosedError
 from lac_media.parameters import Direction
-from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, SpeakerStarted, SpeakerStopped
+from lac_media.rooms.events import (
+    AudienceChanged,
+    RoomEvent,
+    SessionClosed,
+    SessionConnected,
+    SpeakerStarted,
+    SpeakerStopped,
+)
 from lac_media.rooms.room import RoomStats
 
 _numbers = count(1)
@@ -35,6 +42,8 @@ class FakeSession:
     def connect(self) -> FakeSession:
         self.connected = True
         self.room.report(SessionConnected(self.id, self.direction, self.owner))
+        if self.direction is Direction.RECV and self.id in self.room.open_sessions:
+            self.room.report(AudienceChanged(self.id, hears=True))
         return self
 
     def speak(self) -> FakeSession:
@@ -65,7 +74,7 @@ class FakeMediaRoom:
         self.open_sessions: dict[str, FakeSession] = {}
         self.muted: set[str] = set()
         self.left_stage: list[str] = []
-        self.streams = SimpleNamespace(describe=None)
+        self.streams = SimpleNamespace(describe=None, by_format=dict)
         self.sources: dict[str, Any] = {}
         self.closed = False
         self.opened_at = trio.current_time()

@@ -10,7 +10,7 @@ from lac_media.errors import LocalProtocolError, SessionClosedError, UnknownCons
 from lac_media.parameters import ConsumerParameters, Direction, ProducerParameters
 from lac_media.proto.rtcp import Nack
 from lac_media.proto.rtp import RtpPacket, parse_rtp_untrusted
-from lac_media.rooms.events import SpeakingChanged
+from lac_media.rooms.events import AudienceChanged, SpeakingChanged
 from lac_media.rooms.levels import LOUDEST
 from tests.fakes.net import Net
 from tests.media.clients import FRAME_S, PUBLISHED, Client, Studio, open_studio, opus
@@ -268,3 +268,19 @@ def test_a_stage_whose_room_is_cancelled_at_any_step_leaves_nothing() -> None:
         assert net.sockets == {}
 
     assert sweep(scenario, check, refusals=(SessionClosedError,)) > 10
+
+
+async def test_only_sessions_that_the_program_reaches_are_its_audience(autojump_clock: MockClock) -> None:
+    async with open_studio() as studio:
+        host, guest = await perform(studio, "host"), await perform(studio, "guest")
+        guest.consume(host)
+        await trio.sleep(0.1)
+        listener = await studio.listener("ann")
+        told = [event for event in studio.events if isinstance(event, AudienceChanged)]
+        # `perform` consumes the program first and then gives it up for single speakers.
+        expected = [
+            AudienceChanged(one.id, hears)
+            for one in (host.hearing.session, guest.hearing.session)
+            for hears in (True, False)
+        ]
+        assert told == [*expected, AudienceChanged(listener.session.id, hears=True)]

@@ -151,6 +151,9 @@ async def test_listeners_count_and_moderation_reaches_them(api: Api, host: str, 
             assert api.services.on_air.listener_count(show["id"]) == 1
             response = await api.call("GET", f"/api/broadcasts/{show['id']}", host)
             assert (await response.get_json())["listenerCount"] == 1
+            stats = await (await api.call("GET", f"/api/broadcasts/{show['id']}/stats", host)).get_json()
+            assert (stats["listeners"], stats["listenersByWay"]) == (1, {"webrtc": 0, "ogg": 1})
+            assert b'lac_stream_listeners{format="ogg"} 1.0' in api.app.metrics.render()
             person = listener["user"]["id"]
             banned = await api.call("POST", f"/api/broadcasts/{show['id']}/bans/{person}", host, json={})
             assert banned.status_code in (200, 201, 204), await banned.get_data()

@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from lac_media.sources.ingest import MEDIA_TYPES
 from tests.e2e.server import LacServer, running_server
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "frontend" / "openapi.json").read_text(encoding="utf-8"))
@@ -31,7 +32,7 @@ EXAMPLES_EACH = 5
 OWN_ACCOUNT = frozenset({"logout_all", "delete_me", "change_password"})
 
 
-@schemathesis.serializer("application/sdp", "application/trickle-ice-sdpfrag")
+@schemathesis.serializer("application/sdp", "application/trickle-ice-sdpfrag", *MEDIA_TYPES)
 def serialize_text(_context: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 

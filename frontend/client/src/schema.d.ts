@@ -1364,10 +1364,13 @@ export interface components {
         };
         /**
          * BroadcastStats
-         * @description `listeners` and `sockets` are now, the rest is so far.
+         * @description `listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`, `ogg`, `mp3`, `aac`.
          */
         BroadcastStats: {
             listeners: number;
+            listenersByWay: {
+                [key: string]: number;
+            };
             sockets: number;
             sessions: number;
             people: number;

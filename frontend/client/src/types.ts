@@ -95,6 +95,12 @@ export interface You {
   token: string | null;
 }
 
+/** `level` in dBov: 0 is full scale, -50 barely audible. */
+export interface Speaking {
+  userId: string;
+  level: number;
+}
+
 export interface Joined {
   you: You;
   broadcast: Broadcast;
@@ -159,7 +165,7 @@ export interface ServerEvents {
   /** `until` null: for good. */
   removed: { reason?: string | null; banned?: boolean; until?: string | null };
   listenerCount: { count: number };
-  activeSpeakers: { producers: ProducerInfo[] };
+  activeSpeakers: { producers: ProducerInfo[]; speaking: Speaking[] };
   broadcastStarted: { startedAt: string };
   broadcastEnded: { endedAt: string; reason: string };
   hostAway: { until: string };

@@ -92,8 +92,9 @@ describe("people", () => {
   it("speak when their sound reaches the programme", () => {
     const state = play(inRoom({ members: [person("a"), person("b", { speaking: true })] }), {
       event: "activeSpeakers",
-      data: { producers: [{ id: "p", userId: "a" }] },
+      data: { producers: [{ id: "p", userId: "a" }], speaking: [{ userId: "a", level: -12 }] },
     });
+    expect(state.speaking).toEqual([{ userId: "a", level: -12 }]);
     expect(state.members.a?.speaking).toBe(true);
     expect(state.members.b?.speaking).toBe(false);
   });

@@ -3,7 +3,7 @@ import * as fakeParameters from "mediasoup-client/fakeParameters";
 import { FakeHandler } from "mediasoup-client/handlers/FakeHandler";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { createRequest } from "../src/services/api";
-import { codecOptions, type LinkState, listen, publish } from "../src/services/webrtc";
+import { codecOptions, hearStage, type LinkState, listen, publish } from "../src/services/webrtc";
 import { type Call, fakeFetch } from "./fakes";
 
 beforeEach(() => {
@@ -15,6 +15,9 @@ afterEach(() => {
 
 /** Let a link get as far as it can without time passing: mediasoup takes many turns. */
 const settle = () => vi.advanceTimersByTimeAsync(0);
+
+/** Of a `consume`: whom it asks for. */
+const wantedBy = ({ body }: Call) => (body as { producerId?: string } | undefined)?.producerId;
 
 type Refusal = (call: Call) => { status: number; code: string } | undefined;
 
@@ -60,7 +63,8 @@ function setUp(refuse: Refusal = () => undefined) {
           status: 201,
           body: {
             ...fakeParameters.generateConsumerRemoteParameters({ codecMimeType: "audio/opus" }),
-            producerId: "program",
+            id: `c-${wantedBy(call) ?? "program"}`,
+            producerId: wantedBy(call) ?? "program",
           },
         };
       case "restart-ice":
@@ -339,6 +343,96 @@ describe("figures", () => {
       lossRatio: null,
       roundTripMs: null,
     });
+    link.close();
+  });
+});
+
+describe("the stage", () => {
+  const consumed = (calls: Call[]) =>
+    calls.filter(({ path }) => path.endsWith("/consume")).map(wantedBy);
+
+  function onStage(refuse?: Refusal) {
+    const world = setUp(refuse);
+    const heard: string[][] = [];
+    const link = hearStage({
+      ...world.options,
+      onTracks: (tracks) => heard.push([...tracks.keys()]),
+    });
+    return { ...world, link, heard };
+  }
+
+  it("is no connection before somebody is on it", async () => {
+    const { link, calls } = onStage();
+    link.hear([]);
+    await settle();
+    expect(calls).toHaveLength(0);
+    link.close();
+  });
+
+  it("is one connection for all speakers, who come and go", async () => {
+    const { link, calls, heard, latest, steps } = onStage();
+    link.hear(["a", "b"]);
+    await settle();
+    latest().setConnectionState("connected");
+    expect(consumed(calls)).toEqual(["a", "b"]);
+    expect(heard.at(-1)).toEqual(["a", "b"]);
+    link.hear(["b", "c"]);
+    await settle();
+    expect(heard.at(-1)).toEqual(["b", "c"]);
+    expect(steps()).toContain("DELETE transports/t1/consumers/c-a");
+    expect(steps().filter((step) => step === "POST b1/transports")).toHaveLength(1);
+    link.close();
+    expect(heard.at(-1)).toEqual([]);
+    expect(steps().at(-1)).toBe("DELETE transports/t1");
+  });
+
+  it("asks for nobody twice, however fast they come", async () => {
+    const { link, calls } = onStage();
+    link.hear(["a"]);
+    link.hear(["a", "b"]);
+    await settle();
+    link.hear(["a", "b"]);
+    link.hear(["b", "a", "c"]);
+    await settle();
+    expect(consumed(calls)).toEqual(["a", "b", "c"]);
+    link.close();
+  });
+
+  it("goes on without who has left before they could be heard", async () => {
+    const { link, heard } = onStage((call) =>
+      wantedBy(call) === "gone" ? { status: 404, code: "producer_not_found" } : undefined,
+    );
+    link.hear(["gone", "a"]);
+    await settle();
+    expect(heard.at(-1)).toEqual(["a"]);
+    link.close();
+  });
+
+  it("asks again for a speaker whom a hiccup has kept away", async () => {
+    let hiccups = 1;
+    const { link, heard, latest } = onStage((call) =>
+      wantedBy(call) === "b" && hiccups-- > 0 ? { status: 503, code: "shutting_down" } : undefined,
+    );
+    link.hear(["a"]);
+    await settle();
+    latest().setConnectionState("connected");
+    link.hear(["a", "b"]);
+    await settle();
+    expect(heard.at(-1)).toEqual(["a"]);
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(heard.at(-1)).toEqual(["a", "b"]);
+    link.close();
+  });
+
+  it("is built anew with everyone on it when the connection breaks", async () => {
+    const { link, calls, heard, latest } = onStage();
+    link.hear(["a", "b"]);
+    await settle();
+    latest().setConnectionState("connected");
+    latest().setConnectionState("failed");
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(consumed(calls)).toEqual(["a", "b", "a", "b"]);
+    expect(heard.at(-1)).toEqual(["a", "b"]);
     link.close();
   });
 });

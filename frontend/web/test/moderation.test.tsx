@@ -64,19 +64,49 @@ describe("an invitation to speak", () => {
     await waitFor(() => expect(screen.queryByRole("dialog")).not.toBeInTheDocument());
   });
 
-  it("says so when somebody else has the stage, until it is free", async () => {
-    const { tell, links } = await enter({
+  it("says so when the stage is full, and lets one try again", async () => {
+    const { links } = await enter({
       you: { ...you, role: "speaker" },
       members: [{ ...tom, role: "speaker" }],
       producers: [{ id: "1", userId: "h" }],
     });
     await press("Start speaking");
     await waitFor(() => expect(links).toHaveLength(1));
-    links[0]?.tell({ name: "failed", error: new ApiError(409, "stage_taken", "Taken.") });
-    expect(screen.getByText("The stage is taken")).toBeVisible();
-    tell({ event: "activeSpeakers", data: { producers: [] } });
-    expect(screen.queryByText("The stage is taken")).not.toBeInTheDocument();
-    expect(screen.getByText(/The stage is free/)).toBeVisible();
+    links[0]?.tell({
+      name: "failed",
+      error: new ApiError(409, "stage_full", "The stage is full: 12 people are on it."),
+    });
+    expect(screen.getByText(/The stage is full/)).toBeVisible();
+    await press("Start speaking");
+    await waitFor(() => expect(links).toHaveLength(2));
+  });
+
+  it("plays the others on the stage, each by themselves, while one speaks", async () => {
+    const { tell, links, stages } = await enter({
+      you: { ...you, role: "speaker" },
+      members: [{ ...tom, role: "speaker" }],
+      producers: [{ id: "1", userId: "h" }],
+    });
+    expect(stages).toHaveLength(0);
+    await press("Start speaking");
+    await waitFor(() => expect(links).toHaveLength(1));
+    links[0]?.tell({ name: "connected" });
+    await waitFor(() => expect(stages[0]?.heard).toEqual(["1"]));
+    tell({
+      event: "activeSpeakers",
+      data: {
+        producers: [
+          { id: "1", userId: "h" },
+          { id: "2", userId: you.id },
+          { id: "3", userId: "ann" },
+        ],
+        speaking: [{ userId: "h", level: -20 }],
+      },
+    });
+    await waitFor(() => expect(stages[0]?.heard).toEqual(["1", "3"]));
+    expect(screen.getByRole("list", { name: "On stage" })).toHaveTextContent("(speaking)");
+    await press("Leave the stage");
+    expect(stages[0]?.closed).toBe(true);
   });
 });
 

@@ -49,6 +49,7 @@ export const track = () =>
 export async function visit(path: string, options: Options = {}) {
   const sockets: FakeSocket[] = [];
   const links: FakeLink[] = [];
+  const stages: { heard: readonly string[]; closed: boolean }[] = [];
   const shows = options.shows ?? [];
   const { fetch, calls } = fakeFetch((call) => {
     const special = options.answer?.(call);
@@ -114,6 +115,19 @@ export async function visit(path: string, options: Options = {}) {
       ({
         listen: open,
         publish: open,
+        hearStage: () => {
+          const stage = { heard: [] as readonly string[], closed: false };
+          stages.push(stage);
+          return {
+            hear: (ids: readonly string[]) => {
+              stage.heard = ids;
+            },
+            retryNow: () => undefined,
+            close: () => {
+              stage.closed = true;
+            },
+          };
+        },
         codecOptions: () => ({}),
       }) as unknown as typeof import("@lac/client/webrtc"),
   });
@@ -129,7 +143,7 @@ export async function visit(path: string, options: Options = {}) {
     if (!latest) throw new Error("no socket was opened");
     return latest;
   };
-  return { calls, lac, links, sockets, socket };
+  return { calls, lac, links, stages, sockets, socket };
 }
 
 export const host = { ...someUser, id: "h", displayName: "Host" };

@@ -9,6 +9,7 @@ import type {
   ProducerInfo,
   RoomStats,
   ServerEvent,
+  Speaking,
   You,
 } from "../types";
 
@@ -23,7 +24,10 @@ export interface RoomState {
   announcesEveryone: boolean;
   /** The next in the queue first. */
   hands: readonly Hand[];
+  /** Who is on the stage. */
   producers: readonly ProducerInfo[];
+  /** Who of them is speaking just now, the loudest first. */
+  speaking: readonly Speaking[];
   /** Oldest first, the last `MESSAGES_KEPT`. */
   messages: readonly ChatMessage[];
   hostAway: { until: string | null } | null;
@@ -67,6 +71,7 @@ export const emptyRoom: RoomState = {
   announcesEveryone: true,
   hands: [],
   producers: [],
+  speaking: [],
   messages: [],
   hostAway: null,
   ended: null,
@@ -105,6 +110,7 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         announcesEveryone: data.announcesEveryone,
         hands: data.hands,
         producers: data.producers,
+        speaking: [],
         ...resumed(state, data),
         slowModeS: data.slowModeS ?? 0,
         chatMode: data.chatMode ?? "open",
@@ -210,7 +216,7 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
           person.speaking === speaking.has(id) ? person : { ...person, speaking: speaking.has(id) },
         ]),
       );
-      return { ...state, producers: data.producers, members };
+      return { ...state, producers: data.producers, speaking: data.speaking, members };
     }
     case "broadcastStarted":
       return {
@@ -224,6 +230,7 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         ended: { reason: data.reason },
         hostAway: null,
         producers: [],
+        speaking: [],
       };
     case "hostAway":
       return { ...state, hostAway: { until: data.until } };

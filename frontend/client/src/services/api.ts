@@ -162,7 +162,9 @@ async function problem(response: Response): Promise<ApiError> {
 }
 
 function isHlsAddress(value: unknown): value is HlsAddress {
-  return typeof value === "object" && value !== null && typeof (value as HlsAddress).url === "string";
+  return (
+    typeof value === "object" && value !== null && typeof (value as HlsAddress).url === "string"
+  );
 }
 
 function fallbackMessage(status: number): string {

@@ -1,3 +1,4 @@
+/// <reference path="./hls-light.d.ts" />
 import Hls, { ErrorTypes, Events } from "hls.js/light";
 import { backoffMs } from "../backoff";
 import { ApiError } from "./api";

@@ -9,7 +9,7 @@ export type LinkState =
   | { name: "connected" }
   | { name: "reconnecting"; attempt: number }
   | { name: "closed" }
-  /** Will not come back by itself. `error.code` says why: `not_live`, `removed`, `stage_taken`, … */
+  /** Will not come back by itself. `error.code` says why: `not_live`, `removed`, `stage_full`, … */
   | { name: "failed"; error: ApiError };
 
 /** One direction's figures, for people and for tests. Null where the browser does not say (yet). */
@@ -53,6 +53,15 @@ export interface MediaLink {
   rawStats(): Promise<Record<string, unknown>[]>;
   /** Send this track from now on (publishing only). */
   replaceTrack(track: MediaStreamTrack): Promise<void>;
+  /** The network is back: do not wait out the backoff. */
+  retryNow(): void;
+  close(options?: CloseOptions): void;
+}
+
+/** Single speakers, each a track of their own: what people on the stage hear of each other. */
+export interface StageLink {
+  /** Hear these producers from now on, and no others. */
+  hear(producerIds: readonly string[]): void;
   /** The network is back: do not wait out the backoff. */
   retryNow(): void;
   close(options?: CloseOptions): void;

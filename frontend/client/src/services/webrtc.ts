@@ -1,9 +1,18 @@
 import { Device, type types } from "mediasoup-client";
 import { backoffMs } from "../backoff";
 import { ApiError, messageOf, type Request, type RequestOptions } from "./api";
-import type { CloseOptions, LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+import type {
+  CloseOptions,
+  LinkState,
+  LinkStats,
+  MediaLink,
+  SoundKind,
+  StageLink,
+} from "./media-types";
+import { createStageLink, type Fill, type StageOptions, type Way } from "./stage-link";
 
-export type { LinkState, LinkStats, MediaLink, SoundKind } from "./media-types";
+export type { LinkState, LinkStats, MediaLink, SoundKind, StageLink } from "./media-types";
+export type { StageOptions } from "./stage-link";
 
 export interface WebRtcOptions {
   broadcastId: string;
@@ -44,7 +53,7 @@ const FINAL_CODES = new Set([
   "not_live",
   "already_ended",
   "removed",
-  "stage_taken",
+  "stage_full",
   "forbidden",
   "use_hls",
 ]);
@@ -63,7 +72,18 @@ export function listen(options: WebRtcOptions): MediaLink {
   return new Link(options, { direction: "recv" });
 }
 
-type Role = { direction: "send"; track: MediaStreamTrack; kind: SoundKind } | { direction: "recv" };
+/** Receive single speakers, as people on the stage do, until closed. Nobody at first: see `StageLink.hear`. */
+export function hearStage(options: StageOptions): StageLink {
+  return createStageLink(
+    options,
+    (fill) => new Link({ ...options, onTrack: () => undefined }, { direction: "recv", fill }),
+  );
+}
+
+/** `fill` puts something else than the programme on a new transport. */
+type Role =
+  | { direction: "send"; track: MediaStreamTrack; kind: SoundKind }
+  | { direction: "recv"; fill?: Fill };
 
 interface Peer {
   transport: types.Transport;
@@ -172,6 +192,7 @@ class Link implements MediaLink {
       this.#peer = peer.current;
       this.#follow(peer.current);
       if (this.#role.direction === "send") await this.#produce(peer.current, this.#role);
+      else if (this.#role.fill) await this.#role.fill(this.#way(peer.current));
       else await this.#consume(peer.current);
       this.#building = false;
     } catch (error) {
@@ -210,6 +231,24 @@ class Link implements MediaLink {
     }
     this.#received = consumer.track;
     this.#options.onTrack?.(consumer.track);
+  }
+
+  #way(peer: Peer): Way {
+    const path = `transports/${encodeURIComponent(peer.transport.id)}`;
+    return {
+      isCurrent: () => this.#peer === peer,
+      consume: async (producerId) =>
+        peer.transport.consume(
+          await this.#call<types.ConsumerOptions>(`${path}/consume`, {
+            body: { rtpCapabilities: this.#device?.recvRtpCapabilities, producerId },
+          }),
+        ),
+      closed: (consumer) => {
+        this.#call(`${path}/consumers/${encodeURIComponent(consumer.id)}`, {
+          method: "DELETE",
+        }).catch(() => undefined); // Gone with its producer, or with the transport.
+      },
+    };
   }
 
   #follow(peer: Peer): void {
@@ -295,7 +334,8 @@ class Link implements MediaLink {
     this.#tearDown({});
     // Where there is HLS, nobody need wait for a server that has enough to do.
     const elsewhere = error.code === "overloaded" && error.hls !== null;
-    const known = elsewhere || FINAL_CODES.has(error.code) || [401, 403, 409, 422].includes(error.status);
+    const known =
+      elsewhere || FINAL_CODES.has(error.code) || [401, 403, 409, 422].includes(error.status);
     if (known || this.#hopeless(error)) {
       this.#closed = true;
       this.#setState({ name: "failed", error });
@@ -356,6 +396,8 @@ class Link implements MediaLink {
     if (this.#peer !== peer) return;
     const now = Date.now();
     this.#measure(summarise(this.#role.direction, reports), now);
+    // Of a speaker who is muted nothing comes at all.
+    if (this.#role.direction === "recv" && this.#role.fill) return;
     const progress = progressOf(this.#role.direction, reports);
     if (progress === null || progress !== this.#progress) {
       this.#progress = progress ?? -1;

@@ -12,8 +12,10 @@ import { MicIcon, MicOffIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
 import { LevelMeter } from "./LevelMeter";
 import { MicrophoneSetup } from "./MicrophoneSetup";
+import { StageSound } from "./Speakers";
 
 export interface Speaking {
+  broadcastId: string;
   speaker: Host;
   /** This person may be heard. */
   onStage: boolean;
@@ -71,6 +73,7 @@ export function useSpeaking(room: Room, view: RoomView): Speaking {
   useWakeUp(() => speaker.retryNow());
 
   return {
+    broadcastId: room.id,
     speaker,
     onStage: onStage && !away,
     away: onStage && away,
@@ -175,12 +178,9 @@ export function StagePanel({ view, speaking }: { view: RoomView; speaking: Speak
   // The question that led here had the focus.
   useEffect(() => title.current?.focus({ preventScroll: false }), []);
 
-  const { you, members, producers, names } = view;
+  const { you, members } = view;
   const muted = you ? members[you.id]?.muted === true : false;
-  const other = producers.find((producer) => producer.userId !== you?.id);
-  const otherName = other ? (names[other.userId] ?? "Somebody else") : null;
   const sending = speaking.heard;
-  const taken = state.code === "stage_taken";
 
   return (
     <div ref={title} tabIndex={-1} className="rounded-card outline-none">
@@ -216,20 +216,15 @@ export function StagePanel({ view, speaking }: { view: RoomView; speaking: Speak
               Leave the stage
             </Button>
             <p role="status" className="min-h-6 flex-1 basis-60 font-medium">
-              {words(state, muted, otherName)}
+              {words(state, muted)}
             </p>
           </div>
-          {taken && otherName && (
-            <Notice tone="warn" title="The stage is taken">
-              One person can be heard at a time, and {otherName} is speaking. Start again when they
-              have left the stage: this page tells you.
-            </Notice>
-          )}
-          {state.problem && !taken && (
+          {state.problem && (
             <Notice tone="error" title="That did not work">
               {state.problem}
             </Notice>
           )}
+          <StageSound broadcastId={speaking.broadcastId} view={view} active={sending} />
           {muted && (
             <Notice tone="warn" title="You are muted">
               A host or moderator has muted you. Ask them in the chat to unmute you.
@@ -245,7 +240,7 @@ export function StagePanel({ view, speaking }: { view: RoomView; speaking: Speak
           <MicrophoneSetup host={speaker} state={state} sending={sending} speaker />
           {sending && (
             <p className="text-sm text-muted">
-              Your own voice is not played back to you. Leaving this page ends it.
+              You hear the others on the stage, and not your own voice. Leaving this page ends it.
             </p>
           )}
         </div>
@@ -254,7 +249,7 @@ export function StagePanel({ view, speaking }: { view: RoomView; speaking: Speak
   );
 }
 
-function words(state: HostState, muted: boolean, otherName: string | null): string {
+function words(state: HostState, muted: boolean): string {
   switch (state.phase) {
     case "starting":
       return state.microphone === "asking" ? "Allow the microphone to go on." : "Connecting…";
@@ -264,8 +259,6 @@ function words(state: HostState, muted: boolean, otherName: string | null): stri
     case "reconnecting":
       return "The connection broke. Reconnecting…";
     default:
-      return otherName
-        ? `Nobody hears you yet: ${otherName} is speaking.`
-        : "The stage is free. Nobody hears you yet.";
+      return "Nobody hears you yet.";
   }
 }

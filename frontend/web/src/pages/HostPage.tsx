@@ -23,6 +23,7 @@ import { FloatingReactions } from "../components/Reactions";
 import { Renew } from "../components/Renew";
 import { RequireUser } from "../components/RequireUser";
 import { useRoomProblem } from "../components/RoomProblem";
+import { Speakers, StageSound } from "../components/Speakers";
 import { audioContext, useLevel } from "../lib/audio";
 import { offerDiagnostics } from "../lib/diagnostics";
 import { useNow, useWakeUp } from "../lib/hooks";
@@ -182,7 +183,6 @@ function StudioCard({ studio, view, broadcast }: Props) {
   const sending = state.phase === "on_air" || state.phase === "reconnecting";
   const live = broadcast.status === "live";
   const mutedByOthers = view.you ? view.members[view.you.id]?.muted === true : false;
-  // One voice at a time: a speaker is heard only once the host has made room.
   const guest = Object.values(view.members).find(({ role }) => role === "speaker") ?? null;
   const heard = view.producers.find((producer) => producer.userId !== view.you?.id);
   const elsewhere =
@@ -257,6 +257,9 @@ function StudioCard({ studio, view, broadcast }: Props) {
           </Notice>
         )}
 
+        <Speakers view={view} />
+        <StageSound broadcastId={broadcast.id} view={view} active={sending} />
+
         <div>
           <p className="mb-2 flex justify-between font-medium">
             Microphone level
@@ -272,8 +275,8 @@ function StudioCard({ studio, view, broadcast }: Props) {
       <FloatingReactions room={room} />
       <Dialog open={handing} onClose={() => setHanding(false)} title="Leave the stage?">
         <p className="mb-5 text-muted">
-          One person can be heard at a time. When you leave, a speaker can start, and the show goes
-          on. Come back with “Resume show” within a minute, or the show ends by itself.
+          The others on the stage are still heard, and the show goes on. Come back with “Resume
+          show” within a minute, or the show ends by itself.
         </p>
         <div className="flex flex-wrap justify-end gap-2">
           <Button look="quiet" onClick={() => setHanding(false)}>
@@ -286,7 +289,7 @@ function StudioCard({ studio, view, broadcast }: Props) {
               host.stepDown();
             }}
           >
-            Hand over
+            Leave
           </Button>
         </div>
       </Dialog>

@@ -24,6 +24,7 @@ import { Invitation, type Speaking, StagePanel, useSpeaking } from "../component
 import { People } from "../components/People";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
 import { useRoomProblem } from "../components/RoomProblem";
+import { Speakers } from "../components/Speakers";
 import { audioContext, useLevel } from "../lib/audio";
 import { offerDiagnostics } from "../lib/diagnostics";
 import { useNow, useWakeUp } from "../lib/hooks";
@@ -202,6 +203,9 @@ function Stage({
             </div>
             <Volume audio={audio} />
             <FloatingReactions room={room} />
+          </div>
+          <div className="mt-5 flex justify-center empty:hidden">
+            <Speakers view={view} />
           </div>
           <div className="mt-4 grid gap-3 empty:hidden">
             {view.hostAway && (
