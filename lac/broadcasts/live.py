@@ -497,6 +497,9 @@ class OnAir:
         address_hash = self._address_hash(identity, address)
         checked_at = self._changes.count
         broadcast, role = await self._check_media(identity, broadcast_id, direction, address_hash)
+        visitor = replace(_media_visitor(identity, role), address_hash=address_hash)
+        if direction is Direction.RECV and not policy.is_allowed(role, policy.Act.PUBLISH):
+            self._check_load(broadcast_id, visitor, radio=kind == STREAM)
         if (
             direction is Direction.SEND
             and kind in ENCODERS
@@ -509,9 +512,6 @@ class OnAir:
             raise not_live()
         await show.ready.wait()
         self._check_admitting()
-        visitor = replace(_media_visitor(identity, role), address_hash=address_hash)
-        if direction is Direction.RECV and not policy.is_allowed(role, policy.Act.PUBLISH):
-            self._check_load(broadcast_id, visitor, radio=kind == STREAM)
         session = await opening(show, visitor)
         while self._changes.count != checked_at:
             # Somebody's rights changed while it opened. What changes from now on finds the session by itself.
