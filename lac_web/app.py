@@ -21,7 +21,7 @@ from lac_web.metrics import Metrics, register_metrics
 from lac_web.openapi import register_openapi
 from lac_web.rate_limits import RateLimiter, register_rate_limits
 from lac_web.request_ids import register_request_ids
-from lac_web.security import BODY_MAX, register_response_headers
+from lac_web.security import BODY_MAX, register_id_check, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
 from lac_web.streaming import StreamingHTTPConnection
@@ -69,6 +69,7 @@ def create_app(services: Services) -> WebApp:
     app.metrics = Metrics(services, limiter)
     register_metrics(app, app.metrics)
     register_rate_limits(app, limiter)
+    register_id_check(app)
     register_response_headers(app, services.settings)
     modules = (auth, broadcasts, recordings, moderation, people, mediasoup, system, whip, whep, hls, listen, source)
     for module in modules:

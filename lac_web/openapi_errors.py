@@ -46,6 +46,7 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
     "update_recording": {403: ("forbidden",), 412: ("precondition_failed",)},
     "delete_recording": {403: ("forbidden",), 409: ("recording_active",)},
     "get_manifest": {403: ("forbidden",), 404: ("nothing_recorded",)},
+    "list_recording_messages": {422: ("invalid_cursor",)},
     "list_chapters": {404: ("nothing_recorded",)},
     "download_recording": {
         404: ("no_such_track", "nothing_recorded"),

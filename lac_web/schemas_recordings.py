@@ -8,6 +8,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from lac.recordings.manifest import Chapter
 from lac.recordings.model import EndReason, Failure, RecordingStatus
+from lac.recordings.store import Said
+from lac.rooms.messages import Person
 from lac_web.schemas import Answer, AwareTime, Description, Request, Title
 
 
@@ -68,6 +70,26 @@ class ChapterAnswer(Answer, frozen=True):
 
 class Chapters(Answer, frozen=True):
     chapters: list[ChapterAnswer]
+
+
+class SaidAnswer(Answer, frozen=True):
+    """One line of the chat, `startS` from the beginning of the recording."""
+
+    start_s: float
+    id: str
+    user: Person
+    text: str
+    at: AwareTime
+
+
+class SaidPage(Answer, frozen=True):
+    items: list[SaidAnswer]
+    next_cursor: str | None
+
+
+def said_answer(said: Said) -> SaidAnswer:
+    user = Person(id=said.person_id, display_name=said.display_name, role=said.role, anonymous=said.anonymous)
+    return SaidAnswer(start_s=said.start_s, id=said.id, user=user, text=said.text, at=said.at)
 
 
 def chapter_answer(chapter: Chapter) -> ChapterAnswer:

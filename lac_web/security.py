@@ -122,6 +122,22 @@ async def read_body(limit: int) -> bytes:
     return bytes(body)
 
 
+#: Ids are ours: letters, digits and a hyphen or two, and as long as their columns. What cannot be one is nobody's.
+_ID = re.compile(r"[\x21-\x7e]{1,64}")
+
+
+def register_id_check(app: Quart) -> None:
+    """An address with an id in it that cannot be one leads nowhere, before anything looks for it: databases differ in
+    what they take for text, and in how long it may be."""
+
+    async def check_ids() -> None:
+        for name, value in (request.view_args or {}).items():
+            if name.endswith("_id") and not _ID.fullmatch(value):
+                raise NotFoundError("There is nothing with this id.")
+
+    app.before_request(check_ids)
+
+
 # --- response headers -------------------------------------------------------------------------------------------------
 
 _HOST = re.compile(r"[A-Za-z0-9.\-\[\]:]{1,255}")

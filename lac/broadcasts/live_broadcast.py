@@ -390,6 +390,8 @@ class LiveBroadcast:
     def _take_media_event(self, event: RoomEvent) -> None:
         if isinstance(event, SpeakingChanged):
             self.room.tell(self.state.change_levels(event.speaking))
+            if self.recorder is not None:
+                self.recorder.speaking_changed(event.speaking[0][0] if event.speaking else None)
             return
         match event:
             case SessionConnected():

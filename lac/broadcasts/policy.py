@@ -146,6 +146,7 @@ ROUTES: dict[str, Need] = {
     "DELETE /api/recordings/<recording_id>": Act.DELETE,
     "GET /api/recordings/<recording_id>/manifest": Act.SEE_TRACKS,
     "GET /api/recordings/<recording_id>/chapters": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/messages": Standing.AUDIENCE,
     "GET /api/recordings/<recording_id>/download": Standing.AUDIENCE,
     "GET /api/recordings/<recording_id>/tracks/<number>": Act.SEE_TRACKS,
     "GET /api/mediasoup/<broadcast_id>/rtp-capabilities": Standing.AUDIENCE,

@@ -23,6 +23,7 @@ from lac.audit import add_audit
 from lac.broadcasts.model import Broadcast
 from lac.clock import utc_now
 from lac.config import Settings
+from lac.db import models
 from lac.db.engine import Database
 from lac.ids import new_id
 from lac.recordings import store
@@ -34,7 +35,7 @@ from lac.recordings.manifest import Manifest, read_manifest, write_manifest
 from lac.recordings.model import INTERRUPTIONS, EndReason, Failure, Recording, RecordingStatus
 from lac.recordings.take import Blocking, Take
 from lac.rooms.acts import RoomAct
-from lac.tasks import boundary
+from lac.tasks import boundary, start_clean
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ async def open_archive(
     """Open before the shows that are recorded, so that they are closed first. Tests run what blocks, and the verifier,
     in another way."""
     async with trio.open_nursery() as nursery:
-        archive = Archive(db, settings.data_dir, blocking or _InThreads(), examine)
+        archive = Archive(nursery, db, settings.data_dir, blocking or _InThreads(), examine)
         nursery.start_soon(archive.run)
         try:
             yield archive
@@ -101,8 +102,11 @@ class _InThreads:
 class Archive:
     """Made by `open_archive`."""
 
-    def __init__(self, db: Database, data_dir: Path, blocking: Blocking, examine: Examine) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, db: Database, data_dir: Path, blocking: Blocking, examine: Examine
+    ) -> None:
         self.blocking = blocking
+        self._nursery = nursery
         #: Threads that read for downloads: whoever writes must not wait for them.
         self.readers = trio.CapacityLimiter(READERS)
         self._db = db
@@ -196,6 +200,10 @@ class Archive:
         self._past.started += 1
         return recording
 
+    async def discard(self, recording: Recording) -> None:
+        """It has not begun after all, and nothing of it was written. Raises `UnavailableError`."""
+        await self._db.run(lambda session: store.remove(session, models.Recording.id == recording.id, at=utc_now()))
+
     def recorded_by(self, take: Take) -> None:
         """The recording's take exists."""
         self._active[take.recording.id] = take
@@ -206,6 +214,18 @@ class Archive:
         if take is not None:
             self._past.add(take.written())
         self.wake()
+
+    def close_later(self, take: Take, reason: EndReason) -> None:
+        """A disk that hangs did not let the take be closed in time: wait for it, however long that is. If the process
+        ends before, the next start finds what there is."""
+        start_clean(self._nursery, self._close_at_last, take, reason)
+
+    async def _close_at_last(self, take: Take, reason: EndReason) -> None:
+        try:
+            with boundary("close a recording", recording_id=take.recording.id):
+                await take.close(reason)
+        finally:
+            self.let_go(take.recording.id)
 
     async def ended(self, recording: Recording, manifest: Manifest, *, actor_id: str | None) -> Recording | None:
         """Write down that it has ended. What fails is found out by `run`. Raises `UnavailableError`."""

@@ -200,7 +200,7 @@ class Deck:
             ended_at=ended_at,
             end_reason=reason,
             tracks=[tape.info() for tape in self._tapes()],
-            chapters=list(self.chapters),
+            chapters=sorted(self.chapters, key=lambda chapter: chapter.start_s),
             untracked_speakers=self.untracked,
         )
 

@@ -147,6 +147,8 @@ def _judge(track: TrackInfo, duration_s: float | None, examined: Examined | None
         return msgspec.structs.replace(track, closed=False, failure=track.failure or Failure.NOTHING_RECORDED)
     failure = track.failure
     was_closed = manifest.end_reason is not None and track.closed
+    if failure is None and examined.packets == 0:
+        failure = Failure.NOTHING_RECORDED
     if failure is None and (
         examined.error is not None or examined.decoded_s < DECODED_SHARE * duration_s - DURATION_ERROR_S
     ):

@@ -3,7 +3,6 @@
     recordings/<recording id>/manifest.json                what there is (lac.recordings.manifest)
                               program.ogg                  what the audience heard
                               speakers/<n>-<person>.ogg    one speaker each, on the same time line
-                              chat.json                    the chat on the recording's time, once it has ended
 
 The Ogg files grow by whole pages until the recording ends, and are never rewritten but at their end: see
 docs/protocol/recordings.md. `manifest.json` is replaced as a whole.
@@ -17,7 +16,6 @@ from pathlib import Path
 RECORDINGS = "recordings"
 MANIFEST = "manifest.json"
 PROGRAM = "program.ogg"
-CHAT = "chat.json"
 SPEAKERS = "speakers"
 CONTENT_TYPE = "audio/ogg; codecs=opus"
 #: Of a file that is being written, and will take the place of the one without it.

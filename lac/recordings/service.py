@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from lac.recordings.manifest import Manifest
 from lac.recordings.model import Recording, RecordingStatus
 from lac.rooms.acts import RoomAct
 from lac.text import clean_line, clean_text, invalid
+
+#: How far the wall clock may have been set during a show.
+CHAT_SLACK = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,16 @@ class RecordingService:
 
         await self._db.run(remove)
         self._archive.wake()
+
+    async def chat(self, found: Found, limit: int = 100, cursor: str | None = None) -> Page[store.Said]:
+        """The chat by the recording's time, in order; what is deleted in the show is gone here, too."""
+        check_limit(limit)
+        after = None if cursor is None else decode_cursor_untrusted(cursor)
+        if after is not None and after.section != store.CHAT_SECTION:
+            raise invalid("cursor", "is not one that this list gave", code="invalid_cursor")
+        return await self._db.read(
+            lambda session: store.chat_page(session, found.recording, slack=CHAT_SLACK, limit=limit, after=after)
+        )
 
     async def manifest(self, found: Found) -> Manifest:
         """What it consists of. Raises `NotFoundError` where nothing was ever written."""

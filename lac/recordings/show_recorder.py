@@ -21,6 +21,7 @@ from lac.recordings.model import EndReason, RecorderState, Recording
 from lac.recordings.take import Take, TappedRoom
 from lac.recordings.tape import Origin
 from lac.tasks import boundary, cleanup_scope
+from lac_media.errors import MediaError
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 
 log = structlog.get_logger(__name__)
@@ -132,6 +133,11 @@ class ShowRecorder:
             with boundary("record a speaker", producer_id=producer_id):
                 self._take.speaker_started(producer_id, person_id)
 
+    def speaking_changed(self, loudest: str | None) -> None:
+        """Who is the loudest now. Synchronous."""
+        if self._take is not None:
+            self._take.speaking_changed(loudest)
+
     # the task
 
     async def run(self, room: RecordedRoom, *, reopened: bool) -> None:
@@ -174,31 +180,53 @@ class ShowRecorder:
             if not isinstance(error, UnavailableError):
                 log.exception("a recording could not begin", broadcast_id=self._show.broadcast().id)
             return
-        manifest = None
         try:
-            now = trio.current_time()
-            origin = Origin(round(room.media_time_s() * OPUS_CLOCK_RATE_HZ), now)
-            directory = self._archive.directory(recording.id)
-            take = Take(recording, directory, room, origin, self._archive.blocking, self._show.name_of)
-            self._archive.recorded_by(take)
-            self._scope, self._ended, self._stopped_by = trio.CancelScope(), trio.Event(), None
-            self._take = take
-            self._wish, wish.recording = None, take.recording
-            wish.done.set()
-            log.info("recording", recording_id=recording.id, broadcast_id=recording.broadcast_id, part=recording.part)
-            try:
-                self._change(take.state)
-                with self._scope:
-                    await self._keep_running(take)
-            finally:
-                with cleanup_scope(CLOSE_S, "close a recording", recording_id=recording.id):
-                    manifest = await take.close(self._reason())
-        finally:
-            if manifest is not None:
-                with cleanup_scope(CLOSE_S, "write down the end of a recording", recording_id=recording.id):
-                    self._last = await self._archive.ended(recording, manifest, actor_id=self._stopped_by)
-            self._take = None
+            take = self._open(room, recording)
+        except MediaError as error:  # the show has just ended
+            log.info("a recording did not begin any more", recording_id=recording.id, why=str(error))
+            with cleanup_scope(CLOSE_S, "discard a recording", recording_id=recording.id):
+                await self._archive.discard(recording)
             self._archive.let_go(recording.id)
+            self._wish = None
+            wish.done.set()
+            return
+        except Exception:
+            self._archive.let_go(recording.id)
+            raise
+        self._wish, wish.recording = None, recording
+        wish.done.set()
+        log.info("recording", recording_id=recording.id, broadcast_id=recording.broadcast_id, part=recording.part)
+        try:
+            self._change(take.state)
+            with self._scope:
+                await self._keep_running(take)
+        finally:
+            await self._close(take)
+
+    def _open(self, room: RecordedRoom, recording: Recording) -> Take:
+        """Begin: nothing is missed from here on. Raises `MediaError` when the room is closing."""
+        origin = Origin(round(room.media_time_s() * OPUS_CLOCK_RATE_HZ), trio.current_time())
+        directory = self._archive.directory(recording.id)
+        take = Take(recording, directory, room, origin, self._archive.blocking, self._show.name_of)
+        self._archive.recorded_by(take)
+        self._scope, self._ended, self._stopped_by = trio.CancelScope(), trio.Event(), None
+        self._take = take
+        return take
+
+    async def _close(self, take: Take) -> None:
+        """End it, whatever ended us: bounded, and shielded."""
+        recording, reason = take.recording, self._reason()
+        try:
+            with cleanup_scope(CLOSE_S, "close a recording", recording_id=recording.id):
+                await take.close(reason)
+            if take.finished is None:
+                self._archive.close_later(take, reason)
+                return
+            with cleanup_scope(CLOSE_S, "write down the end of a recording", recording_id=recording.id):
+                self._last = await self._archive.ended(recording, take.finished, actor_id=self._stopped_by)
+            self._archive.let_go(recording.id)
+        finally:
+            self._take = None
             self._change(RecorderState.OFF)
             self._ended.set()
 

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from lac.broadcasts.model import Visibility
+from lac.broadcasts.model import Role, Visibility
 from lac.db import models
 from lac.paging import Page, Position, encode_cursor
 from lac.recordings.model import EndReason, Failure, Recording, RecordingStatus, check_move
 
 SECTION = "recordings"
+CHAT_SECTION = "recording-chat"
 #: Those who run a broadcast see its recordings before they are ready.
 UNFINISHED = (RecordingStatus.RECORDING, RecordingStatus.PROCESSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One line of the chat, by the recording's time."""
+
+    start_s: float
+    id: str
+    person_id: str
+    display_name: str
+    role: Role
+    anonymous: bool
+    text: str
+    at: datetime
 
 
 def add(session: orm.Session, recording: Recording) -> None:
@@ -102,6 +118,42 @@ def forget_removed(session: orm.Session, recording_id: str) -> None:
     """Its files are gone."""
     row = models.RemovedRecording
     session.execute(sa.delete(row).where(row.recording_id == recording_id))
+
+
+def chat_page(
+    session: orm.Session, recording: Recording, *, slack: timedelta, limit: int, after: Position | None
+) -> Page[Said]:
+    """What was written in the chat during the recording and has not been deleted since, in order. Media time begins
+    anew with every start of the process, so that the wall clock has to agree, to within `slack`."""
+    row = models.ChatMessage
+    query = sa.select(row).where(
+        row.broadcast_id == recording.broadcast_id,
+        row.deleted_at.is_(None),
+        row.at >= recording.started_at - slack,
+        row.media_time >= recording.media_start_s,
+    )
+    if recording.ended_at is not None:
+        query = query.where(row.at <= recording.ended_at + slack)
+    if recording.duration_s is not None:
+        query = query.where(row.media_time <= recording.media_start_s + recording.duration_s)
+    if after is not None:
+        query = query.where((row.at > after.at) | ((row.at == after.at) & (row.id > after.id)))
+    found = session.scalars(query.order_by(row.at, row.id).limit(limit + 1)).all()
+    items = tuple(
+        Said(
+            start_s=round(chat.media_time - recording.media_start_s, 3),
+            id=chat.id,
+            person_id=chat.person_id,
+            display_name=chat.display_name,
+            role=chat.role,
+            anonymous=chat.anonymous,
+            text=chat.text,
+            at=chat.at,
+        )
+        for chat in found[:limit]
+    )
+    cursor = encode_cursor(Position(CHAT_SECTION, items[-1].at, items[-1].id)) if len(found) > limit else None
+    return Page(items, cursor)
 
 
 def list_page(

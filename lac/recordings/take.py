@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from lac.clock import utc_now
+from lac.recordings.chapters import SpeakerChapters
 from lac.recordings.deck import Deck, Written
 from lac.recordings.manifest import Chapter, Manifest
 from lac.recordings.model import EndReason, RecorderState, Recording
@@ -91,7 +92,11 @@ class Take:
         self._blocking = blocking
         self._name_of = name_of
         self._number = 0
+        self._speaker_chapters = SpeakerChapters()
         self._closed = False
+        #: Once it has been closed.
+        self.finished: Manifest | None = None
+        self._closing: Callable[[], Manifest] | None = None
         self._sources = {_PROGRAM: _Source(0, room.tap_program(), self._deck.program)}
         for producer_id, person_id in room.producers():
             self.speaker_started(producer_id, person_id)
@@ -122,11 +127,18 @@ class Take:
         self._number += 1
         self._sources[producer_id] = _Source(self._number, tap, tape)
 
-    def add_chapter(self, title: str, kind: str, person_id: str | None = None) -> Chapter | None:
-        """A chapter from this moment on. None when there are too many already."""
+    def speaking_changed(self, loudest: str | None) -> None:
+        """Who is the loudest from now on; None for nobody."""
+        self._speaker_chapters.hear(loudest, self.position_s())
+
+    def add_chapter(
+        self, title: str, kind: str, person_id: str | None = None, *, start_s: float | None = None
+    ) -> Chapter | None:
+        """A chapter from this moment (or `start_s`) on. None when there are too many already."""
         if len(self._deck.chapters) >= MAX_CHAPTERS:
             return None
-        chapter = Chapter(start_s=round(self.position_s(), 3), title=title, kind=kind, person_id=person_id)
+        at_s = self.position_s() if start_s is None else start_s
+        chapter = Chapter(start_s=round(at_s, 3), title=title, kind=kind, person_id=person_id)
         self._deck.chapters.append(chapter)
         return chapter
 
@@ -135,20 +147,26 @@ class Take:
         state = self.state
         while True:
             now = trio.current_time()
+            begun = self._speaker_chapters.due(self.position_s())
+            if begun is not None:
+                start_s, person_id = begun
+                self.add_chapter(self._name_of(person_id) or person_id, "speaker", person_id, start_s=start_s)
             await self._blocking(partial(self._deck.write, self._collect(), now=now))
             await trio.sleep(WRITE_INTERVAL_S)
             if self.state is not state:
                 state = self.state
                 on_state(state)
 
-    async def close(self, reason: EndReason) -> Manifest:
-        """End it at this moment. The caller bounds the time; a recording whose files could not be closed in it is left
-        for the next start of the process to find, which the lock on its directory guarantees is not before."""
-        now = trio.current_time()
-        batches = self._collect()
-        self._let_go()
-        job = partial(self._deck.close, batches, now=now, ended_at=utc_now(), reason=reason)
-        return await self._blocking(job)
+    async def close(self, reason: EndReason) -> None:
+        """End it at this moment. The caller bounds the time. A call that was given up can be repeated: it is the moment
+        of the first that counts. The directory stays locked until it has been closed."""
+        if self._closing is None:
+            batches = self._collect()
+            self._let_go()
+            self._closing = partial(
+                self._deck.close, batches, now=trio.current_time(), ended_at=utc_now(), reason=reason
+            )
+        self.finished = await self._blocking(self._closing)
 
     def _collect(self) -> list[Batch]:
         """What has come. Sources that have ended are forgotten."""

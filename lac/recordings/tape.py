@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 PAUSE_S = 0.5
 #: A speaker's encoder whose timestamps are so far off the clock has restarted.
 MAX_LEAP_TICKS = 5 * OPUS_CLOCK_RATE_HZ
+#: What is there already may reach this far beyond the clock: a packet is put down when it begins.
+MAX_LEAD_TICKS = 60 * OPUS_CLOCK_RATE_HZ // 1000
 #: After a failure, until the file is tried again.
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 10.0
@@ -93,6 +95,8 @@ class Tape:
         self._track = Track(serial, origin.ticks, tags=tags)
         self._segments = [Segment(start_s=0.0)]
         self._broke_off = False
+        #: Ticks up to which it was whole before the present interruption.
+        self._lost_from: int | None = None
         self._retry_at = 0.0
         self._retry_s = FIRST_RETRY_S
         # Where packets belong: the source that is heard, when it was, and its ticks' distance to ours.
@@ -114,12 +118,18 @@ class Tape:
             return
         self.dropped += sum(batch.dropped for batch in batches)
         try:
+            goes_on = False
             if self._file is None:
                 if now < self._retry_at:
                     self.unwritten += sum(len(batch.packets) for batch in batches)
                     return
-                self._open(now)
+                # Silence goes no further than to what has just come.
+                came = [batch.packets[0].arrived_at for batch in batches if batch.packets]
+                goes_on = self._open(min([now, *came]))
+            begins_at = self._track.duration_ticks
             self._append(self._take(batches) + self._track.advance(self._origin.ticks_at(now)))
+            if goes_on:
+                self._note_segment(begins_at)
         except Exception as error:
             self.unwritten += sum(len(batch.packets) for batch in batches)
             self._give_up(error, now)
@@ -177,32 +187,36 @@ class Tape:
             clock_shifts=track.clock_shifts,
         )
 
-    def _open(self, now: float) -> None:
-        """Make the file, or go on with it after an interruption. Raises what the disk says."""
-        cause = self.failure
+    def _open(self, now: float) -> bool:
+        """Make the file, or go on with it after an interruption: which of both. Raises what the disk says."""
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
         if not self._broke_off:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
             self._file = self._path.open("xb+", buffering=0)
             self._append(self._track.begin())
-            return
+            return False
         self._file = self._path.open("r+b" if self._path.exists() else "xb+", buffering=0)
         try:
             found = reopen_ogg_opus(self._file)
         except ParseError:  # not even its beginning was written
             self._file.truncate(0)
             self._file.seek(0)
-            lost_from = 0
+            self._lost_from = 0
             self._append(self._track.begin())
         else:
-            lost_from = found.granule
+            # A try before may have written some of the silence.
+            before = found.granule if self._lost_from is None else self._lost_from
+            self._lost_from = min(before, found.granule)
             self._track = self._track.resume(found)
         self._append(self._track.advance(self._origin.ticks_at(now)))
+        return True
+
+    def _note_segment(self, begins_at: int) -> None:
+        """The track goes on, `begins_at` ticks."""
+        lost_from = _seconds(self._lost_from or 0)
         if len(self._segments) < MAX_SEGMENTS:
-            start = _seconds(self._track.duration_ticks)
-            self._segments.append(Segment(start_s=start, lost_from_s=_seconds(lost_from), cause=cause))
-        self.failure = None
-        self._retry_s = FIRST_RETRY_S
-        log.info("a track goes on", file=self.file, lost_from_s=_seconds(lost_from))
+            self._segments.append(Segment(start_s=_seconds(begins_at), lost_from_s=lost_from, cause=self.failure))
+        log.info("a track goes on", file=self.file, lost_from_s=lost_from)
+        self._lost_from, self.failure, self._retry_s = None, None, FIRST_RETRY_S
 
     def _append(self, data: bytes) -> None:
         assert self._file is not None  # noqa: S101  for the type checker
@@ -246,7 +260,8 @@ class Tape:
         goes_on = source == self._source and filler is self._filler and now - self._heard_at < PAUSE_S
         if not goes_on or abs(packet.rtp_timestamp + self._offset - here) > MAX_LEAP_TICKS:
             self._source, self._filler = source, filler
-            self._offset = max(here, self._track.position) - packet.rtp_timestamp
+            behind = min(self._track.position, here + MAX_LEAD_TICKS)
+            self._offset = max(here, behind) - packet.rtp_timestamp
             self._track.follow_anew()
         self._heard_at = now
         return packet.rtp_timestamp + self._offset

@@ -15,6 +15,7 @@ from lac.recordings.service import Found
 from lac.recordings.store import UNFINISHED
 from lac_web.api.endpoint import access, endpoint
 from lac_web.file_responses import file_response
+from lac_web.schemas import MessageQuery
 from lac_web.schemas_recordings import (
     ChapterAnswer,
     Chapters,
@@ -23,7 +24,9 @@ from lac_web.schemas_recordings import (
     RecordingChanges,
     RecordingPage,
     RecordingQuery,
+    SaidPage,
     chapter_answer,
+    said_answer,
 )
 from lac_web.security import Access, identify
 from lac_web.services import current_services
@@ -148,6 +151,16 @@ async def list_chapters(identity: Identity | None, recording_id: str) -> Chapter
     found = await services.recordings.get(identity, recording_id)
     manifest = await services.recordings.manifest(found)
     return Chapters(chapters=[chapter_answer(chapter) for chapter in manifest.chapters])
+
+
+@blueprint.get("/api/recordings/<recording_id>/messages")
+@endpoint(Access.OPTIONAL, query=MessageQuery, returns=SaidPage)
+async def list_recording_messages(identity: Identity | None, recording_id: str, query: MessageQuery) -> SaidPage:
+    """The chat, each line at its moment of the recording, the earliest first."""
+    services = current_services()
+    found = await services.recordings.get(identity, recording_id)
+    page = await services.recordings.chat(found, query.limit, query.cursor)
+    return SaidPage(items=[said_answer(said) for said in page.items], next_cursor=page.next_cursor)
 
 
 @blueprint.get("/api/recordings/<recording_id>/download")

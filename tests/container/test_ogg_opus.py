@@ -29,6 +29,7 @@ from lac_media.container.ogg_opus import (
     encode_head,
     mend_ogg_opus,
     parse_head_untrusted,
+    reopen_ogg_opus,
 )
 from lac_media.errors import ParseError
 from lac_media.proto.opus import SILENCE_20MS_STEREO, silence_packets
@@ -190,3 +191,22 @@ def test_other_codecs_and_surround_are_not_taken() -> None:
         parse_head_untrusted(b"\x01vorbis" + bytes(30))
     with pytest.raises(ParseError):
         parse_head_untrusted(encode_head(OpusHead(channels=6)))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20, 150])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_file_that_broke_off_can_be_gone_on_with(cut: int, ended: bool) -> None:
+    whole = make_file(95, end=ended)
+    file = io.BytesIO(whole[: len(whole) - cut])
+    found = reopen_ogg_opus(file)
+    writer = OggOpusWriter.resume(found)
+    before = writer.granule
+    file.write(b"".join(writer.add(SILENCE_20MS_STEREO) for _ in range(100)) + writer.end())
+    data = file.getvalue()
+    pages = list(pages_of(data))
+    assert [page.number for page in pages] == list(range(len(pages)))
+    assert {page.serial for page in pages} == {found.serial}
+    assert [page.last for page in pages] == [False] * (len(pages) - 1) + [True]
+    assert pages[-1].granule == before + 100 * 960
+    with av.open(io.BytesIO(data)) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) == before + 100 * 960 - 312

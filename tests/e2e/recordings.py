@@ -55,7 +55,7 @@ def decoded_seconds(path: Path) -> float:
 def check_files(directory: Path, manifest: dict[str, Any]) -> None:
     """Every file of a finished recording is what its manifest says, and there is nothing else."""
     names = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
-    assert names - {"chat.json"} == {"manifest.json", *(track["file"] for track in manifest["tracks"])}
+    assert names == {"manifest.json", *(track["file"] for track in manifest["tracks"])}
     for track in manifest["tracks"]:
         path = directory / track["file"]
         assert path.stat().st_size == track["sizeBytes"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from lac_media.errors import SessionClosedError
+from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.parameters import Direction
 from lac_media.rooms.events import (
     AudienceChanged,
@@ -22,6 +22,7 @@ from lac_media.rooms.events import (
     SpeakerStopped,
 )
 from lac_media.rooms.room import RoomStats
+from lac_media.rooms.tap import Tap, TapPoint
 
 _numbers = count(1)
 
@@ -64,6 +65,8 @@ class FakeSession:
             self.closed = reason
             del self.room.open_sessions[self.id]
             self.fall_silent()
+            if self.producer_id in self.room.speaker_taps:
+                self.room.speaker_taps.pop(self.producer_id).end()
             self.room.report(SessionClosed(self.id, self.direction, self.owner, reason, self.connected))
 
 
@@ -77,6 +80,9 @@ class FakeMediaRoom:
         self.streams = SimpleNamespace(describe=None, by_format=dict)
         self.sources: dict[str, Any] = {}
         self.closed = False
+        self.program_taps = TapPoint()
+        #: By producer.
+        self.speaker_taps: dict[str, TapPoint] = {}
         self.opened_at = trio.current_time()
         #: Set it to hold `open_session` back.
         self.gate: trio.Event | None = None
@@ -101,6 +107,23 @@ class FakeMediaRoom:
         if self.late_gate is not None:
             await self.late_gate.wait()
         return session
+
+    def tap_program(self) -> Tap:
+        if self.closed:
+            raise SessionClosedError("the room is closing")
+        return self.program_taps.open()
+
+    def tap_speaker(self, producer_id: str) -> Tap:
+        if producer_id not in [known for known, _ in self.producers()]:
+            raise UnknownProducerError("there is no such producer (any more)")
+        return self.speaker_taps.setdefault(producer_id, TapPoint()).open()
+
+    def producers(self) -> list[tuple[str, str]]:
+        return [
+            (session.producer_id, session.owner)
+            for session in self.open_sessions.values()
+            if session.producer_id is not None and session.speaking
+        ]
 
     def mute(self, owner: str) -> None:
         self.muted.add(owner)
@@ -174,5 +197,6 @@ class FakeEngine:
                 room.closed = True
                 for session in list(room.open_sessions.values()):
                     session.close("ended")
+                room.program_taps.end()
                 del self.rooms[room_id]
                 nursery.cancel_scope.cancel()
