@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadHost
 from werkzeug.routing import MapAdapter
 
 from lac_web import hls, listen, source, whep, whip
-from lac_web.api import auth, broadcasts, mediasoup, moderation, people, recordings, system
+from lac_web.api import auth, broadcasts, exports, mediasoup, moderation, people, podcasts, recordings, system
 from lac_web.direct import Answers
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
@@ -71,8 +71,8 @@ def create_app(services: Services) -> WebApp:
     register_rate_limits(app, limiter)
     register_id_check(app)
     register_response_headers(app, services.settings)
-    modules = (auth, broadcasts, recordings, moderation, people, mediasoup, system, whip, whep, hls, listen, source)
-    for module in modules:
+    api = (auth, broadcasts, recordings, exports, podcasts, moderation, people, mediasoup, system)
+    for module in (*api, whip, whep, hls, listen, source):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
     app.direct = hls.HlsAnswers(services, partial(app.metrics.count_request, "GET"))

@@ -39,6 +39,8 @@ export interface Player {
   start(): void;
   stop(options?: CloseOptions): void;
   retryNow(): void;
+  /** Connect anew, because the wanted variant has changed; nothing while stopped, and by HLS. */
+  renew(): void;
   /** There is room by WebRTC again: change over, without a word, as soon as it sounds. `needed`: we are to speak. */
   changeToWebRtc(needed?: boolean): void;
   /** Media time of what is heard, in seconds; null where that is the present. */
@@ -263,6 +265,9 @@ export function createPlayer(openListen: OpenListen, hls?: HlsWay): Player {
     retryNow() {
       link?.retryNow();
       playback?.retryNow();
+    },
+    renew() {
+      link?.renew();
     },
     changeToWebRtc(needed = false) {
       const { via, phase } = store.getState();
