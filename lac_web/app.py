@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadHost
 from werkzeug.routing import MapAdapter
 
 from lac_web import listen, source, whep, whip
-from lac_web.api import auth, broadcasts, mediasoup, moderation, people, recordings, system
+from lac_web.api import auth, broadcasts, exports, mediasoup, moderation, people, podcasts, recordings, system
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
 from lac_web.metrics import Metrics, register_metrics
@@ -67,7 +67,8 @@ def create_app(services: Services) -> WebApp:
     register_rate_limits(app, limiter)
     register_id_check(app)
     register_response_headers(app, services.settings)
-    for module in (auth, broadcasts, recordings, moderation, people, mediasoup, system, whip, whep, listen, source):
+    api = (auth, broadcasts, recordings, exports, podcasts, moderation, people, mediasoup, system)
+    for module in (*api, whip, whep, listen, source):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
     app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)
