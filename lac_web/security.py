@@ -181,8 +181,8 @@ _EXPOSE_HEADERS = (
 )
 _PREFLIGHT_MAX_AGE_S = 600
 
-#: WHIP, WHEP, plain and podcast players live on anybody's pages. No cookies exist, so any origin is safe.
-_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/listen/", "/podcasts/")
+#: WHIP, WHEP, HLS, plain and podcast players live on anybody's pages. No cookies exist, so any origin is safe.
+_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/hls/", "/listen/", "/podcasts/")
 
 
 def _allowed_origin(origin: str, path: str, cors_origins: tuple[str, ...]) -> str | None:
