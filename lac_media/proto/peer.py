@@ -288,8 +288,8 @@ class PeerCore:
 
     def _bind(self, packet: RtpPacket) -> IncomingStream | None:
         """The expected stream, if the packet belongs to it: by SSRC, by mid (RFC 8843 section 9.2), or, where
-        signalling named no SSRC, by being the first with a right payload type. Another SSRC is another stream; what comes
-        late of the one before finds its history still there."""
+        signalling named no SSRC, by being the first with a right payload type. Another SSRC is another stream; what
+        comes late of the one before finds its history still there."""
         stream, expected = self._incoming, self._expected
         if stream is not None and packet.ssrc == stream.ssrc:
             return stream
