@@ -7,7 +7,7 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from lac.recordings.model import EndReason
+from lac.recordings.model import EndReason, RecorderState
 from lac.recordings.take import Take
 from lac.recordings.tape import Origin
 from lac_media.rooms.tap import TAP_PACKETS
@@ -19,13 +19,14 @@ async def test_a_disk_that_hangs_for_15_seconds_costs_no_listener_anything(
     autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     disk = Inline()
+    states: list[RecorderState] = []
     async with open_studio() as studio:
         host = await studio.publisher("host")
         listener = await studio.listener()
         origin = Origin(round(studio.room.media_time_s() * 48_000), trio.current_time())
         take = Take(a_recording(), tmp_path / "rec-1", studio.room, origin, disk, lambda person_id: None)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(take.run, lambda state: None)
+            nursery.start_soon(take.run, states.append)
             await host.talk(0, 10)
             take.speaker_started(host.session.producer_id or "", "host")
             await host.talk(10, 40)
@@ -41,6 +42,8 @@ async def test_a_disk_that_hangs_for_15_seconds_costs_no_listener_anything(
     sent = [opus(number) for number in range(850)]
     assert [payload for payload in heard if payload in set(sent)] == sent, "each packet once, in order"
 
+    assert states == [RecorderState.INTERRUPTED, RecorderState.RECORDING]
+
     manifest = take.finished
     assert manifest is not None
     for track in manifest.tracks:
@@ -52,6 +55,10 @@ async def test_a_disk_that_hangs_for_15_seconds_costs_no_listener_anything(
         for number in (*range(10, 45), *range(330, 845)):
             assert abs(found[opus(number)] - first - (number - 10) * 0.02) < 0.021
         assert sum(gap.duration_s for gap in track.gaps) > 0.02 * (track.dropped - 2)
+        (_, segment) = track.segments
+        assert segment.cause == "disk_too_slow"
+        assert segment.lost_from_s is not None
+        assert abs(segment.start_s - segment.lost_from_s - 0.02 * track.dropped) < 0.05
 
 
 async def test_a_room_that_closes_ends_the_taps_and_nothing_is_lost(
