@@ -7,6 +7,7 @@ import type {
   Joined,
   Person,
   ProducerInfo,
+  RecorderState,
   RoomStats,
   ServerEvent,
   Speaking,
@@ -38,6 +39,7 @@ export interface RoomState {
   chatMode: ChatMode;
   /** Nobody new comes in. */
   locked: boolean;
+  recording: RecorderState;
   /** We are invited to speak, and have not answered. */
   invited: boolean;
   /** The invitation that ended last: our own, or for moderators anybody's. `seq` tells two equal ones apart. */
@@ -79,6 +81,7 @@ export const emptyRoom: RoomState = {
   slowModeS: 0,
   chatMode: "open",
   locked: false,
+  recording: "off",
   invited: false,
   inviteEnded: null,
   gapBefore: null,
@@ -115,6 +118,7 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         slowModeS: data.slowModeS ?? 0,
         chatMode: data.chatMode ?? "open",
         locked: data.locked ?? false,
+        recording: data.recording ?? "off",
         invited: data.invited ?? false,
         hostAway: data.hostAway
           ? { until: data.hostAwayUntil ?? state.hostAway?.until ?? null }
@@ -187,6 +191,8 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
       return withoutMessages(state, (message) => message.id === data.id);
     case "messagesCleared":
       return withoutMessages(state, (message) => message.user.id === data.userId);
+    case "recording":
+      return { ...state, recording: data.state };
     case "slowMode":
       return { ...state, slowModeS: data.seconds };
     case "chatMode":
@@ -231,6 +237,7 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         hostAway: null,
         producers: [],
         speaking: [],
+        recording: "off",
       };
     case "hostAway":
       return { ...state, hostAway: { until: data.until } };
