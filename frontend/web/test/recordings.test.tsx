@@ -145,7 +145,8 @@ describe("the recorder", () => {
     act(() =>
       socket().join({
         broadcast: mine(),
-        you: { ...host, role: "host", anonymous: false, token: null },
+        role: "host",
+        you: { id: "h", displayName: "Host", role: "host", anonymous: false, token: null },
       }),
     );
     act(() => socket().receive({ event: "recording", data: { state: "recording" } }));
