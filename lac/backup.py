@@ -1,6 +1,9 @@
 """A backup in one file: a consistent copy of the SQLite database and the secrets that its tokens are made with.
 
 The archive is a gzipped tar of three members: `manifest.json`, `liveaudiocast.db`, `secrets.json`. Blocking.
+
+The files of recordings are not in it: they are many times as large, are never rewritten once they are complete, and go
+elsewhere best with a tool that copies what is new. The database says which there are; `recordings_beside` counts them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from lac.config import Settings
 from lac.data_dir import SECRETS_FILE, prepare_data_dir
 from lac.db.migrate import known_revisions
 from lac.errors import LacError
+from lac.recordings.layout import recordings_dir
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -105,12 +109,30 @@ def restore_backup(settings: Settings, source: Path, *, overwrite: bool = False)
     return backup, aside
 
 
+def recordings_beside(settings: Settings) -> tuple[int, int]:
+    """How many recordings have files below the data directory, and how many bytes those are."""
+    count = size = 0
+    for directory in sorted(recordings_dir(settings.data_dir).glob("*/")):
+        files = [file for file in directory.rglob("*") if file.is_file()]
+        count += bool(files)
+        size += sum(file.stat().st_size for file in files)
+    return count, size
+
+
+def recordings_missing(settings: Settings) -> int:
+    """How many recordings the database knows whose program is not below the data directory. Today's schema is there."""
+    with closing(sqlite3.connect(f"{_sqlite_file(settings).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        keys = connection.execute("SELECT storage_key FROM recordings WHERE storage_key IS NOT NULL").fetchall()
+    return sum(not (settings.data_dir / key).is_file() for (key,) in keys)
+
+
 def _sqlite_file(settings: Settings) -> Path:
     if settings.database_url is not None:
         raise BackupError(
             "The database is PostgreSQL or has an address of its own: use its tools. For PostgreSQL: "
             "pg_dump --format=custom --file=FILE DATABASE to save, pg_restore --clean --dbname=DATABASE FILE to "
-            f"restore. Keep {settings.data_dir / SECRETS_FILE} with it, or everyone has to sign in again."
+            f"restore. Keep {settings.data_dir / SECRETS_FILE} with it, or everyone has to sign in again, and "
+            f"{recordings_dir(settings.data_dir)}, where the recordings are."
         )
     return settings.sqlite_path
 

@@ -12,14 +12,14 @@ from werkzeug.exceptions import BadHost
 from werkzeug.routing import MapAdapter
 
 from lac_web import listen, source, whep, whip
-from lac_web.api import auth, broadcasts, mediasoup, moderation, people, recordings, system
+from lac_web.api import auth, broadcasts, exports, mediasoup, moderation, people, podcasts, recordings, system
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
 from lac_web.metrics import Metrics, register_metrics
 from lac_web.openapi import register_openapi
 from lac_web.rate_limits import RateLimiter, register_rate_limits
 from lac_web.request_ids import register_request_ids
-from lac_web.security import BODY_MAX, register_response_headers
+from lac_web.security import BODY_MAX, register_id_check, register_response_headers
 from lac_web.services import Services, attach_services
 from lac_web.static_site import load_site, register_static_site
 from lac_web.streaming import StreamingHTTPConnection
@@ -65,8 +65,10 @@ def create_app(services: Services) -> WebApp:
     app.metrics = Metrics(services, limiter)
     register_metrics(app, app.metrics)
     register_rate_limits(app, limiter)
+    register_id_check(app)
     register_response_headers(app, services.settings)
-    for module in (auth, broadcasts, recordings, moderation, people, mediasoup, system, whip, whep, listen, source):
+    api = (auth, broadcasts, recordings, exports, podcasts, moderation, people, mediasoup, system)
+    for module in (*api, whip, whep, listen, source):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
     app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)

@@ -78,6 +78,7 @@ class _ServerCollector(Collector):
         yield info
         yield from self._media()
         yield from self._recordings()
+        yield from self._afterwards()
         yield from self._load()
         yield from self._database()
         gateway = self._metrics.gateway
@@ -167,6 +168,22 @@ class _ServerCollector(Collector):
         dropped.add_metric(("disk_too_slow",), totals.dropped)
         dropped.add_metric(("disk_refused",), totals.unwritten)
         yield dropped
+
+    def _afterwards(self) -> Iterator[Metric]:
+        afterwards = self._services.afterwards
+        derivatives, offloader = afterwards.derivatives, afterwards.offloader
+        yield GaugeMetricFamily("lac_derivatives_running", "Copies and analyses being made.", derivatives.running)
+        yield CounterMetricFamily("lac_derivatives_made", "Copies and analyses of recordings made.", derivatives.made)
+        yield CounterMetricFamily("lac_derivatives_failed", "Those that cannot be made.", derivatives.failed)
+        if offloader is None:
+            return
+        spool = offloader.spool
+        yield GaugeMetricFamily("lac_spool_recordings", "Recordings that are not in the bucket yet.", spool.recordings)
+        yield GaugeMetricFamily("lac_spool_bytes", "Of them, bytes that wait on this disk.", spool.waiting_bytes)
+        yield GaugeMetricFamily(
+            "lac_bucket_trouble", "1 while the bucket is away or refuses us.", int(spool.trouble is not None)
+        )
+        yield CounterMetricFamily("lac_offloaded", "Recordings that went into the bucket.", offloader.finished)
 
     def _tcp(self) -> Iterator[Metric]:
         streams = self._services.engine.endpoint.streams

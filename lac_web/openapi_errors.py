@@ -59,6 +59,30 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
         409: ("recording_active",),
         416: ("range_not_satisfiable",),
     },
+    "request_export": {
+        403: ("forbidden",),
+        409: ("recording_not_ready",),
+        503: ("exports_busy",),
+    },
+    "get_export": {404: ("no_such_export",)},
+    "delete_export": {403: ("forbidden",), 404: ("no_such_export",), 503: ("storage_unavailable",)},
+    "download_export": {
+        404: ("no_such_export", "export_gone"),
+        409: ("export_not_ready",),
+        416: ("range_not_satisfiable",),
+    },
+    "get_peaks": {
+        404: ("analysis_failed", "export_gone"),
+        409: ("analysis_pending",),
+        503: ("storage_unavailable",),
+    },
+    "get_loudness": {404: ("analysis_failed",), 409: ("analysis_pending",)},
+    "get_episode": {
+        404: ("export_gone",),
+        409: ("recording_not_ready",),
+        416: ("range_not_satisfiable",),
+        503: ("export_pending", "exports_busy"),
+    },
     "open_transport": {
         403: ("forbidden", "removed"),
         409: ("not_live", "stage_full"),

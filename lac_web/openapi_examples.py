@@ -92,6 +92,28 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "RecordingChanges": {"title": "Late Harbour, the whole night", "description": "With the band."},
     "RecordingAnswer": _RECORDING,
     "RecordingPage": {"items": [_RECORDING], "nextCursor": None},
+    "NewExport": {"format": "m4a"},
+    "ExportAnswer": {
+        "format": "m4a",
+        "status": "running",
+        "progress": 0.42,
+        "sizeBytes": None,
+        "durationS": None,
+        "error": None,
+        "requestedAt": _AT,
+        "finishedAt": None,
+        "url": None,
+    },
+    "Peaks": {
+        "version": 2,
+        "channels": 1,
+        "sample_rate": 48000,
+        "samples_per_pixel": 4800,
+        "bits": 8,
+        "length": 2,
+        "data": [-12, 14, -90, 87],
+    },
+    "LoudnessAnswer": {"integratedLufs": -16.4, "rangeLu": 6.1, "truePeakDbtp": -1.2},
     "NewRole": {"role": "moderator"},
     "NewBan": {"reason": "Shouts over everyone.", "until": _LATER},
     "NewTransport": {"direction": "recv"},
@@ -129,6 +151,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 #: For bodies that are not JSON, by media type.
 TEXT_EXAMPLES = {
+    "application/rss+xml": '<?xml version="1.0" encoding="utf-8"?>\n<rss version="2.0">…</rss>\n',
+    "application/json+chapters": '{"version":"1.2.0","chapters":[{"startTime":0.0,"title":"Hello"}]}',
     "application/sdp": "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n…",
     "application/trickle-ice-sdpfrag": "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n…",
     "text/xml": "<iceresponse><message>Metadata update successful</message><return>1</return></iceresponse>",

@@ -122,6 +122,22 @@ async def read_body(limit: int) -> bytes:
     return bytes(body)
 
 
+#: Ids are ours: letters, digits and a hyphen or two, and as long as their columns. What cannot be one is nobody's.
+_ID = re.compile(r"[\x21-\x7e]{1,64}")
+
+
+def register_id_check(app: Quart) -> None:
+    """An address with an id in it that cannot be one leads nowhere, before anything looks for it: databases differ in
+    what they take for text, and in how long it may be."""
+
+    async def check_ids() -> None:
+        for name, value in (request.view_args or {}).items():
+            if name.endswith("_id") and not _ID.fullmatch(value):
+                raise NotFoundError("There is nothing with this id.")
+
+    app.before_request(check_ids)
+
+
 # --- response headers -------------------------------------------------------------------------------------------------
 
 _HOST = re.compile(r"[A-Za-z0-9.\-\[\]:]{1,255}")
@@ -161,8 +177,8 @@ _EXPOSE_HEADERS = (
 )
 _PREFLIGHT_MAX_AGE_S = 600
 
-#: WHIP, WHEP and plain players live on anybody's pages. No cookies exist, so any origin is safe.
-_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/listen/")
+#: WHIP, WHEP, plain and podcast players live on anybody's pages. No cookies exist, so any origin is safe.
+_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/listen/", "/podcasts/")
 
 
 def _allowed_origin(origin: str, path: str, cors_origins: tuple[str, ...]) -> str | None:

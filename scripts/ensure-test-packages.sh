@@ -1,8 +1,11 @@
 #!/bin/sh
-# The browser tests drive Debian's Chromium. As root it is installed if it is missing; otherwise say what is.
+# The end-to-end tests drive Debian's Chromium, ffmpeg, mpv and curl. As root they are installed if they are missing;
+# otherwise say what is.
 set -eu
 packages=""
-command -v chromium >/dev/null 2>&1 || packages="$packages chromium"
+for program in chromium ffmpeg mpv curl; do
+    command -v "$program" >/dev/null 2>&1 || packages="$packages $program"
+done
 [ -z "$packages" ] && exit 0
 if [ "$(id -u)" -ne 0 ]; then
     echo "The tests need these Debian packages; install them with: sudo apt-get install$packages" >&2

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=["webrtc", "ws"], default="webrtc", help="webrtc hears the audio, ws sits in the room"
     )
-    parser.add_argument("--variant", choices=["opus", "opusx3"], default="opus", help="of the audio (default: opus)")
+    parser.add_argument("--variant", choices=["opus", "opus3"], default="opus", help="of the audio (default: opus)")
     parser.add_argument("--chatters", type=_count, default=0, help="people in the room besides the listeners")
     parser.add_argument("--chat-per-s", type=_seconds, default=5.0, help="their messages a second, of all together")
     parser.add_argument("--broadcast", metavar="ID", help="listen to this show")

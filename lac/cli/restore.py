@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lac.backup import restore_backup
+from lac.backup import recordings_missing, restore_backup
 from lac.cli.options import add_data_dir, settings_from
 from lac.db.engine import migrate_database
+from lac.recordings.layout import recordings_dir
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"The database was brought from revision {backup.revision} to {revision}.")
     if not backup.has_secrets:
         print("It holds no secrets: set JWT_SECRET and JWT_REFRESH_SECRET as they were, or everyone signs in again.")
+    missing = recordings_missing(settings)
+    if missing:
+        directory = recordings_dir(settings.data_dir)
+        print(f"The files of {missing} recordings are not here: copy them to {directory}, unless a store has them.")
     for path in aside:
         print(f"What was there before: {path}")
     return 0

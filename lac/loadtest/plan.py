@@ -38,7 +38,7 @@ class Plan:
     token: str | None = None
     email: str | None = None
     password: str | None = None
-    #: "opus" or "opusx3".
+    #: "opus" or "opus3".
     variant: str = "opus"
 
     @property

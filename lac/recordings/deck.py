@@ -51,12 +51,13 @@ class Written:
 
 @dataclass(slots=True)
 class Deck:
-    """`serial` gives each track the number of its Ogg stream."""
+    """`serial` gives each track the number of its Ogg stream. `has_room` is asked before anything is written."""
 
     recording: Recording
     directory: Path
     origin: Origin
     serial: Callable[[], int]
+    has_room: Callable[[], bool] = lambda: True
     chapters: list[Chapter] = field(default_factory=list)
     program: Tape = field(init=False)
     untracked: int = 0
@@ -69,7 +70,9 @@ class Deck:
     _closed: Manifest | None = None
 
     def __post_init__(self) -> None:
-        self.program = Tape(self.directory, PROGRAM, self.origin, self.serial(), title=self.recording.title)
+        self.program = Tape(
+            self.directory, PROGRAM, self.origin, self.serial(), title=self.recording.title, has_room=self.has_room
+        )
 
     # from the event loop
 
@@ -85,6 +88,7 @@ class Deck:
                 title=self.recording.title,
                 person_id=person_id,
                 display_name=display_name,
+                has_room=self.has_room,
             )
         if tape is None:
             self.untracked += 1

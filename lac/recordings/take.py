@@ -74,7 +74,8 @@ class Take:
     """Begins when it is made: second 0 of the recording is `origin`, and from then on nothing is missed; a disk that
     takes its time has ten seconds. `run` writes until it is cancelled, and `close` ends it.
 
-    `name_of` says what a person is called. Raises `MediaError` when the room is closing.
+    `name_of` says what a person is called; while `has_room` says no, nothing is written. Raises `MediaError` when the
+    room is closing.
     """
 
     def __init__(
@@ -85,9 +86,10 @@ class Take:
         origin: Origin,
         blocking: Blocking,
         name_of: Callable[[str], str | None],
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.recording = recording
-        self._deck = Deck(recording, directory, origin, serial=partial(secrets.randbits, 32))
+        self._deck = Deck(recording, directory, origin, serial=partial(secrets.randbits, 32), has_room=has_room)
         self._room = room
         self._blocking = blocking
         self._name_of = name_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -77,8 +77,10 @@ class Tape:
         title: str,
         person_id: str | None = None,
         display_name: str | None = None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self.file = file
+        self._has_room = has_room
         self.person_id = person_id
         self.display_name = display_name
         #: Why it cannot be written just now.
@@ -123,9 +125,11 @@ class Tape:
                 if now < self._retry_at:
                     self.unwritten += sum(len(batch.packets) for batch in batches)
                     return
+                self._check_room()
                 # Silence goes no further than to what has just come.
                 came = [batch.packets[0].arrived_at for batch in batches if batch.packets]
                 goes_on = self._open(min([now, *came]))
+            self._check_room()
             begins_at = self._track.duration_ticks
             self._append(self._take(batches) + self._track.advance(self._origin.ticks_at(now)))
             if goes_on:
@@ -186,6 +190,11 @@ class Tape:
             malformed=track.malformed_packets,
             clock_shifts=track.clock_shifts,
         )
+
+    def _check_room(self) -> None:
+        """What may be on our disk is a limit, as a quota is."""
+        if not self._has_room():
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     def _open(self, now: float) -> bool:
         """Make the file, or go on with it after an interruption: which of both. Raises what the disk says."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import socket
 import sqlite3
 import tarfile
@@ -127,6 +128,41 @@ def test_what_was_saved_comes_back(seeded: Settings, tmp_path: Path, capsys: pyt
     assert "Restored the backup of" in capsys.readouterr().out
 
 
+def test_recordings_are_copied_as_files_and_it_says_so(
+    seeded: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(seeded.sqlite_path)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        known = [key for (key,) in connection.execute("SELECT storage_key FROM recordings") if key]
+        (show_id,) = connection.execute("SELECT id FROM broadcasts LIMIT 1").fetchone()
+        connection.execute(
+            "INSERT INTO recordings (id, broadcast_id, status, title, storage_key, started_at, created_at) "
+            "VALUES ('rec1', ?, 'ready', 'Kept', 'recordings/rec1/program.ogg', '2030-01-01', '2030-01-01')",
+            (show_id,),
+        )
+    for name in ("program.ogg", "speakers/1-ann.ogg"):
+        file = seeded.data_dir / "recordings" / "rec1" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"O" * 1024 * 1024)
+    count, size = backup_module.recordings_beside(seeded)
+    assert size >= 2 * 1024 * 1024
+    archive = tmp_path / "saved.tar.gz"
+    assert main.main(["backup", str(archive)]) == 0
+    told = capsys.readouterr().out
+    assert f"{count} recordings (" in told
+    assert str(seeded.data_dir / "recordings") in told
+    assert archive.stat().st_size < 1024 * 1024, "they are not in it"
+
+    assert main.main(["restore", str(archive), "--data-dir", "elsewhere"]) == 0
+    assert f"The files of {len(known) + 1} recordings are not here" in capsys.readouterr().out
+    for key in [*known, "recordings/rec1/program.ogg"]:
+        (seeded.data_dir / key).parent.mkdir(parents=True, exist_ok=True)
+        (seeded.data_dir / key).touch()
+    shutil.copytree(seeded.data_dir / "recordings", Path("elsewhere") / "recordings")
+    assert main.main(["restore", str(archive), "--data-dir", "elsewhere", "--force"]) == 0
+    assert "are not here" not in capsys.readouterr().out
+
+
 def test_a_backup_of_a_running_server_is_complete(home: Settings, tmp_path: Path) -> None:
     """What is committed but still in the write-ahead log is in it; what is not committed is not."""
     assert main.main(["migrate"]) == 0
@@ -214,7 +250,7 @@ def test_a_bad_archive_changes_nothing(seeded: Settings, tmp_path: Path, monkeyp
 def test_postgresql_has_its_own_tools(home: Settings, tmp_path: Path) -> None:
     settings = replace(home, database_url="postgresql+psycopg://me@host/name")
     for act in (create_backup, restore_backup):
-        with pytest.raises(BackupError, match="pg_dump"):
+        with pytest.raises(BackupError, match=r"pg_dump.*secrets\.json.*recordings"):
             act(settings, tmp_path / "saved")
 
 

@@ -229,6 +229,14 @@ class PlayerPage(RoomPage):
         reports: list[dict[str, Any]] = self.page.evaluate("() => lacDiagnostics.rawStats()")
         return next(report for report in reports if report["type"] == "inbound-rtp")
 
+    def wait_for_samples_a_packet(self, at_least: int) -> None:
+        """960 a packet is 20 ms. Counted from the beginning of a connection, and believed after half a second."""
+        find = "reports.find((report) => report.type === 'inbound-rtp')"
+        enough = (
+            f"sound?.totalSamplesReceived > 24000 && sound.totalSamplesReceived / sound.packetsReceived >= {at_least}"
+        )
+        self.wait_until(f"lacDiagnostics.rawStats().then((reports) => {find}).then((sound) => {enough})")
+
     def wait_for_a_clean_second(self) -> dict[str, Any]:
         """Until a second has been played with hardly a sample made up; the statistics then."""
         deadline = time.monotonic() + PATIENCE_S

@@ -235,6 +235,21 @@ def tab_to(player: PlayerPage, name: str) -> None:
     raise AssertionError(f"{name} is not reached by {TAB_STOPS_MAX} presses of Tab")
 
 
+def test_one_switch_saves_data_at_once_and_after_a_reload(show: Show) -> None:
+    listener = show.listener()
+    saving = listener.page.get_by_role("switch", name="Save data")
+    expect(saving).not_to_be_checked()
+    saving.check()
+    listener.wait_for_samples_a_packet(at_least=2000)
+    listener.wait_for_tone()
+    expect(listener.notice("You are listening live")).to_be_visible()
+    listener.page.reload()
+    expect(saving).to_be_checked()
+    listener.listen()
+    listener.wait_for_tone()
+    listener.wait_for_samples_a_packet(at_least=2000)
+
+
 def test_pages_on_air_meet_wcag_2_2_aa(show: Show, people: People) -> None:
     guest = show.listener()
     guest.say("Hello from the ferry")

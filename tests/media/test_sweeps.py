@@ -7,7 +7,7 @@ import trio
 
 from lac_media.engine import Engine
 from lac_media.errors import SessionClosedError
-from lac_media.parameters import Direction
+from lac_media.parameters import ConsumerParameters, Direction, Variant
 from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected, SpeakerStarted, SpeakerStopped
 from lac_media.rooms.room import MediaRoom
 from tests.fakes.net import Net
@@ -38,6 +38,9 @@ class Remains:
             assert not room.sessions
             assert room.fanout.listeners == 0
             assert room.fanout._groups == {}
+            assert room.fanout._switches == {}
+            assert not any(room.fanout.listeners_by_variant.values())
+            assert room.economy.timer_at() == float("inf"), "nothing is held for nobody"
             assert room.director.sources == []
         # Every session that was opened says goodbye exactly once, as the last thing, and speakers stop before that.
         closed = [event.session_id for event in self.events if isinstance(event, SessionClosed)]
@@ -122,6 +125,29 @@ def test_nothing_is_left_of_a_whole_room(seed: int) -> None:
             await trio.sleep(0.05)
 
     assert sweep(scenario, remains.check, seed=seed) > 150
+
+
+def test_nothing_is_left_of_listeners_to_variants() -> None:
+    remains = Remains()
+
+    async def scenario() -> None:
+        remains.begin()
+        async with open_studio(remains.net) as studio:
+            remember(remains, studio)
+            host = await studio.publisher("host")
+            saver = await studio.listener("saver", consumer=ConsumerParameters(economy=True))
+            able = await studio.listener("able", consumer=ConsumerParameters(red_payload_type=63))
+            seat = able.session._seat
+            assert seat is not None
+            for number, variant in enumerate((Variant.OPUS_RED, Variant.OPUS, Variant.OPUS_RED)):
+                studio.room.fanout.switch(seat, variant)
+                await host.talk(1 + 2 * number, 2)
+            saver.session.close("left")
+            studio.room.fanout.switch(seat, Variant.OPUS)
+            able.peer.close()
+            await host.talk(7, 1)
+
+    assert sweep(scenario, remains.check) > 100
 
 
 def test_nothing_is_left_when_only_the_engine_is_shut_down() -> None:

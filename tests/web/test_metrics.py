@@ -91,6 +91,31 @@ async def test_media_is_counted_and_goes_on_counting_when_the_room_has_closed(ap
         assert name in found
 
 
+#: What an operator was promised, and the name under which it is found.
+PROMISED = {
+    "requests": "lac_http_requests_total",
+    "sockets": "lac_sockets",
+    "listeners": "lac_listeners",
+    "packets in": "lac_media_packets_in_total",
+    "packets out": "lac_media_packets_out_total",
+    "packets lost on the way in": "lac_media_packets_lost_in_total",
+    "packets dropped": "lac_media_dropped_total{why=kernel_buffer_full}",
+    "queue drops": "lac_media_dropped_total{why=program_queue_full}",
+    "loop lag": "lac_loop_lag_seconds_count",
+    "handshake failures": "lac_media_handshake_failures_total",
+    "database pool": "lac_db_threads",
+    "database pool in use": "lac_db_running",
+    "database pool, waiting": "lac_db_waiting",
+}
+
+
+@pytest.mark.parametrize("what", PROMISED)
+async def test_what_was_promised_is_there(api: Api, what: str) -> None:
+    await api.call("GET", "/health")
+    found = await samples(api)
+    assert any(name == PROMISED[what] or name.startswith(PROMISED[what] + "{") for name in found), sorted(found)
+
+
 async def test_sockets_that_were_closed_are_counted_by_code(api: Api) -> None:
     async with api.app.test_client().websocket("/ws") as socket:
         await socket.send("nonsense")

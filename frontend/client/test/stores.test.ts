@@ -21,6 +21,7 @@ function fakeLink() {
     rawStats: vi.fn(),
     replaceTrack: vi.fn(async () => undefined),
     retryNow: vi.fn(),
+    renew: vi.fn(),
     close: vi.fn(),
   };
   return link as typeof link & MediaLink;

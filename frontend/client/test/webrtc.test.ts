@@ -3,7 +3,14 @@ import * as fakeParameters from "mediasoup-client/fakeParameters";
 import { FakeHandler } from "mediasoup-client/handlers/FakeHandler";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { createRequest } from "../src/services/api";
-import { codecOptions, hearStage, type LinkState, listen, publish } from "../src/services/webrtc";
+import {
+  codecOptions,
+  hearStage,
+  type LinkState,
+  listen,
+  publish,
+  type Variant,
+} from "../src/services/webrtc";
 import { type Call, fakeFetch } from "./fakes";
 
 beforeEach(() => {
@@ -113,6 +120,48 @@ describe("listening", () => {
     expect(consume?.body).not.toHaveProperty("producerId");
     expect(tracks).toHaveLength(1);
     expect(states.at(-1)).toEqual({ name: "connected" });
+    link.close();
+  });
+
+  it("asks for the wanted variant, and anew when that has changed", async () => {
+    let variant: Variant = "opus";
+    const { options, calls, states, tracks, latest, steps } = setUp();
+    const link = listen({ ...options, variant: () => variant });
+    await settle();
+    latest().setConnectionState("connected");
+    variant = "opus3";
+    link.renew();
+    expect(states.at(-1)).toEqual({ name: "connecting" });
+    await settle();
+    latest().setConnectionState("connected");
+    const asked = calls
+      .filter((call) => call.path.endsWith("/consume"))
+      .map((call) => (call.body as { variant: string }).variant);
+    expect(asked).toEqual(["opus", "opus3"]);
+    expect(steps()).toContain("DELETE transports/t1");
+    expect(tracks).toHaveLength(2);
+    expect(states.at(-1)).toEqual({ name: "connected" });
+    link.close();
+    link.renew();
+    await settle();
+    expect(states.at(-1)).toEqual({ name: "closed" });
+    expect(steps().filter((step) => step === "POST b1/transports")).toHaveLength(2);
+  });
+
+  it("finishes what it is building before it builds anew", async () => {
+    let variant: Variant = "opus";
+    const { options, calls, latest, steps } = setUp();
+    const link = listen({ ...options, variant: () => variant });
+    variant = "opus3";
+    link.renew();
+    link.renew();
+    await settle();
+    latest().setConnectionState("connected");
+    const consumed = calls.filter((call) => call.path.endsWith("/consume"));
+    expect(consumed.at(-1)?.body).toMatchObject({ variant: "opus3" });
+    const opened = steps().filter((step) => step === "POST b1/transports").length;
+    const closed = steps().filter((step) => step.startsWith("DELETE")).length;
+    expect([opened, closed]).toEqual([2, 1]);
     link.close();
   });
 

@@ -1,5 +1,5 @@
 import { ApiError, type Joined, type ServerEvent } from "@lac/client";
-import { act, screen, waitFor, within } from "@testing-library/react";
+import { act, cleanup, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, it } from "vitest";
 import { broadcast, chat, live, person, user, visit } from "./world";
@@ -25,6 +25,35 @@ describe("listening", () => {
     await userEvent.click(screen.getByRole("button", { name: "Stop listening" }));
     expect(links[0]?.closed).toBe(true);
     expect(screen.getByRole("button", { name: "Listen" })).toBeVisible();
+  });
+
+  it("saves data when asked to, at once and the next time", async () => {
+    const { links } = await enter();
+    await userEvent.click(screen.getByRole("button", { name: "Listen" }));
+    const saving = () => screen.getByRole("switch", { name: /Save data/ });
+    expect(saving()).not.toBeChecked();
+    await userEvent.click(saving());
+    expect(saving()).toBeChecked();
+    expect(links[0]?.variants).toEqual(["opus", "opus3"]);
+    cleanup();
+    const again = await enter();
+    expect(saving()).toBeChecked();
+    await userEvent.click(screen.getByRole("button", { name: "Listen" }));
+    expect(again.links[0]?.variants).toEqual(["opus3"]);
+    saving().focus();
+    await userEvent.keyboard(" ");
+    expect(again.links[0]?.variants).toEqual(["opus3", "opus"]);
+  });
+
+  it("saves data from the beginning when the browser does", async () => {
+    Object.defineProperty(navigator, "connection", {
+      value: { saveData: true },
+      configurable: true,
+    });
+    const { links } = await enter();
+    await userEvent.click(screen.getByRole("button", { name: "Listen" }));
+    expect(links[0]?.variants).toEqual(["opus3"]);
+    Reflect.deleteProperty(navigator, "connection");
   });
 
   it("says what to do when it does not work", async () => {

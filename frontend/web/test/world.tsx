@@ -6,6 +6,7 @@ import {
   MicrophoneError,
   type MicrophoneProblem,
   type User,
+  type Variant,
 } from "@lac/client";
 import { act, render } from "@testing-library/react";
 import { MemoryRouter } from "react-router";
@@ -33,6 +34,8 @@ interface Options {
 export interface FakeLink extends MediaLink {
   tell: (state: LinkState) => void;
   closed: boolean;
+  /** What was asked for: when it was opened, and each time anew. */
+  variants: Variant[];
 }
 
 export const track = () =>
@@ -86,7 +89,10 @@ export async function visit(path: string, options: Options = {}) {
     random: () => 1,
   });
   await lac.auth.restore();
-  const open = (given: { onState?: (state: LinkState) => void }): FakeLink => {
+  const open = (given: {
+    onState?: (state: LinkState) => void;
+    variant?: () => Variant;
+  }): FakeLink => {
     const link: FakeLink = {
       state: { name: "connecting" },
       track: null,
@@ -94,6 +100,10 @@ export async function visit(path: string, options: Options = {}) {
       rawStats: async () => [],
       replaceTrack: async () => undefined,
       retryNow: () => undefined,
+      renew: () => {
+        link.variants.push(given.variant?.() ?? "opus");
+      },
+      variants: [given.variant?.() ?? "opus"],
       close: () => {
         link.closed = true;
       },

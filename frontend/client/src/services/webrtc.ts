@@ -8,10 +8,11 @@ import type {
   MediaLink,
   SoundKind,
   StageLink,
+  Variant,
 } from "./media-types";
 import { createStageLink, type Fill, type StageOptions, type Way } from "./stage-link";
 
-export type { LinkState, LinkStats, MediaLink, SoundKind, StageLink } from "./media-types";
+export type { LinkState, LinkStats, MediaLink, SoundKind, StageLink, Variant } from "./media-types";
 export type { StageOptions } from "./stage-link";
 
 export interface WebRtcOptions {
@@ -22,6 +23,8 @@ export interface WebRtcOptions {
    * it. Null goes without: then knowing the transport's id is what permits.
    */
   auth: () => RequestOptions["auth"];
+  /** Which variant to listen to, asked for whenever a connection is built. */
+  variant?: () => Variant;
   onState?: (state: LinkState) => void;
   onTrack?: (track: MediaStreamTrack) => void;
   random?: () => number;
@@ -103,6 +106,8 @@ class Link implements MediaLink {
   #bitrateKbps: number | null = null;
   #closed = false;
   #building = false;
+  /** Asked for while building. */
+  #renew = false;
 
   constructor(options: WebRtcOptions, role: Role) {
     this.#options = options;
@@ -131,6 +136,17 @@ class Link implements MediaLink {
     void this.#build();
   }
 
+  renew(): void {
+    if (this.#closed) return;
+    if (this.#building) {
+      this.#renew = true;
+      return;
+    }
+    clearTimeout(this.#retryTimer);
+    this.#setState({ name: "connecting" });
+    void this.#build();
+  }
+
   close({ leavingPage = false, serverKnows = false }: CloseOptions = {}): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -154,6 +170,7 @@ class Link implements MediaLink {
 
   async #build(): Promise<void> {
     this.#building = true;
+    this.#renew = false;
     this.#rebuilds += 1;
     this.#tearDown({});
     const peer: { current: Peer | null } = { current: null };
@@ -188,6 +205,7 @@ class Link implements MediaLink {
       else if (this.#role.fill) await this.#role.fill(this.#way(peer.current));
       else await this.#consume(peer.current);
       this.#building = false;
+      if (this.#renew) this.renew();
     } catch (error) {
       this.#building = false;
       if (this.#closed || (peer.current && this.#peer !== peer.current)) return;
@@ -214,7 +232,12 @@ class Link implements MediaLink {
   async #consume(peer: Peer): Promise<void> {
     const answer = await this.#call<types.ConsumerOptions>(
       `transports/${encodeURIComponent(peer.transport.id)}/consume`,
-      { body: { rtpCapabilities: this.#device?.recvRtpCapabilities } },
+      {
+        body: {
+          rtpCapabilities: this.#device?.recvRtpCapabilities,
+          variant: this.#options.variant?.() ?? "opus",
+        },
+      },
     );
     const consumer = await peer.transport.consume(answer);
     peer.media = consumer;

@@ -25,6 +25,8 @@ export interface Player {
   start(): void;
   stop(options?: CloseOptions): void;
   retryNow(): void;
+  /** Connect anew, because the wanted variant has changed; nothing while stopped. */
+  renew(): void;
   stats(): Promise<LinkStats | null>;
   rawStats(): Promise<Record<string, unknown>[]>;
 }
@@ -83,6 +85,9 @@ export function createPlayer(openListen: OpenListen): Player {
     },
     retryNow() {
       link?.retryNow();
+    },
+    renew() {
+      link?.renew();
     },
     stats: async () => (link ? link.stats() : null),
     rawStats: async () => (link ? link.rawStats() : []),

@@ -11,7 +11,7 @@ import {
   type Room,
   type RoomView,
 } from "@lac/client";
-import { type RefObject, useEffect, useMemo, useRef, useState } from "react";
+import { type RefObject, useEffect, useId, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
 import { useStore } from "zustand";
 import { Bans } from "../components/Bans";
@@ -32,6 +32,7 @@ import { audioContext, useLevel } from "../lib/audio";
 import { offerDiagnostics } from "../lib/diagnostics";
 import { useNow, useWakeUp } from "../lib/hooks";
 import { useRoom } from "../lib/room";
+import { chooseSaving, savesData, variantFor } from "../lib/saving";
 import { formatClock, formatCountdown, formatDateTime, formatTime, plural } from "../lib/time";
 import { useServices } from "../services";
 import { Button, ButtonLink } from "../ui/Button";
@@ -129,7 +130,8 @@ function Stage({
   speaking: Speaking;
   replay: Replay;
 }) {
-  const player = usePlayer(room, speaking.speaker);
+  const [saves, setSaves] = useState(savesData);
+  const player = usePlayer(room, speaking.speaker, saves);
   const state = useStore(player.store);
   const audio = useRef<HTMLAudioElement>(null);
   const meter = useRef<HTMLDivElement>(null);
@@ -224,6 +226,13 @@ function Stage({
               <LevelMeter label="Sound level" target={meter} />
             </div>
             <Volume audio={audio} />
+            <SaveData
+              saves={saves}
+              onChange={(wanted) => {
+                chooseSaving(wanted);
+                setSaves(wanted);
+              }}
+            />
             <FloatingReactions room={room} />
           </div>
           <div className="mt-5 flex justify-center empty:hidden">
@@ -293,8 +302,9 @@ function Stage({
   );
 }
 
-function usePlayer(room: Room, speaker: Host): Player {
+function usePlayer(room: Room, speaker: Host, saves: boolean): Player {
   const { lac, loadWebRtc } = useServices();
+  const saving = useRef(saves);
   const player = useMemo(
     () =>
       createPlayer(async (handlers) => {
@@ -303,11 +313,17 @@ function usePlayer(room: Room, speaker: Host): Player {
           broadcastId: room.id,
           request: lac.api.request,
           auth: room.mediaAuth,
+          variant: () => variantFor(saving.current),
           ...handlers,
         });
       }),
     [lac, loadWebRtc, room],
   );
+  useEffect(() => {
+    if (saving.current === saves) return;
+    saving.current = saves;
+    player.renew();
+  }, [player, saves]);
   useEffect(() => {
     const leave = () => player.stop({ leavingPage: true });
     window.addEventListener("pagehide", leave);
@@ -461,6 +477,30 @@ function Volume({ audio }: { audio: RefObject<HTMLAudioElement | null> }) {
         }}
         className="h-11 w-full accent-accent"
       />
+    </label>
+  );
+}
+
+/** Fewer, larger packets: for those who pay for each megabyte. Takes effect at once. */
+function SaveData({ saves, onChange }: { saves: boolean; onChange: (saves: boolean) => void }) {
+  const hint = useId();
+  return (
+    <label className="flex min-h-11 w-full max-w-md cursor-pointer items-center gap-3 text-muted">
+      <input
+        type="checkbox"
+        role="switch"
+        checked={saves}
+        aria-checked={saves}
+        aria-describedby={hint}
+        onChange={(event) => onChange(event.target.checked)}
+        className="size-5 shrink-0 accent-accent"
+      />
+      <span>
+        Save data{" "}
+        <span id={hint} className="text-sm">
+          (about a quarter less; the sound comes a moment later)
+        </span>
+      </span>
     </label>
   );
 }
