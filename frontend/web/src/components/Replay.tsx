@@ -38,8 +38,7 @@ export interface Replay {
 /** What a show that is over can be heard again by. */
 export function useReplay(room: Room, broadcast: Broadcast): Replay {
   const auth = room.mediaAuth();
-  const ended = broadcast.status === "ended";
-  const { recordings, problem, reload } = useRecordings(broadcast.id, auth, ended);
+  const { recordings, problem, reload } = useRecordings(broadcast, auth);
   const [chosen, choose] = useState<string | null>(null);
   const [position, setPosition] = useState(0);
   const audible = recordings?.filter(isAudible) ?? [];
@@ -269,7 +268,7 @@ function Waveform({
         aria-label="Position"
         aria-valuetext={`${formatClock(position * 1000)} of ${formatClock(duration * 1000)}`}
         min={0}
-        max={Math.max(duration, 0.1)}
+        max={Math.max(1, Math.floor(duration))}
         step={1}
         value={position}
         onChange={(event) => onSeek(event.target.valueAsNumber)}

@@ -1,6 +1,7 @@
 import {
   type Api,
   ApiError,
+  type Broadcast,
   type Chapter,
   type Peaks,
   type Recording,
@@ -15,18 +16,24 @@ type Auth = RequestOptions["auth"];
 export const audioPath = (id: string) => `/api/recordings/${encodeURIComponent(id)}/download`;
 
 const UNFINISHED_EVERY_MS = 3_000;
+/** How long after its end the recording of a show may still be in the making. */
+const SOON_MS = 120_000;
 const PEAKS_EVERY_MS = 4_000;
 
-/** The recordings of a show, the earliest first; asked for again while one of them is not finished. */
-export function useRecordings(broadcastId: string, auth: Auth, enabled = true) {
+/**
+ * The recordings of a show that is over, the earliest first; asked for again while one of them is not finished. Who does
+ * not run the show is not told of those: for them, for a while after the show.
+ */
+export function useRecordings({ id: broadcastId, status, endedAt }: Broadcast, auth: Auth) {
   const { api } = useLac();
   const [recordings, setRecordings] = useState<Recording[] | null>(null);
   const [problem, setProblem] = useState<unknown>(null);
   const [round, setRound] = useState(0);
   const bearer = typeof auth === "object" ? auth.bearer : auth;
+  const ended = status === "ended";
   // biome-ignore lint/correctness/useExhaustiveDependencies: `round` asks again, and `bearer` stands for `auth`
   useEffect(() => {
-    if (!enabled) return;
+    if (!ended) return;
     let gone = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     api.recordings({ broadcastId }, auth).then(
@@ -34,7 +41,8 @@ export function useRecordings(broadcastId: string, auth: Auth, enabled = true) {
         if (gone) return;
         setRecordings(items.toReversed());
         setProblem(null);
-        if (items.some(isUnfinished))
+        const mayCome = items.length === 0 && Date.now() - Date.parse(endedAt ?? "") < SOON_MS;
+        if (items.some(isUnfinished) || mayCome)
           timer = setTimeout(() => setRound((round) => round + 1), UNFINISHED_EVERY_MS);
       },
       (error) => gone || setProblem(error),
@@ -43,7 +51,7 @@ export function useRecordings(broadcastId: string, auth: Auth, enabled = true) {
       gone = true;
       clearTimeout(timer);
     };
-  }, [api, broadcastId, bearer, enabled, round]);
+  }, [api, broadcastId, bearer, ended, endedAt, round]);
   return { recordings, problem, reload: () => setRound((round) => round + 1) };
 }
 
