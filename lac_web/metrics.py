@@ -76,6 +76,10 @@ class _ServerCollector(Collector):
         info = GaugeMetricFamily("lac_build", "Always 1; the version is in the label.", labels=("version",))
         info.add_metric((__version__,), 1)
         yield info
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        yield GaugeMetricFamily(
+            "lac_tasks", "Tasks of the event loop; a few for each socket, one for each session.", tasks
+        )
         yield from self._media()
         yield from self._recordings()
         yield from self._afterwards()
@@ -102,6 +106,7 @@ class _ServerCollector(Collector):
         totals, wire = engine.totals(), engine.counters
         yield GaugeMetricFamily("lac_media_rooms", "Broadcasts on air.", totals.rooms)
         yield GaugeMetricFamily("lac_media_sessions", "Media sessions, speakers and listeners.", totals.sessions)
+        yield GaugeMetricFamily("lac_media_peers", "Names and addresses that datagrams are known by.", engine.peers)
         yield GaugeMetricFamily("lac_listeners", "Listeners that the programs reach.", totals.listeners)
         by_variant = GaugeMetricFamily(
             "lac_listeners_by_variant", "The same by the variant of the program that they get.", labels=("variant",)

@@ -91,7 +91,7 @@ async def _serve_until_signalled(settings: Settings) -> None:
             # What the start has made stays for good: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(50_000, 20, 100)
+            gc.set_threshold(10_000, 20, 100)
             await server.stopped.wait()
             nursery.cancel_scope.cancel("the server has stopped")
 
@@ -120,7 +120,7 @@ async def run_server(
         async with open_services(settings) as services:
             shutdown = trio.Event()
             app = create_app(services)
-            serve = partial(serve_http, app, host=settings.host, port=settings.port)
+            serve = partial(serve_http, app, host=settings.host, port=settings.port, direct=app.direct)
             async with trio.open_nursery() as beside:
                 beside.start_soon(services.engine.load.run)
                 async with trio.open_nursery() as nursery:

@@ -131,7 +131,7 @@ def test_ten_percent_loss_both_ways_is_repaired_by_asking() -> None:
     assert missing <= 3, "of 3,070"
     assert link.server.repair.repaired >= 250
     assert max(publisher.asked.values()) <= MAX_TIMES
-    assert sum(publisher.asked.values()) < 600, "about 300 are lost, and one in five answers or questions"
+    assert sum(publisher.asked.values()) < 900, "about 300 are lost, each asked for twice, and some once more"
 
 
 def test_red_alone_recovers_single_losses_in_order() -> None:
@@ -164,7 +164,7 @@ def test_what_red_recovers_is_not_asked_for() -> None:
         publisher.talk(20)
     publisher.wait(0.1)
     assert link.server.repair.recovered == 5, "the last of each gap"
-    assert sum(publisher.asked.values()) == 1 + 2, "the others"
+    assert sum(publisher.asked.values()) == 2 * (1 + 2), "the others, twice"
     assert check_each_once(link) == set(range(1000, 1118))
 
 
@@ -264,7 +264,7 @@ def test_nacks_go_alone_only_where_that_was_agreed_on(reduced_size: bool) -> Non
     publisher.packet()
     publisher.talk(3)
     nacks = [names for names in compounds if "Nack" in names]
-    assert nacks == [["Nack"] if reduced_size else ["ReceiverReport", "SourceDescription", "Nack"]]
+    assert nacks == [["Nack"] if reduced_size else ["ReceiverReport", "SourceDescription", "Nack"]] * 2
 
 
 def test_a_retransmission_of_almost_a_second_ago_gets_through_srtp() -> None:

@@ -139,6 +139,8 @@ export interface Joined {
   messagesMissed: boolean;
   /** After `join {since}`: messages that were deleted lately. */
   deletedMessages: string[];
+  /** While the show is on air. */
+  hls?: Schemas["HlsAddress"] | null;
 }
 
 export interface RoomStats {
@@ -183,6 +185,8 @@ export interface ServerEvents {
   broadcastEnded: { endedAt: string; reason: string };
   hostAway: { until: string };
   hostBack: Record<string, never>;
+  /** There is room for us by WebRTC again. */
+  listenVia: { via: string };
   reconnect: { afterMs: number };
   stats: RoomStats;
 }

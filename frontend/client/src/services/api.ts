@@ -20,6 +20,7 @@ import type {
 } from "../types";
 
 type Schemas = components["schemas"];
+type HlsAddress = Schemas["HlsAddress"];
 
 /** Every failed call throws this. `message` is a sentence for people; `code` is a stable word for programs. */
 export class ApiError extends Error {
@@ -32,6 +33,8 @@ export class ApiError extends Error {
     /** Message per field of the request, for forms. */
     readonly fields: Readonly<Record<string, string>> = {},
     readonly retryAfterMs: number | null = null,
+    /** Where to listen instead, when a server with many listeners says so. */
+    readonly hls: HlsAddress | null = null,
   ) {
     super(message);
   }
@@ -164,6 +167,13 @@ async function problem(response: Response): Promise<ApiError> {
     text(body.detail) ?? text(body.title) ?? fallbackMessage(response.status),
     fields,
     Number.isFinite(retryAfter) ? retryAfter * 1000 : null,
+    isHlsAddress(body.hls) ? body.hls : null,
+  );
+}
+
+function isHlsAddress(value: unknown): value is HlsAddress {
+  return (
+    typeof value === "object" && value !== null && typeof (value as HlsAddress).url === "string"
   );
 }
 
@@ -346,6 +356,7 @@ export function createApi(request: Request) {
         query: { ...query, limit: 100 },
         ...(auth ? { auth } : {}),
       }),
+    /** A show that is recorded already goes on being recorded. */
     startRecording: (broadcastId: string) =>
       request<Recording>(`/api/broadcasts/${at(broadcastId)}/record/start`, { method: "POST" }),
     stopRecording: (broadcastId: string) =>

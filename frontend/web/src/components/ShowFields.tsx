@@ -45,9 +45,9 @@ export function showOf(values: ShowValues): NewBroadcast {
   return {
     title: title.trim(),
     visibility,
-    recordingEnabled: recorded,
     ...(description.trim() === "" ? {} : { description: description.trim() }),
     ...(time === "" ? {} : { scheduledAt: new Date(time).toISOString() }),
+    ...(recorded ? { recordingEnabled: true } : {}),
   };
 }
 
@@ -107,14 +107,6 @@ export function ShowFields({
           />
         </>
       )}
-      {!titleOnly && (
-        <Checkbox
-          label="Record the whole show"
-          hint="Listeners see that it is recorded, and can hear it again afterwards."
-          checked={values.recorded}
-          onChange={(recorded) => set({ recorded })}
-        />
-      )}
       {!titleOnly && timed && (
         <TextField
           label="Start time"
@@ -124,6 +116,14 @@ export function ShowFields({
           error={errors.scheduledAt}
           onChange={(event) => set({ time: event.target.value })}
           className="max-w-64"
+        />
+      )}
+      {!titleOnly && (
+        <Checkbox
+          label="Record the whole show"
+          hint="From its first second to its last. Everyone in the room can see it, and hear it again."
+          checked={values.recorded}
+          onChange={(recorded) => set({ recorded })}
         />
       )}
     </>
