@@ -304,6 +304,15 @@ export function createApi(request: Request) {
       request<Broadcast>(`/api/broadcasts/${at(id)}/start`, { method: "POST" }),
     endBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
+    /** A show that is recorded already goes on being recorded. */
+    startRecording: (id: string) =>
+      request<Schemas["RecordingAnswer"]>(`/api/broadcasts/${at(id)}/record/start`, {
+        method: "POST",
+      }),
+    stopRecording: (id: string) =>
+      request<Schemas["RecordingAnswer"]>(`/api/broadcasts/${at(id)}/record/stop`, {
+        method: "POST",
+      }),
     /** The old key is worth nothing from then on, and an encoder that uses it is cut off. */
     renewStreamKey: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/stream-key`, { method: "POST" }),
