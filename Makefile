@@ -51,6 +51,7 @@ bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.room
 	$(BIN)/python -m benchmarks.mix
+	$(BIN)/python -m benchmarks.streams
 	$(BIN)/python -m benchmarks.derive
 
 lock: $(STAMPS)/dev  ## renew requirements/*.txt from pyproject.toml

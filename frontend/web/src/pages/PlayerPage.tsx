@@ -25,7 +25,9 @@ import { useName } from "../components/NameDialog";
 import { Invitation, type Speaking, StagePanel, useSpeaking } from "../components/OnStage";
 import { People } from "../components/People";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
-import { RecordingBadge } from "../components/Recording";
+import { RecordingBadge } from "../components/Recorder";
+import { type Replay, ReplayPlayer, useReplay } from "../components/Replay";
+import { ReplayChat } from "../components/ReplayChat";
 import { Rewind } from "../components/Rewind";
 import { useRoomProblem } from "../components/RoomProblem";
 import { Speakers } from "../components/Speakers";
@@ -56,10 +58,14 @@ export default function PlayerPage() {
   );
 }
 
+const CHAT_PLACE =
+  "h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:row-span-2 lg:h-[min(46rem,calc(100dvh-9rem))]";
+
 function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast: Broadcast }) {
   const { ensureName, nameDialog } = useName(room);
   const speaking = useSpeaking(room, view);
   const ended = broadcast.status === "ended";
+  const replay = useReplay(room, broadcast);
   // Who may host has the console for it.
   const moderates = mayModerate(view.you?.role) && !mayHost(view.you?.role) && !ended;
   return (
@@ -87,14 +93,19 @@ function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast
           broadcast={broadcast}
           ensureName={ensureName}
           speaking={speaking}
+          replay={replay}
         />
       </div>
-      <Chat
-        room={room}
-        beforeSpeaking={ensureName}
-        disabled={ended ? "The show has ended, and the chat is closed." : null}
-        className="h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:row-span-2 lg:h-[min(46rem,calc(100dvh-9rem))]"
-      />
+      {replay.current ? (
+        <ReplayChat chat={replay.details.chat} position={replay.position} className={CHAT_PLACE} />
+      ) : (
+        <Chat
+          room={room}
+          beforeSpeaking={ensureName}
+          disabled={ended ? "The show has ended, and the chat is closed." : null}
+          className={CHAT_PLACE}
+        />
+      )}
       {moderates && (
         <div className="grid min-w-0 gap-5">
           <People room={room} view={view} />
@@ -113,12 +124,14 @@ function Stage({
   broadcast,
   ensureName,
   speaking,
+  replay,
 }: {
   room: Room;
   view: RoomView;
   broadcast: Broadcast;
   ensureName: () => Promise<boolean>;
   speaking: Speaking;
+  replay: Replay;
 }) {
   const [saves, setSaves] = useState(savesData);
   const audio = useRef<HTMLAudioElement>(null);
@@ -168,9 +181,9 @@ function Stage({
       <audio ref={audio} muted={speaking.heard} className="hidden" />
       <audio ref={hlsAudio} muted={speaking.heard} className="hidden" />
       <div className="flex flex-wrap items-center justify-between gap-3">
-        <span className="flex flex-wrap gap-2">
+        <span className="flex flex-wrap items-center gap-2">
           <StatusBadge status={status} away={view.hostAway !== null} />
-          {status === "live" && <RecordingBadge state={view.recording} />}
+          <RecordingBadge state={view.recording} />
         </span>
         {status !== "ended" && (
           <span className="inline-flex items-center gap-1.5 text-muted tabular-nums">
@@ -203,7 +216,6 @@ function Stage({
           }}
         />
       )}
-      {status === "ended" && <Ended broadcast={broadcast} />}
       {status === "ended" && state.via === "hls" && state.position && (
         <div className="mt-5 grid justify-items-center gap-4">
           <p role="status">You hear the rest of it.</p>
@@ -212,6 +224,12 @@ function Stage({
           <Button icon={<StopIcon />} onClick={() => player.stop()}>
             Stop
           </Button>
+        </div>
+      )}
+      {status === "ended" && (
+        <div className="mt-6">
+          <ReplayPlayer replay={replay} />
+          {replay.current === null && <Ended broadcast={broadcast} />}
         </div>
       )}
       {status === "live" && (
@@ -638,7 +656,7 @@ function Ended({ broadcast }: { broadcast: Broadcast }) {
   const { startedAt, endedAt } = broadcast;
   const lasted = startedAt && endedAt ? Date.parse(endedAt) - Date.parse(startedAt) : null;
   return (
-    <div className="mt-6 flex flex-col items-center gap-3 rounded-2xl bg-sunken px-4 py-10 text-center">
+    <div className="mt-4 flex flex-col items-center gap-3 rounded-2xl bg-sunken px-4 py-10 text-center">
       <p role="status" className="text-xl font-semibold">
         This show has ended
       </p>
