@@ -143,6 +143,7 @@ export function joined(changes: Partial<Joined> = {}): Joined {
     listenerCount: 0,
     hands: [],
     producers: [],
+    recording: "off",
     recentMessages: [],
     mediaTime: 0,
     hostAway: false,

@@ -32,7 +32,6 @@ export interface RoomState {
   /** Oldest first, the last `MESSAGES_KEPT`. */
   messages: readonly ChatMessage[];
   hostAway: { until: string | null } | null;
-  recording: RecorderState;
   ended: { reason: string } | null;
   removed: Removal | null;
   /** Seconds between two messages of everyone but moderators; 0: no slow mode. */
@@ -40,6 +39,7 @@ export interface RoomState {
   chatMode: ChatMode;
   /** Nobody new comes in. */
   locked: boolean;
+  recording: RecorderState;
   /** We are invited to speak, and have not answered. */
   invited: boolean;
   /** The invitation that ended last: our own, or for moderators anybody's. `seq` tells two equal ones apart. */
@@ -76,12 +76,12 @@ export const emptyRoom: RoomState = {
   speaking: [],
   messages: [],
   hostAway: null,
-  recording: "off",
   ended: null,
   removed: null,
   slowModeS: 0,
   chatMode: "open",
   locked: false,
+  recording: "off",
   invited: false,
   inviteEnded: null,
   gapBefore: null,
@@ -118,8 +118,8 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         slowModeS: data.slowModeS ?? 0,
         chatMode: data.chatMode ?? "open",
         locked: data.locked ?? false,
-        invited: data.invited ?? false,
         recording: data.recording ?? "off",
+        invited: data.invited ?? false,
         hostAway: data.hostAway
           ? { until: data.hostAwayUntil ?? state.hostAway?.until ?? null }
           : null,
@@ -191,6 +191,8 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
       return withoutMessages(state, (message) => message.id === data.id);
     case "messagesCleared":
       return withoutMessages(state, (message) => message.user.id === data.userId);
+    case "recording":
+      return { ...state, recording: data.state };
     case "slowMode":
       return { ...state, slowModeS: data.seconds };
     case "chatMode":
@@ -233,16 +235,14 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         ...withBroadcast(state, { status: "ended", endedAt: data.endedAt }),
         ended: { reason: data.reason },
         hostAway: null,
-        recording: "off",
         producers: [],
         speaking: [],
+        recording: "off",
       };
     case "hostAway":
       return { ...state, hostAway: { until: data.until } };
     case "hostBack":
       return { ...state, hostAway: null };
-    case "recording":
-      return { ...state, recording: data.state };
     case "stats":
       return { ...state, stats: data };
     default:

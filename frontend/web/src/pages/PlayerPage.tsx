@@ -23,7 +23,9 @@ import { useName } from "../components/NameDialog";
 import { Invitation, type Speaking, StagePanel, useSpeaking } from "../components/OnStage";
 import { People } from "../components/People";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
-import { RecordingBadge } from "../components/Recording";
+import { RecordingBadge } from "../components/Recorder";
+import { type Replay, ReplayPlayer, useReplay } from "../components/Replay";
+import { ReplayChat } from "../components/ReplayChat";
 import { useRoomProblem } from "../components/RoomProblem";
 import { Speakers } from "../components/Speakers";
 import { audioContext, useLevel } from "../lib/audio";
@@ -53,10 +55,14 @@ export default function PlayerPage() {
   );
 }
 
+const CHAT_PLACE =
+  "h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:row-span-2 lg:h-[min(46rem,calc(100dvh-9rem))]";
+
 function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast: Broadcast }) {
   const { ensureName, nameDialog } = useName(room);
   const speaking = useSpeaking(room, view);
   const ended = broadcast.status === "ended";
+  const replay = useReplay(room, broadcast);
   // Who may host has the console for it.
   const moderates = mayModerate(view.you?.role) && !mayHost(view.you?.role) && !ended;
   return (
@@ -84,14 +90,19 @@ function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast
           broadcast={broadcast}
           ensureName={ensureName}
           speaking={speaking}
+          replay={replay}
         />
       </div>
-      <Chat
-        room={room}
-        beforeSpeaking={ensureName}
-        disabled={ended ? "The show has ended, and the chat is closed." : null}
-        className="h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:row-span-2 lg:h-[min(46rem,calc(100dvh-9rem))]"
-      />
+      {replay.current ? (
+        <ReplayChat chat={replay.details.chat} position={replay.position} className={CHAT_PLACE} />
+      ) : (
+        <Chat
+          room={room}
+          beforeSpeaking={ensureName}
+          disabled={ended ? "The show has ended, and the chat is closed." : null}
+          className={CHAT_PLACE}
+        />
+      )}
       {moderates && (
         <div className="grid min-w-0 gap-5">
           <People room={room} view={view} />
@@ -110,12 +121,14 @@ function Stage({
   broadcast,
   ensureName,
   speaking,
+  replay,
 }: {
   room: Room;
   view: RoomView;
   broadcast: Broadcast;
   ensureName: () => Promise<boolean>;
   speaking: Speaking;
+  replay: Replay;
 }) {
   const [saves, setSaves] = useState(savesData);
   const player = usePlayer(room, speaking.speaker, saves);
@@ -156,9 +169,9 @@ function Stage({
     >
       <audio ref={audio} muted={speaking.heard} className="hidden" />
       <div className="flex flex-wrap items-center justify-between gap-3">
-        <span className="flex flex-wrap gap-2">
+        <span className="flex flex-wrap items-center gap-2">
           <StatusBadge status={status} away={view.hostAway !== null} />
-          {status === "live" && <RecordingBadge state={view.recording} />}
+          <RecordingBadge state={view.recording} />
         </span>
         {status !== "ended" && (
           <span className="inline-flex items-center gap-1.5 text-muted tabular-nums">
@@ -191,7 +204,12 @@ function Stage({
           }}
         />
       )}
-      {status === "ended" && <Ended broadcast={broadcast} />}
+      {status === "ended" && (
+        <div className="mt-6">
+          <ReplayPlayer replay={replay} />
+          {replay.current === null && <Ended broadcast={broadcast} />}
+        </div>
+      )}
       {status === "live" && (
         <>
           <div className="relative mt-6 flex flex-col items-center gap-5">
@@ -537,7 +555,7 @@ function Ended({ broadcast }: { broadcast: Broadcast }) {
   const { startedAt, endedAt } = broadcast;
   const lasted = startedAt && endedAt ? Date.parse(endedAt) - Date.parse(startedAt) : null;
   return (
-    <div className="mt-6 flex flex-col items-center gap-3 rounded-2xl bg-sunken px-4 py-10 text-center">
+    <div className="mt-4 flex flex-col items-center gap-3 rounded-2xl bg-sunken px-4 py-10 text-center">
       <p role="status" className="text-xl font-semibold">
         This show has ended
       </p>
