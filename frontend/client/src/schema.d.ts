@@ -1530,7 +1530,8 @@ export interface components {
         };
         /**
          * BroadcastStats
-         * @description `listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`, `ogg`, `mp3`, `aac`.
+         * @description `listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`,
+         *     `hls`, `ogg`, `mp3`, `aac`.
          */
         BroadcastStats: {
             listeners: number;
