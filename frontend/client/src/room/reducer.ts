@@ -53,6 +53,10 @@ export interface RoomState {
   stats: RoomStats | null;
   /** The latest merged reactions; `seq` tells two equal bursts apart. */
   reactions: { seq: number; counts: Readonly<Record<string, number>> };
+  /** Where to listen by HLS, as far as the room has said. */
+  hls: Joined["hls"] | null;
+  /** How often the server has said that there is room for us by WebRTC. */
+  webRtcOffers: number;
 }
 
 export interface Removal {
@@ -89,6 +93,8 @@ export const emptyRoom: RoomState = {
   names: {},
   stats: null,
   reactions: { seq: 0, counts: {} },
+  hls: null,
+  webRtcOffers: 0,
 };
 
 export function reduceRoom(state: RoomState, event: ServerEvent): RoomState {
@@ -125,6 +131,7 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
           : null,
         ended: data.broadcast.status === "ended" ? (state.ended ?? { reason: "" }) : null,
         removed: null,
+        hls: data.hls ?? null,
       };
     case "userJoined":
       if (state.members[data.user.id]) return withMember(state, data.user.id, data.user);
@@ -243,6 +250,8 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
       return { ...state, hostAway: { until: data.until } };
     case "hostBack":
       return { ...state, hostAway: null };
+    case "listenVia":
+      return data.via === "webrtc" ? { ...state, webRtcOffers: state.webRtcOffers + 1 } : state;
     case "stats":
       return { ...state, stats: data };
     default:

@@ -327,6 +327,12 @@ export function createApi(request: Request) {
         body,
         ...(auth ? { auth } : {}),
       }),
+    /** Where to listen by HLS: an address for this listener alone, good for a while. */
+    hlsAddress: (id: string, auth?: RequestOptions["auth"]) =>
+      request<HlsAddress>(`/api/broadcasts/${at(id)}/hls`, {
+        method: "POST",
+        ...(auth ? { auth } : {}),
+      }),
     messages: (id: string, cursor?: string, auth?: RequestOptions["auth"]) =>
       request<Page<StoredMessage>>(`/api/broadcasts/${at(id)}/messages`, {
         query: { limit: 100, cursor },

@@ -173,6 +173,7 @@ function StudioCard({ studio, view, broadcast }: Props) {
     () =>
       offerDiagnostics({
         remoteTrack: null,
+        heardAt: () => null,
         get localTrack() {
           return host.store.getState().track;
         },
