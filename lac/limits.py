@@ -46,6 +46,10 @@ class RateLimits:
     join_by_account: Limit = Limit(60, 1.0)
     record_by_address: Limit = Limit(100, 2.0)
     record_by_account: Limit = Limit(30, 0.5)
+    export_by_address: Limit = Limit(100, 1.0)
+    export_by_account: Limit = Limit(20, 1 / 30)
+    #: Many players behind one address look for news of many podcasts.
+    feed_by_address: Limit = Limit(300, 5.0)
     #: A player asks for a part at every jump.
     download_by_address: Limit = Limit(600, 20.0)
     #: In the room an account counts on all its sockets together. Guests come from an address: others may, too.

@@ -135,6 +135,11 @@ class Engine:
         return self.load.admits(self.listeners, self.session_count)
 
     @property
+    def peers(self) -> int:
+        """Names (ufrags) and addresses by which the endpoint knows its peers."""
+        return self.endpoint.peer_count
+
+    @property
     def session_count(self) -> int:
         return sum(len(room.sessions) + len(room.sources) for room in self._rooms.values())
 

@@ -90,7 +90,13 @@ class FilePart(ResponseBody):
 
 
 async def file_response(
-    path: Path, *, content_type: str, entity_tag: str, name: str, limiter: trio.CapacityLimiter
+    path: Path,
+    *,
+    content_type: str,
+    entity_tag: str,
+    name: str,
+    limiter: trio.CapacityLimiter,
+    extension: str = ".ogg",
 ) -> Response:
     """The answer to the present GET or HEAD. `entity_tag` names the bytes, strongly. Raises `NotFoundError`."""
     try:
@@ -117,12 +123,20 @@ async def file_response(
             response.headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
         response.automatically_set_content_length = False
         response.headers["Content-Length"] = str(end - begin)
-        response.headers["Content-Disposition"] = content_disposition(name)
+        response.headers["Content-Disposition"] = content_disposition(name, extension)
         # How slow a client may read is the server's business, which looks at every piece.
         response.timeout = None
     response.set_etag(entity_tag)
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def redirect_to(url: str) -> Response:
+    """To a signed address, which is good for some hours and not to be kept."""
+    response = Response(b"", status=302)
+    response.headers["Location"] = url
+    response.headers["Cache-Control"] = "no-store"
     return response
 
 
@@ -149,10 +163,10 @@ def requested_part(header: str | None, if_range: str | None, entity_tag: str, si
     return (begin, end) if begin < size else None
 
 
-def content_disposition(name: str) -> str:
+def content_disposition(name: str, extension: str = ".ogg") -> str:
     """For a download, RFC 6266: a name that every file system takes, and the real one for those who understand it."""
     name = "".join(" " if unicodedata.category(char)[0] in "CZ" or char in '/\\:*?"<>|' else char for char in name)
     name = " ".join(name.split()).strip(". ")[:_NAME_MAX] or "recording"
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = " ".join(re.sub(r"[^A-Za-z0-9 ._()-]", " ", plain).split()) or "recording"
-    return f"attachment; filename=\"{plain}.ogg\"; filename*=UTF-8''{quote(name, safe='')}.ogg"
+    plain = " ".join(re.sub(r"[^A-Za-z0-9 ._()-]", " ", plain).split()).strip(". ") or "recording"
+    return f"attachment; filename=\"{plain}{extension}\"; filename*=UTF-8''{quote(name, safe='')}{extension}"

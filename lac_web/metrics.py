@@ -76,8 +76,14 @@ class _ServerCollector(Collector):
         info = GaugeMetricFamily("lac_build", "Always 1; the version is in the label.", labels=("version",))
         info.add_metric((__version__,), 1)
         yield info
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        yield GaugeMetricFamily(
+            "lac_tasks", "Tasks of the event loop; a few for each socket, one for each session.", tasks
+        )
         yield from self._media()
         yield from self._recordings()
+        yield from self._afterwards()
+        yield from self._hls()
         yield from self._load()
         yield from self._database()
         gateway = self._metrics.gateway
@@ -101,6 +107,7 @@ class _ServerCollector(Collector):
         totals, wire = engine.totals(), engine.counters
         yield GaugeMetricFamily("lac_media_rooms", "Broadcasts on air.", totals.rooms)
         yield GaugeMetricFamily("lac_media_sessions", "Media sessions, speakers and listeners.", totals.sessions)
+        yield GaugeMetricFamily("lac_media_peers", "Names and addresses that datagrams are known by.", engine.peers)
         yield GaugeMetricFamily("lac_listeners", "Listeners that the programs reach.", totals.listeners)
         by_variant = GaugeMetricFamily(
             "lac_listeners_by_variant", "The same by the variant of the program that they get.", labels=("variant",)
@@ -168,6 +175,22 @@ class _ServerCollector(Collector):
         dropped.add_metric(("disk_refused",), totals.unwritten)
         yield dropped
 
+    def _afterwards(self) -> Iterator[Metric]:
+        afterwards = self._services.afterwards
+        derivatives, offloader = afterwards.derivatives, afterwards.offloader
+        yield GaugeMetricFamily("lac_derivatives_running", "Copies and analyses being made.", derivatives.running)
+        yield CounterMetricFamily("lac_derivatives_made", "Copies and analyses of recordings made.", derivatives.made)
+        yield CounterMetricFamily("lac_derivatives_failed", "Those that cannot be made.", derivatives.failed)
+        if offloader is None:
+            return
+        spool = offloader.spool
+        yield GaugeMetricFamily("lac_spool_recordings", "Recordings that are not in the bucket yet.", spool.recordings)
+        yield GaugeMetricFamily("lac_spool_bytes", "Of them, bytes that wait on this disk.", spool.waiting_bytes)
+        yield GaugeMetricFamily(
+            "lac_bucket_trouble", "1 while the bucket is away or refuses us.", int(spool.trouble is not None)
+        )
+        yield CounterMetricFamily("lac_offloaded", "Recordings that went into the bucket.", offloader.finished)
+
     def _tcp(self) -> Iterator[Metric]:
         streams = self._services.engine.endpoint.streams
         if streams is None:
@@ -196,6 +219,16 @@ class _ServerCollector(Collector):
         yield CounterMetricFamily("lac_stream_octets_out", "Bytes of plain streams.", hub.octets_out)
         yield CounterMetricFamily("lac_stream_skips", "Listeners too slow, who were moved forward.", hub.skips)
         yield CounterMetricFamily("lac_stream_refused", "Listeners to plain streams that found no place.", hub.refused)
+
+    def _hls(self) -> Iterator[Metric]:
+        desk = self._services.on_air.hls
+        yield GaugeMetricFamily("lac_hls_listeners", "Who listens to live shows by HLS.", desk.listeners)
+        encoding = sum(stream.encoding for stream in desk.streams)
+        yield GaugeMetricFamily("lac_hls_encoding", "Shows that are encoded for HLS just now.", encoding)
+        unwritten = sum(stream.unwritten for stream in desk.streams)
+        yield GaugeMetricFamily(
+            "lac_hls_unwritten", "Segments that could not be written to disk. Should be 0.", unwritten
+        )
 
     def _load(self) -> Iterator[Metric]:
         load = self._services.engine.load

@@ -70,10 +70,15 @@ _PATH_DESCRIPTIONS = {
     "consumer_id": "A consumer's id, as `consume` answered it.",
     "broadcast_id": "`id` of a broadcast.",
     "recording_id": "`id` of a recording.",
+    "export": "`m4a` or `mp3`.",
     "number": "The track's place in the manifest, from 1 on.",
     "user_id": "`id` of an account (for bans, also of a guest).",
     "transport_id": "`id` of a transport that was opened.",
     "session_id": "The last part of `Location`.",
+    "listen_pass": "The listener's own part of the address, from `index.m3u8`.",
+    "playlist": "`index.m3u8`, `high.m3u8` or `low.m3u8`.",
+    "rendition": "`high` or `low`.",
+    "file": "A name from the playlist.",
     "stream_format": "`ogg`, `mp3` or `aac`.",
 }
 
@@ -84,12 +89,14 @@ _DISPOSITION = {"Content-Disposition": {"description": "A name for the file.", "
 _FILE = {**_ETAG, **_ACCEPT_RANGES, **_DISPOSITION}
 _CONTENT_RANGE = {"Content-Range": {"description": "Which bytes, of how many.", "schema": {"type": "string"}}}
 _SESSION = {**_LOCATION, "ETag": {"description": "Names the ICE session.", "schema": {"type": "string"}}}
+#: Operations that answer a file, or, where files are in a bucket, a redirect.
+_FILES = ("download_recording", "download_track", "download_export", "get_episode")
 #: Of successful answers, by operation.
 HEADERS: dict[str, dict[str, Any]] = {
     "create_broadcast": {**_LOCATION, **_ETAG},
     **dict.fromkeys(("get_broadcast", "update_broadcast", "start_broadcast", "end_broadcast"), _ETAG),
     **dict.fromkeys(("start_recording", "stop_recording", "get_recording", "update_recording"), _ETAG),
-    **dict.fromkeys(("download_recording", "download_track"), _FILE),
+    **dict.fromkeys(_FILES, _FILE),
     "open_transport": _LOCATION,
     "whip_publish": _SESSION,
     "whep_listen": _SESSION,
@@ -126,7 +133,7 @@ HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
             pattern="^[ -~]{1,255}$",
         )
     ],
-    **dict.fromkeys(("download_recording", "download_track"), _RANGE_PARAMETERS),
+    **dict.fromkeys(_FILES, _RANGE_PARAMETERS),
     "update_recording": [
         _header_parameter("If-Match", "The ETag that you have seen: 412 if somebody has changed it since.")
     ],
@@ -140,7 +147,7 @@ HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     ],
     "listen": [
         _header_parameter("Icy-MetaData", "`1`: titles in between the audio, every `icy-metaint` bytes."),
-        {**_header_parameter("token", "For a private show: an access or guest token."), "in": "query"},
+        {**_header_parameter("token", "For a private show: from `POST /api/broadcasts/:id/listen`."), "in": "query"},
     ],
     "whip_patch": [_IF_MATCH_SESSION],
     "whep_patch": [_IF_MATCH_SESSION],
@@ -217,6 +224,11 @@ class Provider(OpenAPIProvider):
                 "content": _binary((spec.returns_file,)),
                 "headers": headers,
             }
+            if name in _FILES:
+                operation["responses"]["302"] = {
+                    "description": "It is in a bucket: a signed address, good for some hours.",
+                    "headers": dict(_LOCATION),
+                }
             operation["responses"]["304"] = {"description": "It is what you have.", "headers": dict(_ETAG)}
         elif spec.returns_binary:
             success["content"] = _binary(spec.returns_binary)
@@ -300,11 +312,13 @@ def register_openapi(app: Quart) -> None:
             Tag("accounts", "Register, sign in, stay signed in."),
             Tag("broadcasts", "Plan, find and run shows."),
             Tag("recordings", "What remains of a show."),
+            Tag("podcasts", "The public recordings of a host, for podcast players."),
             Tag("moderation", "Roles, bans, and what was done in a show."),
             Tag("people", "Profiles and who follows whom."),
             Tag("media", "WebRTC signalling in the JSON of mediasoup-client."),
             Tag("whip", "Publish from any WHIP encoder (RFC 9725)."),
             Tag("whep", "Listen with any WHEP player."),
+            Tag("hls", "Listen by low-latency HLS."),
             Tag("source", "Publish from Icecast source clients."),
             Tag("listen", "Listen with any radio or player."),
             Tag("server", "Is it up?"),

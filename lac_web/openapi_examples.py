@@ -92,6 +92,28 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "RecordingChanges": {"title": "Late Harbour, the whole night", "description": "With the band."},
     "RecordingAnswer": _RECORDING,
     "RecordingPage": {"items": [_RECORDING], "nextCursor": None},
+    "NewExport": {"format": "m4a"},
+    "ExportAnswer": {
+        "format": "m4a",
+        "status": "running",
+        "progress": 0.42,
+        "sizeBytes": None,
+        "durationS": None,
+        "error": None,
+        "requestedAt": _AT,
+        "finishedAt": None,
+        "url": None,
+    },
+    "Peaks": {
+        "version": 2,
+        "channels": 1,
+        "sample_rate": 48000,
+        "samples_per_pixel": 4800,
+        "bits": 8,
+        "length": 2,
+        "data": [-12, 14, -90, 87],
+    },
+    "LoudnessAnswer": {"integratedLufs": -16.4, "rangeLu": 6.1, "truePeakDbtp": -1.2},
     "NewRole": {"role": "moderator"},
     "NewBan": {"reason": "Shouts over everyone.", "until": _LATER},
     "NewTransport": {"direction": "recv"},
@@ -116,6 +138,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             ]
         }
     },
+    "HlsAddress": {
+        "url": "/hls/7f3kq2c4m5n6p7qa/bGl2ZQ/index.m3u8",
+        "expiresAt": "2026-05-01T18:15:00Z",
+        "mediaTimeZero": "2026-05-01T18:00:00.25Z",
+        "windowS": 1800,
+        "preferred": False,
+    },
     "Health": {"status": "ok"},
     "Ready": {"status": "ready", "database": "ok", "migrations": "ok", "media": "ok"},
     "Problem": {
@@ -129,8 +158,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 
 #: For bodies that are not JSON, by media type.
 TEXT_EXAMPLES = {
+    "application/rss+xml": '<?xml version="1.0" encoding="utf-8"?>\n<rss version="2.0">…</rss>\n',
+    "application/json+chapters": '{"version":"1.2.0","chapters":[{"startTime":0.0,"title":"Hello"}]}',
     "application/sdp": "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n…",
     "application/trickle-ice-sdpfrag": "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n…",
+    "application/vnd.apple.mpegurl": "#EXTM3U\n#EXT-X-VERSION:9\n…",
     "text/xml": "<iceresponse><message>Metadata update successful</message><return>1</return></iceresponse>",
     "text/plain": "# TYPE lac_listeners gauge\nlac_listeners 42.0\n",
 }

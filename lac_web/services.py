@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lac.broadcasts.service import BroadcastService
     from lac.config import Settings
     from lac.db.engine import Database
+    from lac.recordings.afterwards import Afterwards
     from lac.recordings.archive import Archive
     from lac.recordings.service import RecordingService
     from lac_media.engine import Engine
@@ -30,6 +31,7 @@ class Services:
     on_air: OnAir
     archive: Archive
     recordings: RecordingService
+    afterwards: Afterwards
 
 
 def attach_services(app: Quart, services: Services) -> None:

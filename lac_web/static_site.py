@@ -22,7 +22,7 @@ from lac_web.security import Access
 STATIC_DIR = Path(__file__).parent / "static"
 INDEX = "index.html"
 #: First path segments that belong to the server: an unknown address below them is a 404, never the client's page.
-RESERVED = ("api", "ws", "whip", "whep", "hls", "listen", "source", "admin", "health", "ready", "metrics")
+RESERVED = ("api", "ws", "whip", "whep", "hls", "listen", "podcasts", "source", "admin", "health", "ready", "metrics")
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _REVALIDATE = "no-cache"

@@ -33,7 +33,7 @@ def document() -> str:
     """The document as the server would serve it. Describing the routes needs none of the services behind them."""
     nothing = cast("Any", None)
     settings = Settings(data_dir=Path("data"), jwt_secret="", jwt_refresh_secret="")
-    app = create_app(Services(settings, *[nothing] * 7))
+    app = create_app(Services(settings, *[nothing] * 8))
     return json.dumps(openapi_document(app), indent=2, ensure_ascii=False) + "\n"
 
 

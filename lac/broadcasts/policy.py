@@ -34,6 +34,7 @@ class Act(StrEnum):
     SEE_AUDIT = "see what moderators did in this show"
     RECORD = "record this show"
     SEE_TRACKS = "see the single tracks of this show's recordings"
+    EXPORT = "have copies of this show's recordings made"
 
 
 _EVERY_ROLE = (Role.ADMIN, Role.HOST, Role.COHOST, Role.MODERATOR, Role.SPEAKER, Role.LISTENER)
@@ -58,6 +59,7 @@ _TABLE = {
     Act.SEE_AUDIT:      ( True,  True,  True,  False, False, False,  False),
     Act.RECORD:         ( True,  True,  True,  False, False, False,  False),
     Act.SEE_TRACKS:     ( True,  True,  True,  False, False, False,  False),
+    Act.EXPORT:         ( True,  True,  True,  True,  True,  True,   False),
 }
 # fmt: on
 
@@ -134,6 +136,8 @@ ROUTES: dict[str, Need] = {
     "GET /api/broadcasts/<broadcast_id>/bans": Act.MODERATE,
     "POST /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
     "DELETE /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
+    "POST /api/broadcasts/<broadcast_id>/hls": Standing.AUDIENCE,
+    "POST /api/broadcasts/<broadcast_id>/listen": Standing.AUDIENCE,
     "POST /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
     "DELETE /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
     "POST /api/broadcasts/<broadcast_id>/record/start": Act.RECORD,
@@ -148,6 +152,16 @@ ROUTES: dict[str, Need] = {
     "GET /api/recordings/<recording_id>/messages": Standing.AUDIENCE,
     "GET /api/recordings/<recording_id>/download": Standing.AUDIENCE,
     "GET /api/recordings/<recording_id>/tracks/<number>": Act.SEE_TRACKS,
+    "GET /api/recordings/<recording_id>/exports": Standing.AUDIENCE,
+    "POST /api/recordings/<recording_id>/exports": Act.EXPORT,
+    "GET /api/recordings/<recording_id>/exports/<export>": Standing.AUDIENCE,
+    "DELETE /api/recordings/<recording_id>/exports/<export>": Act.EDIT,
+    "GET /api/recordings/<recording_id>/exports/<export>/download": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/peaks": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/loudness": Standing.AUDIENCE,
+    "GET /podcasts/<user_id>/feed.xml": Standing.ANYONE,  # public shows only
+    "GET /podcasts/<user_id>/<recording_id>.m4a": Standing.ANYONE,
+    "GET /podcasts/<user_id>/<recording_id>/chapters.json": Standing.ANYONE,
     "GET /api/mediasoup/<broadcast_id>/rtp-capabilities": Standing.AUDIENCE,
     "POST /api/mediasoup/<broadcast_id>/transports": Standing.AUDIENCE,  # to send: Act.PUBLISH
     "POST /api/mediasoup/transports/<transport_id>/connect": Standing.SESSION_OWNER,
@@ -167,6 +181,9 @@ ROUTES: dict[str, Need] = {
     "GET /listen/<broadcast_id>.<any(ogg, mp3, aac):stream_format>": Standing.AUDIENCE,
     "PATCH /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "DELETE /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
+    "GET /hls/<broadcast_id>/index.m3u8": Standing.AUDIENCE,
+    "GET /hls/<broadcast_id>/<listen_pass>/<playlist>": Standing.AUDIENCE,  # a pass identifies
+    "GET /hls/<broadcast_id>/<listen_pass>/<rendition>/<file>": Standing.AUDIENCE,  # the same, or a show open to all
 }
 
 #: Every command of the WebSocket. Where a command may also name somebody else, that asks for `Act.MODERATE`.

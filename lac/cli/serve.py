@@ -27,6 +27,7 @@ from lac.config import Settings, load_settings
 from lac.console import for_people
 from lac.db.engine import open_database
 from lac.errors import ConfigError
+from lac.recordings.afterwards import open_afterwards, open_places
 from lac.recordings.archive import open_archive
 from lac.recordings.service import RecordingService
 from lac_media.engine import EngineConfig, open_engine
@@ -90,7 +91,7 @@ async def _serve_until_signalled(settings: Settings) -> None:
             # What the start has made stays for good: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(50_000, 20, 100)
+            gc.set_threshold(10_000, 20, 100)
             await server.stopped.wait()
             nursery.cancel_scope.cancel("the server has stopped")
 
@@ -119,7 +120,7 @@ async def run_server(
         async with open_services(settings) as services:
             shutdown = trio.Event()
             app = create_app(services)
-            serve = partial(serve_http, app, host=settings.host, port=settings.port)
+            serve = partial(serve_http, app, host=settings.host, port=settings.port, direct=app.direct)
             async with trio.open_nursery() as beside:
                 beside.start_soon(services.engine.load.run)
                 async with trio.open_nursery() as nursery:
@@ -153,12 +154,14 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         broadcasts = BroadcastService(db, settings)
         try:
             async with (
-                open_archive(db, settings) as archive,
+                open_places(settings) as places,
+                open_archive(db, settings, remove_elsewhere=places.remove_from_bucket) as archive,
+                open_afterwards(db, settings, places, archive) as afterwards,
                 open_engine(config) as engine,
                 open_on_air(db, engine, broadcasts, auth, settings, archive=archive) as on_air,
             ):
                 recordings = RecordingService(db, broadcasts, archive)
-                yield Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings)
+                yield Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings, afterwards)
         except* EngineStartError as group:
             raise ConfigError(f"{_first(group)}. Set MEDIASOUP_MIN_PORT or MEDIASOUP_LISTEN_IP.") from group
 

@@ -34,6 +34,7 @@ CONNECT_TIMEOUT_S = 20.0
 #: Listeners that decrypt what they hear, evenly spread over all.
 SAMPLED = 20
 PROGRESS_S = 1.0
+START_TIMEOUT_S = 10.0
 END_TIMEOUT_S = 5.0
 
 Tell = Callable[[str], None]
@@ -63,6 +64,11 @@ class LoadTest:
         # Looked for now: it takes a while, in which nothing may wait.
         self._server = find_server(plan.url)
 
+    @property
+    def packets(self) -> int:
+        """That have come to those who listen now; while measuring, since that began."""
+        return sum(listener.packets for listener in self._swarm.listeners)
+
     async def run(self) -> None:
         """Everything. `results` is complete as far as it went, however this ends."""
         limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
@@ -79,7 +85,7 @@ class LoadTest:
                     await self._bring_everyone(signalling, shows, nursery)
                     await self._measure()
                     nursery.cancel_scope.cancel("the load test is over")
-            except* (RefusedError, LacError, MediaError) as group:
+            except* (RefusedError, LacError, MediaError, trio.TooSlowError) as group:
                 self.results.broken_off = "; ".join(dict.fromkeys(_texts(group)))
             finally:
                 self.results.retried = signalling.retried
@@ -91,7 +97,9 @@ class LoadTest:
         shows: list[_Show] = []
         try:
             while len(shows) < self.plan.shows:
-                shows.append(_Show(await signalling.show(len(shows) + 1)))
+                # Not cut in half: a show that has been started has to be ended, and so its id to be known.
+                with trio.fail_after(START_TIMEOUT_S, shield=True):
+                    shows.append(_Show(await signalling.show(len(shows) + 1)))
             yield shows
         finally:
             with trio.move_on_after(END_TIMEOUT_S) as ending:
@@ -110,9 +118,13 @@ class LoadTest:
                 connected.set()
 
         sock = open_client_socket(_host_of(self.plan.url))
-        peer = ClientPeer(sock, self._identity, on_event=on_event)
-        answered = await signalling.connect(show.id, peer, Direction.SEND, cname=secrets.token_hex(8))
-        peer.connect(answered.ice, answered.candidate, answered.dtls)
+        try:
+            peer = ClientPeer(sock, self._identity, on_event=on_event)
+            answered = await signalling.connect(show.id, peer, Direction.SEND, cname=secrets.token_hex(8))
+            peer.connect(answered.ice, answered.candidate, answered.dtls)
+        except BaseException:
+            sock.close()  # from here on `run` does
+            raise
         nursery.start_soon(peer.run)
         with trio.move_on_after(CONNECT_TIMEOUT_S):
             await connected.wait()
@@ -249,11 +261,10 @@ class LoadTest:
     async def _show_progress(self) -> None:
         while True:
             await trio.sleep(PROGRESS_S)
-            packets = sum(listener.packets for listener in self._swarm.listeners)
             failed = sum(self.results.failed.values())
             self._tell(
                 f"{'measuring' if self._measuring else 'joining'}: {self.results.connected} connected, "
-                f"{failed} failed, {packets} packets"
+                f"{failed} failed, {self.packets} packets"
             )
 
     def _summarise(self) -> None:
@@ -283,5 +294,5 @@ def _texts(group: BaseExceptionGroup[BaseException]) -> list[str]:
         if isinstance(error, BaseExceptionGroup):
             found += _texts(error)
         else:
-            found.append(error.detail if isinstance(error, LacError) else str(error))
+            found.append(error.detail if isinstance(error, LacError) else str(error) or type(error).__name__)
     return found

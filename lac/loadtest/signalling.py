@@ -128,7 +128,9 @@ class Signalling:
             try:
                 response = await self._http.request(method, path, json=json, content=content, headers=headers)
             except httpx.HTTPError as error:
-                raise UnavailableError(f"{self._plan.url} does not answer: {error or type(error).__name__}.") from error
+                raise UnavailableError(
+                    f"{self._plan.url} does not answer: {str(error) or type(error).__name__}."
+                ) from error
             if response.is_success:
                 return response
             if response.status_code not in (429, 503) or attempt == RETRIES:

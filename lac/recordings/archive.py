@@ -28,7 +28,7 @@ from lac.db.engine import Database
 from lac.ids import new_id
 from lac.recordings import store
 from lac.recordings.deck import Written, remove_directory
-from lac.recordings.finalize import Examined, Mended, VerifierError, decide, examine_files, lost_s, mend
+from lac.recordings.finalize import Examined, Mended, VerifierError, decide, examine_files, lost_s, mend, row_values
 from lac.recordings.layout import CONTENT_TYPE, recording_dir, storage_key
 from lac.recordings.lock import DirectoryLock
 from lac.recordings.manifest import Manifest, read_manifest, write_manifest
@@ -50,6 +50,7 @@ POLL_S = 30.0
 VERIFY_ATTEMPTS = 3
 
 Examine = Callable[[Path, Mended], Awaitable[Mapping[str, Examined]]]
+RemoveElsewhere = Callable[[str], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -76,12 +77,18 @@ class ArchiveTotals:
 
 @asynccontextmanager
 async def open_archive(
-    db: Database, settings: Settings, *, blocking: Blocking | None = None, examine: Examine = examine_files
+    db: Database,
+    settings: Settings,
+    *,
+    remove_elsewhere: RemoveElsewhere | None = None,
+    blocking: Blocking | None = None,
+    examine: Examine = examine_files,
 ) -> AsyncGenerator[Archive, None]:
-    """Open before the shows that are recorded, so that they are closed first. Tests run what blocks, and the verifier,
-    in another way."""
+    """Open before the shows that are recorded, so that they are closed first. `remove_elsewhere` removes what a
+    recording has in other places than on our disk, or raises. Tests run what blocks, and the verifier, in another way.
+    """
     async with trio.open_nursery() as nursery:
-        archive = Archive(nursery, db, settings.data_dir, blocking or _InThreads(), examine)
+        archive = Archive(nursery, db, settings.data_dir, blocking or _InThreads(), examine, remove_elsewhere)
         nursery.start_soon(archive.run)
         try:
             yield archive
@@ -103,10 +110,21 @@ class Archive:
     """Made by `open_archive`."""
 
     def __init__(
-        self, nursery: trio.Nursery, db: Database, data_dir: Path, blocking: Blocking, examine: Examine
+        self,
+        nursery: trio.Nursery,
+        db: Database,
+        data_dir: Path,
+        blocking: Blocking,
+        examine: Examine,
+        remove_elsewhere: RemoveElsewhere | None = None,
     ) -> None:
         self.blocking = blocking
+        #: Whether there is room for more; where there is not, recordings are interrupted as by a full disk.
+        self.has_room: Callable[[], bool] = lambda: True
+        #: Called when a recording has begun, or is finished.
+        self.on_change: Callable[[], None] = lambda: None
         self._nursery = nursery
+        self._remove_elsewhere = remove_elsewhere
         #: Threads that read for downloads: whoever writes must not wait for them.
         self.readers = trio.CapacityLimiter(READERS)
         self._db = db
@@ -198,6 +216,7 @@ class Archive:
             del self._active[recording_id]
             raise
         self._past.started += 1
+        self.on_change()
         return recording
 
     async def discard(self, recording: Recording) -> None:
@@ -310,18 +329,7 @@ class Archive:
             values["ended_at"] = recording.ended_at or recording.started_at
             values["end_reason"] = recording.end_reason or EndReason.LOST
         else:
-            status, program = manifest.status, manifest.program
-            values = {
-                "failure": manifest.failure,
-                "duration_s": manifest.duration_s,
-                "started_at": manifest.started_at,
-                "ended_at": manifest.ended_at,
-                "end_reason": manifest.end_reason,
-                "media_start_s": manifest.media_start_s,
-                "size_bytes": None if program is None else program.size_bytes,
-                "sha256": None if program is None else program.sha256,
-                "lost_s": lost_s(manifest),
-            }
+            status, values = manifest.status, row_values(manifest)
 
         def publish(session: orm.Session) -> bool:
             found = store.find(session, recording.id, for_update=True)
@@ -333,6 +341,7 @@ class Archive:
             return True
 
         if await self._db.run(publish):
+            self.on_change()
             self._past.ready += status is RecordingStatus.READY
             self._past.failed += status is RecordingStatus.FAILED
             log.info("recording finished", recording_id=recording.id, status=status, failure=values["failure"])
@@ -346,6 +355,8 @@ class Archive:
                     await self.blocking(partial(_remove_locked, self.directory(recording_id)))
                 except BlockingIOError:  # somebody still writes
                     continue
+                if self._remove_elsewhere is not None:
+                    await self._remove_elsewhere(recording_id)
                 await self._db.run(partial(_forget, recording_id))
 
 

@@ -51,16 +51,17 @@ class Written:
 
 @dataclass(slots=True)
 class Deck:
-    """`serial` gives each track the number of its Ogg stream."""
+    """`serial` gives each track the number of its Ogg stream. `has_room` is asked before anything is written."""
 
     recording: Recording
     directory: Path
     origin: Origin
     serial: Callable[[], int]
+    has_room: Callable[[], bool] = lambda: True
     chapters: list[Chapter] = field(default_factory=list)
     program: Tape = field(init=False)
-    untracked: int = 0
     _speakers: dict[str, Tape] = field(default_factory=dict)
+    _untracked: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _directory_lock: DirectoryLock | None = None
     _prepare_at: float = -math.inf
@@ -69,7 +70,9 @@ class Deck:
     _closed: Manifest | None = None
 
     def __post_init__(self) -> None:
-        self.program = Tape(self.directory, PROGRAM, self.origin, self.serial(), title=self.recording.title)
+        self.program = Tape(
+            self.directory, PROGRAM, self.origin, self.serial(), title=self.recording.title, has_room=self.has_room
+        )
 
     # from the event loop
 
@@ -85,9 +88,10 @@ class Deck:
                 title=self.recording.title,
                 person_id=person_id,
                 display_name=display_name,
+                has_room=self.has_room,
             )
         if tape is None:
-            self.untracked += 1
+            self._untracked.add(person_id)
         return tape
 
     def written(self) -> Written:
@@ -201,7 +205,7 @@ class Deck:
             end_reason=reason,
             tracks=[tape.info() for tape in self._tapes()],
             chapters=sorted(self.chapters, key=lambda chapter: chapter.start_s),
-            untracked_speakers=self.untracked,
+            untracked_speakers=len(self._untracked),
         )
 
     def _release(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from lac_media.derive.encode import RECIPES, ExportFormat
@@ -27,8 +27,9 @@ class DerivativeStatus(StrEnum):
 #: Below the recording's directory, and below its key in the bucket.
 DERIVED = "derived"
 _NAMES = {Kind.ANALYSIS: "peaks.json", Kind.M4A: "audio.m4a", Kind.MP3: "audio.mp3"}
-#: Tried again after what may pass, so often.
+#: Tried so often, with so long in between, after what may pass: a full disk, a bucket that is away, a killed worker.
 MAX_ATTEMPTS = 3
+AGAIN = timedelta(minutes=2)
 PENDING = (DerivativeStatus.QUEUED, DerivativeStatus.RUNNING)
 
 
@@ -59,7 +60,7 @@ class Derivative:
     size_bytes: int | None
     sha256: str | None
     duration_s: float | None
-    #: Of an analysis: `integrated_lufs`, `range_lu`, `true_peak_dbtp`, each a number or None.
+    #: Of an analysis: `integrated_lufs`, `range_lu`, `true_peak_dbtp`, each a number or None. Of a copy: `chapters`.
     detail: dict[str, float | None]
     error: str | None
     requested_at: datetime

@@ -12,7 +12,7 @@ from sqlalchemy import orm
 
 from lac.broadcasts.model import Visibility
 from lac.db import models
-from lac.recordings.derivative import PENDING, Derivative, DerivativeStatus, Kind
+from lac.recordings.derivative import AGAIN, MAX_ATTEMPTS, PENDING, Derivative, DerivativeStatus, Kind
 from lac.recordings.model import RecordingStatus
 from lac_media.derive.worker import Made
 
@@ -110,7 +110,16 @@ def claim(session: orm.Session, *, at: datetime) -> Derivative | None:
     return _to_derivative(found)
 
 
-def finish(session: orm.Session, recording_id: str, kind: Kind, made: Made, *, in_bucket: bool, at: datetime) -> bool:
+def finish(
+    session: orm.Session,
+    recording_id: str,
+    kind: Kind,
+    made: Made,
+    *,
+    in_bucket: bool,
+    at: datetime,
+    chapters: int = 0,
+) -> bool:
     """It is there. False: nobody wants it any more, its file has to go."""
     row = session.get(models.RecordingDerivative, (recording_id, kind), with_for_update=True)
     if row is None or row.status != DerivativeStatus.RUNNING:
@@ -119,6 +128,8 @@ def finish(session: orm.Session, recording_id: str, kind: Kind, made: Made, *, i
     row.size_bytes, row.sha256, row.duration_s = made.size, made.sha256, made.duration_s
     if kind is Kind.ANALYSIS:
         row.detail = {name: getattr(made, name) for name in ("integrated_lufs", "range_lu", "true_peak_dbtp")}
+    else:
+        row.detail = {"chapters": chapters}
     row.finished_at = row.used_at = at
     session.flush()
     return True
@@ -139,12 +150,19 @@ def fail(
     session.flush()
 
 
-def release(session: orm.Session, recording_id: str, kind: Kind) -> None:
-    """Whoever was making it was stopped: queued again, and the attempt does not count."""
+def release(session: orm.Session, recording_id: str, kind: Kind, *, failed: bool, at: datetime) -> None:
+    """Whoever was making it has gone: queued again. An attempt counts if it `failed`, in a way that nobody foresaw, and
+    not if the server was stopped."""
     row = session.get(models.RecordingDerivative, (recording_id, kind), with_for_update=True)
-    if row is not None and row.status == DerivativeStatus.RUNNING:
-        row.status, row.attempts = DerivativeStatus.QUEUED, max(0, row.attempts - 1)
-        session.flush()
+    if row is None or row.status != DerivativeStatus.RUNNING:
+        return
+    if failed and row.attempts >= MAX_ATTEMPTS:
+        row.status, row.error, row.finished_at = DerivativeStatus.FAILED, "it failed again and again", at
+    else:
+        row.status = DerivativeStatus.QUEUED
+        row.requested_at = at + AGAIN if failed else row.requested_at
+        row.attempts -= 0 if failed else 1
+    session.flush()
 
 
 def is_wanted(session: orm.Session, recording_id: str, kind: Kind) -> bool:

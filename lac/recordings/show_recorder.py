@@ -206,9 +206,10 @@ class ShowRecorder:
     def _open(self, room: RecordedRoom, recording: Recording) -> Take:
         """Begin: nothing is missed from here on. Raises `MediaError` when the room is closing."""
         origin = Origin(round(room.media_time_s() * OPUS_CLOCK_RATE_HZ), trio.current_time())
-        directory = self._archive.directory(recording.id)
-        take = Take(recording, directory, room, origin, self._archive.blocking, self._show.name_of)
-        self._archive.recorded_by(take)
+        archive = self._archive
+        directory = archive.directory(recording.id)
+        take = Take(recording, directory, room, origin, archive.blocking, self._show.name_of, archive.has_room)
+        archive.recorded_by(take)
         self._scope, self._ended, self._stopped_by = trio.CancelScope(), trio.Event(), None
         self._take = take
         return take

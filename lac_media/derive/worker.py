@@ -24,7 +24,7 @@ from lac_media.derive.loudness import LoudnessMeter
 from lac_media.derive.peaks import PeakMeter
 
 #: The live path goes first.
-NICENESS = 15
+NICENESS = 10
 REPORT_EVERY_S = 0.5
 
 

@@ -9,8 +9,11 @@ from pylibsrtp import Error, Policy, Session
 
 #: The largest plaintext packet, RTP or RTCP: pylibsrtp has 1,500 bytes for it and a trailer of at most 148.
 MAX_PACKET = 1352
-#: libsrtp's replay window, in packets. Retransmissions may arrive more than a second late.
+#: libsrtp's replay window for what comes in, in packets. Retransmissions may arrive more than a second late.
 REPLAY_WINDOW = 1024
+#: The same for what goes out: how far back a packet may be sent again, a second even of packets of 2.5 ms. libsrtp
+#: shifts the whole window with every packet, for every listener.
+SEND_WINDOW = 512
 #: SSRCs of one peer. libsrtp keeps a state for each that it has authenticated, for good; a peer has one stream, and
 #: another now and then when it negotiates anew.
 MAX_INBOUND_SSRCS = 64
@@ -68,7 +71,7 @@ class SrtpSession:
     def __init__(self, keys: SrtpKeys) -> None:
         number = keys.profile.number
         outbound = Policy(key=keys.send, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=number)
-        outbound.window_size = REPLAY_WINDOW
+        outbound.window_size = SEND_WINDOW
         # A retransmission is the identical packet under the identical index, which reveals nothing new.
         outbound.allow_repeat_tx = True
         inbound = Policy(key=keys.receive, ssrc_type=Policy.SSRC_ANY_INBOUND, srtp_profile=number)

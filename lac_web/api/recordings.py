@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from quart import Blueprint, Response, request
 from quart_schema import tag_blueprint
 
@@ -14,7 +16,7 @@ from lac.recordings.model import Recording
 from lac.recordings.service import Found
 from lac.recordings.store import UNFINISHED
 from lac_web.api.endpoint import access, endpoint
-from lac_web.file_responses import file_response
+from lac_web.file_responses import file_response, redirect_to
 from lac_web.schemas import MessageQuery
 from lac_web.schemas_recordings import (
     ChapterAnswer,
@@ -168,7 +170,8 @@ async def list_recording_messages(identity: Identity | None, recording_id: str, 
 async def download_recording(recording_id: str) -> Response:
     """What the audience heard, Opus in Ogg.
 
-    Ranges are served; the ETag names the bytes.
+    Ranges are served; the ETag names the bytes. Where recordings are kept in a bucket, a redirect to where it is for
+    some hours.
     """
     identity = await identify(Access.OPTIONAL)
     services = current_services()
@@ -201,11 +204,23 @@ async def _download(found: Found, track: TrackInfo | None, number: int) -> Respo
     if track is None:
         raise NotFoundError("This recording has no such track.", code="no_such_track")
     services, recording = current_services(), found.recording
+    name = _file_name(recording, track)
+    place = await services.afterwards.places.find(
+        recording.id,
+        track.file,
+        in_bucket=await services.afterwards.is_in_bucket(recording.id),
+        content_type=CONTENT_TYPE,
+        download_as=f"{name}.ogg",
+    )
+    if place is None:
+        raise NotFoundError("This file is not there any more.", code="no_such_track")
+    if not isinstance(place, Path):
+        return redirect_to(place.url)
     return await file_response(
-        services.recordings.directory(recording) / track.file,
+        place,
         content_type=CONTENT_TYPE,
         entity_tag=(track.sha256 or f"{recording.id}-{number}-{recording.status}")[:64],
-        name=_file_name(recording, track),
+        name=name,
         limiter=services.archive.readers,
     )
 

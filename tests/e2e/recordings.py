@@ -53,8 +53,10 @@ def decoded_seconds(path: Path) -> float:
 
 
 def check_files(directory: Path, manifest: dict[str, Any]) -> None:
-    """Every file of a finished recording is what its manifest says, and there is nothing else."""
+    """Every file of a finished recording is what its manifest says, and there is nothing else but what was made from
+    it."""
     names = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+    names = {name for name in names if not name.startswith("derived/")}
     assert names == {"manifest.json", *(track["file"] for track in manifest["tracks"])}
     for track in manifest["tracks"]:
         path = directory / track["file"]

@@ -21,6 +21,7 @@ from lac.broadcasts.service import BroadcastService
 from lac.config import Settings
 from lac.data_dir import prepare_data_dir
 from lac.db.engine import Database, open_database
+from lac.recordings.afterwards import open_afterwards, open_places
 from lac.recordings.archive import open_archive
 from lac.recordings.service import RecordingService
 from lac_media.engine import EngineConfig, open_engine
@@ -135,9 +136,11 @@ async def api(settings: Settings, db: Database) -> AsyncIterator[Api]:
     broadcasts = BroadcastService(db, settings)
     async with (
         open_engine(EngineConfig(ice_tcp=True)) as engine,
-        open_archive(db, settings) as archive,
+        open_places(settings) as places,
+        open_archive(db, settings, remove_elsewhere=places.remove_from_bucket) as archive,
+        open_afterwards(db, settings, places, archive) as afterwards,
         open_on_air(db, engine, broadcasts, auth, settings, archive=archive) as on_air,
     ):
         recordings = RecordingService(db, broadcasts, archive)
-        services = Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings)
+        services = Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings, afterwards)
         yield Api(create_app(services), services, clock, mailbox)

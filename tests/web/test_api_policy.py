@@ -22,7 +22,7 @@ from tests.web.conftest import Api, problem_of
 #: Where the stream key opens, for whoever may see it.
 BY_KEY = ("/whip/", "/source/", "/admin/")
 
-OTHERS = ("/whip", "/whep", "/listen", "/ws", "/health", "/ready", "/metrics")
+OTHERS = ("/whip", "/whep", "/listen", "/hls", "/podcasts", "/ws", "/health", "/ready", "/metrics")
 
 BODIES: dict[str, dict[str, Any]] = {
     "PATCH /api/broadcasts/<broadcast_id>": {"title": "Another"},
@@ -30,6 +30,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/broadcasts/<broadcast_id>/bans/<user_id>": {"reason": "x"},
     "POST /api/broadcasts/<broadcast_id>/record/chapters": {"title": "Here"},
     "PATCH /api/recordings/<recording_id>": {"title": "Another"},
+    "POST /api/recordings/<recording_id>/exports": {"format": "mp3"},
 }
 
 
@@ -99,7 +100,7 @@ async def test_each_role_is_let_in_or_refused_as_the_table_says(api: Api, route:
     recording = replace(a_recording(), broadcast_id=show["id"], status=RecordingStatus.READY)
     await api.services.db.run(lambda session: recordings.add(session, recording))
     path = rule.replace("<broadcast_id>", show["id"]).replace("<user_id>", other)
-    path = path.replace("<recording_id>", recording.id).replace("<number>", "1")
+    path = path.replace("<recording_id>", recording.id).replace("<number>", "1").replace("<export>", "m4a")
     body = {"json": BODIES[route]} if route in BODIES else {}
     # The weakest first: who may may change everything.
     for role in reversed(Role):

@@ -548,7 +548,8 @@ export interface paths {
         };
         /**
          * What the audience heard, Opus in Ogg
-         * @description Ranges are served; the ETag names the bytes.
+         * @description Ranges are served; the ETag names the bytes. Where recordings are kept in a bucket, a redirect to where it is for
+         *     some hours.
          */
         get: operations["download_recording"];
         put?: never;
@@ -571,6 +572,153 @@ export interface paths {
          * @description All begin at the same moment. For those who run the show.
          */
         get: operations["download_track"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The copies that there are, or that are being made */
+        get: operations["list_exports"];
+        put?: never;
+        /**
+         * Have a copy made. If it is there, or on its way, this changes nothing; one that failed is tried again
+         * @description Look at `GET …/exports/{export}` now and then until it is "ready".
+         */
+        post: operations["request_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/exports/{export}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One copy: how far it is, and where */
+        get: operations["get_export"];
+        put?: never;
+        post?: never;
+        /** Stop making a copy, or remove it */
+        delete: operations["delete_export"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/exports/{export}/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The copy itself, with ranges, or a redirect to where it is for some hours */
+        get: operations["download_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/peaks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The waveform, ten pixels a second. 409 `analysis_pending` while it is being made, shortly after the show */
+        get: operations["get_peaks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/recordings/{recording_id}/loudness": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How loud it is. 409 `analysis_pending` while it is being measured, shortly after the show */
+        get: operations["get_loudness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/podcasts/{user_id}/feed.xml": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A host's podcast (RSS 2.0, iTunes and Podcasting 2.0 tags), with what is on air or planned as `podcast:liveItem`
+         * @description Answers If-None-Match and If-Modified-Since with 304.
+         */
+        get: operations["get_feed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/podcasts/{user_id}/{recording_id}.m4a": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * An episode's audio, with ranges, or a redirect to where it is for some hours. This address stays
+         * @description 503 `export_pending` while it is being prepared.
+         */
+        get: operations["get_episode"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/podcasts/{user_id}/{recording_id}/chapters.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the host marked in an episode, as JSON chapters */
+        get: operations["get_episode_chapters"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1063,6 +1211,105 @@ export interface paths {
         patch: operations["whep_patch"];
         trace?: never;
     };
+    "/api/broadcasts/{broadcast_id}/hls": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Where to listen by HLS: an address of the caller's own
+         * @description For players that cannot send a token. It has to come into use before it expires, and then stays good while it is
+         *     used. While the show is on air, and for a while after it.
+         */
+        post: operations["hls_address"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hls/{broadcast_id}/index.m3u8": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Listen by low-latency HLS: the multivariant playlist
+         * @description The addresses in it are the caller's own. A private show needs a token here, or `POST /api/broadcasts/:id/hls`.
+         */
+        get: operations["hls_index"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hls/{broadcast_id}/{listen_pass}/{playlist}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A playlist. `_HLS_msn` and `_HLS_part` wait for a segment or part, `_HLS_skip=YES` asks for a delta */
+        get: operations["hls_playlist"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hls/{broadcast_id}/{listen_pass}/{rendition}/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A header, part or segment, by its name in the playlist. The part that comes next is waited for
+         * @description `media` stands in the place of a pass for what anybody may have.
+         */
+        get: operations["hls_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/broadcasts/{broadcast_id}/listen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Addresses for radios and players
+         * @description Those of a private show are the caller's own: they have a token in them, which is good for listening to it and for
+         *     nothing else, as long as this sign-in and at most a week. They also tell when a show that is to come is on air.
+         */
+        post: operations["listen_addresses"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/listen/{broadcast_id}.{stream_format}": {
         parameters: {
             query?: never;
@@ -1073,7 +1320,8 @@ export interface paths {
         /**
          * The program as an endless stream, for radios, cars and players
          * @description `.ogg` is Opus as the host sends it, `.mp3` and `.aac` are for everything that does not play Opus. With the header
-         *     `Icy-MetaData: 1` titles come in between the audio. For a private show add `?token=`, or send it as Bearer.
+         *     `Icy-MetaData: 1` titles come in between the audio. A private show needs a token: as Bearer, or in the address that
+         *     `POST /api/broadcasts/:id/listen` gives.
          */
         get: operations["listen"];
         put?: never;
@@ -1157,7 +1405,8 @@ export interface components {
         };
         /**
          * AskedVariant
-         * @description What listeners may ask for; the server adds redundancy (`opus+red`) to `opus` by itself where that helps.
+         * @description What listeners may ask for; the server adds redundancy (`opus+red`, `opus+again`) to `opus` by itself where
+         *     that helps.
          * @enum {unknown}
          */
         AskedVariant: "opus" | "opus3";
@@ -1303,7 +1552,8 @@ export interface components {
         };
         /**
          * BroadcastStats
-         * @description `listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`, `ogg`, `mp3`, `aac`.
+         * @description `listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`,
+         *     `hls`, `ogg`, `mp3`, `aac`.
          */
         BroadcastStats: {
             listeners: number;
@@ -1484,6 +1734,11 @@ export interface components {
             password: string;
         };
         /**
+         * DerivativeStatus
+         * @enum {unknown}
+         */
+        DerivativeStatus: "failed" | "queued" | "ready" | "running";
+        /**
          * Direction
          * @description Seen from the client, as in mediasoup: `SEND` publishes to us, `RECV` listens to us.
          * @enum {unknown}
@@ -1522,6 +1777,46 @@ export interface components {
          * @enum {unknown}
          */
         EndReason: "ended" | "lost" | "shutdown" | "stopped";
+        /**
+         * ExportAnswer
+         * @description A copy of a recording in another format. `progress` goes from 0 to 1; `url` is where it can be fetched, once
+         *     `status` is "ready". `error` says why one "failed", or, while it is "queued" again, why it was not made yet.
+         * @example {
+         *       "format": "m4a",
+         *       "status": "running",
+         *       "progress": 0.42,
+         *       "sizeBytes": null,
+         *       "durationS": null,
+         *       "error": null,
+         *       "requestedAt": "2030-01-31T20:00:00Z",
+         *       "finishedAt": null,
+         *       "url": null
+         *     }
+         */
+        ExportAnswer: {
+            format: components["schemas"]["ExportFormat"];
+            status: components["schemas"]["DerivativeStatus"];
+            progress: number;
+            sizeBytes: number | null;
+            durationS: number | null;
+            error: string | null;
+            /** Format: date-time */
+            requestedAt: string;
+            finishedAt: string | null;
+            url: string | null;
+        };
+        /**
+         * ExportFormat
+         * @enum {unknown}
+         */
+        ExportFormat: "m4a" | "mp3";
+        /**
+         * ExportList
+         * @description Those that were asked for.
+         */
+        ExportList: {
+            items: components["schemas"]["ExportAnswer"][];
+        };
         /** ExportedAccount */
         ExportedAccount: {
             id: string;
@@ -1697,6 +1992,25 @@ export interface components {
         Health: {
             status: string;
         };
+        /**
+         * HlsAddress
+         * @description Where to listen by HLS (docs/protocol/hls.md). The address is the caller's own: it counts one listener, and it
+         *     has to come into use before it expires.
+         * @example {
+         *       "url": "/hls/7f3kq2c4m5n6p7qa/bGl2ZQ/index.m3u8",
+         *       "expiresAt": "2026-05-01T18:15:00Z",
+         *       "mediaTimeZero": "2026-05-01T18:00:00.25Z",
+         *       "windowS": 1800,
+         *       "preferred": false
+         *     }
+         */
+        HlsAddress: {
+            url: string;
+            expiresAt: string;
+            mediaTimeZero: string;
+            windowS: number;
+            preferred: boolean;
+        };
         /** Host */
         Host: {
             id: string;
@@ -1736,6 +2050,15 @@ export interface components {
             token: string | null;
         };
         /**
+         * ListenAddresses
+         * @description Paths on this server, for radios and players.
+         */
+        ListenAddresses: {
+            ogg: string;
+            mp3: string;
+            aac: string;
+        };
+        /**
          * Login
          * @example {
          *       "email": "ada@example.org",
@@ -1745,6 +2068,20 @@ export interface components {
         Login: {
             email: string;
             password: string;
+        };
+        /**
+         * LoudnessAnswer
+         * @description After EBU R 128, of the whole program; null where there is only silence. `rangeLu` is the loudness range.
+         * @example {
+         *       "integratedLufs": -16.4,
+         *       "rangeLu": 6.1,
+         *       "truePeakDbtp": -1.2
+         *     }
+         */
+        LoudnessAnswer: {
+            integratedLufs: number | null;
+            rangeLu: number | null;
+            truePeakDbtp: number | null;
         };
         /**
          * Manifest
@@ -1834,6 +2171,15 @@ export interface components {
             title: string;
         };
         /**
+         * NewExport
+         * @example {
+         *       "format": "m4a"
+         *     }
+         */
+        NewExport: {
+            format: components["schemas"]["ExportFormat"];
+        };
+        /**
          * NewRole
          * @example {
          *       "role": "moderator"
@@ -1873,6 +2219,35 @@ export interface components {
             /** Format: date-time */
             createdAt: string;
         };
+        /**
+         * Peaks
+         * @description The waveform in the form of audiowaveform, version 2, which peaks.js and wavesurfer.js read: `data` is the lowest
+         *     and the highest sample of each pixel in turn, from -127 to 127. A pixel is `samples_per_pixel` / `sample_rate`
+         *     seconds, a tenth of a second.
+         * @example {
+         *       "version": 2,
+         *       "channels": 1,
+         *       "sample_rate": 48000,
+         *       "samples_per_pixel": 4800,
+         *       "bits": 8,
+         *       "length": 2,
+         *       "data": [
+         *         -12,
+         *         14,
+         *         -90,
+         *         87
+         *       ]
+         *     }
+         */
+        Peaks: {
+            version: number;
+            channels: number;
+            sample_rate: number;
+            samples_per_pixel: number;
+            bits: number;
+            length: number;
+            data: number[];
+        };
         /** Person */
         Person: {
             id: string;
@@ -1907,6 +2282,7 @@ export interface components {
             detail: string;
             code: string;
             errors?: components["schemas"]["WrongField"][];
+            hls?: components["schemas"]["HlsAddress"];
         };
         /**
          * Produce
@@ -2251,7 +2627,7 @@ export interface components {
          * StatsAnswer
          * @description Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
          *     reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED). `variant` is
-         *     how the program is sent: `opus`, `opus+red` or `opus3`; null while it is not.
+         *     how the program is sent: `opus`, `opus+red`, `opus+again` or `opus3`; null while it is not.
          */
         StatsAnswer: {
             state: string;
@@ -2330,11 +2706,11 @@ export interface components {
         };
         /**
          * Variant
-         * @description The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and can take redundancy
-         *     gets `OPUS_RED` while that helps.
+         * @description The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and loses packets gets
+         *     `OPUS_RED`, or `OPUS_AGAIN` if it cannot take that, while that helps.
          * @enum {unknown}
          */
-        Variant: "opus" | "opus+red" | "opus3";
+        Variant: "opus" | "opus+again" | "opus+red" | "opus3";
         /**
          * VerifyEmail
          * @description `token` is what follows `#token=` in the link that was sent.
@@ -6166,6 +6542,15 @@ export interface operations {
                     "audio/ogg; codecs=opus": string;
                 };
             };
+            /** @description It is in a bucket: a signed address, good for some hours. */
+            302: {
+                headers: {
+                    /** @description Where it is now. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description It is what you have. */
             304: {
                 headers: {
@@ -6308,6 +6693,15 @@ export interface operations {
                     "audio/ogg; codecs=opus": string;
                 };
             };
+            /** @description It is in a bucket: a signed address, good for some hours. */
+            302: {
+                headers: {
+                    /** @description Where it is now. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description It is what you have. */
             304: {
                 headers: {
@@ -6376,6 +6770,959 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
                         code: "range_not_satisfiable";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    list_exports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportList"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    request_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewExport"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportAnswer"];
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description The body did not arrive in time. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "request_timeout";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "recording_not_ready";
+                    };
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_large";
+                    };
+                };
+            };
+            /** @description The body is of another type than this takes. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "unsupported_media_type";
+                    };
+                };
+            };
+            /** @description Readable, but not acceptable; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "invalid_input";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "exports_busy" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+                /** @description `m4a` or `mp3`. */
+                export: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "no_such_export" | "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    delete_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+                /** @description `m4a` or `mp3`. */
+                export: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "no_such_export" | "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "storage_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    download_export: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all. */
+                Range?: string;
+                /** @description The ETag of the file that the range is of: of another one you get all of it. */
+                "If-Range"?: string;
+                /** @description The ETag of what you have: 304 if it is the same. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+                /** @description `m4a` or `mp3`. */
+                export: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/*": string;
+                };
+            };
+            /** @description The part that was asked for. */
+            206: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    /** @description Which bytes, of how many. */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/*": string;
+                };
+            };
+            /** @description It is in a bucket: a signed address, good for some hours. */
+            302: {
+                headers: {
+                    /** @description Where it is now. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is what you have. */
+            304: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "export_gone" | "no_such_export" | "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "export_not_ready";
+                    };
+                };
+            };
+            /** @description There are no such bytes. */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "range_not_satisfiable";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_peaks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Peaks"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "analysis_failed" | "export_gone" | "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "analysis_pending";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "storage_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_loudness: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoudnessAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "analysis_failed" | "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "analysis_pending";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_feed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of an account (for bans, also of a guest). */
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example <?xml version="1.0" encoding="utf-8"?>
+                     *     <rss version="2.0">…</rss>
+                     */
+                    "application/rss+xml": string;
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_episode: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description One range of bytes, "bytes=0-1023": the answer is 206. Several are answered with all. */
+                Range?: string;
+                /** @description The ETag of the file that the range is of: of another one you get all of it. */
+                "If-Range"?: string;
+                /** @description The ETag of what you have: 304 if it is the same. */
+                "If-None-Match"?: string;
+            };
+            path: {
+                /** @description `id` of an account (for bans, also of a guest). */
+                user_id: string;
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/*": string;
+                };
+            };
+            /** @description The part that was asked for. */
+            206: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    /** @description bytes */
+                    "Accept-Ranges"?: string;
+                    /** @description A name for the file. */
+                    "Content-Disposition"?: string;
+                    /** @description Which bytes, of how many. */
+                    "Content-Range"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "audio/*": string;
+                };
+            };
+            /** @description It is in a bucket: a signed address, good for some hours. */
+            302: {
+                headers: {
+                    /** @description Where it is now. */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is what you have. */
+            304: {
+                headers: {
+                    /** @description Names this state of it: for If-Match. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "export_gone" | "not_found";
+                    };
+                };
+            };
+            /** @description Possible in another state, not in this one. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "recording_not_ready";
+                    };
+                };
+            };
+            /** @description There are no such bytes. */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "range_not_satisfiable";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "export_pending" | "exports_busy" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_episode_chapters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of an account (for bans, also of a guest). */
+                user_id: string;
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example {"version":"1.2.0","chapters":[{"startTime":0.0,"title":"Hello"}]} */
+                    "application/json+chapters": string;
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
                     };
                 };
             };
@@ -7939,7 +9286,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable";
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable" | "use_hls";
                     };
                 };
             };
@@ -9338,7 +10685,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable";
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable" | "use_hls";
                     };
                 };
             };
@@ -9570,10 +10917,459 @@ export interface operations {
             };
         };
     };
+    hls_address: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HlsAddress"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed" | "room_locked";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    hls_index: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example #EXTM3U
+                     *     #EXT-X-VERSION:9
+                     *     …
+                     */
+                    "application/vnd.apple.mpegurl": string;
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed" | "room_locked";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    hls_playlist: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+                /** @description The listener's own part of the address, from `index.m3u8`. */
+                listen_pass: string;
+                /** @description `index.m3u8`, `high.m3u8` or `low.m3u8`. */
+                playlist: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example #EXTM3U
+                     *     #EXT-X-VERSION:9
+                     *     …
+                     */
+                    "application/vnd.apple.mpegurl": string;
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "hls_expired" | "removed";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "hls_busy" | "hls_timeout" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    hls_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+                /** @description The listener's own part of the address, from `index.m3u8`. */
+                listen_pass: string;
+                /** @description `high` or `low`. */
+                rendition: string;
+                /** @description A name from the playlist. */
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "hls_expired" | "private" | "removed";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "hls_busy" | "hls_timeout" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    listen_addresses: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListenAddresses"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
     listen: {
         parameters: {
             query?: {
-                /** @description For a private show: an access or guest token. */
+                /** @description For a private show: from `POST /api/broadcasts/:id/listen`. */
                 token?: string;
             };
             header?: {

@@ -5,15 +5,22 @@ import type {
   Broadcast,
   BroadcastChanges,
   BroadcastPage,
+  Chapter,
+  ExportFormat,
   NewBroadcast,
   Page,
+  Peaks,
   Profile,
+  Recording,
+  RecordingExport,
+  Said,
   SignedIn,
   StoredMessage,
   User,
 } from "../types";
 
 type Schemas = components["schemas"];
+type HlsAddress = Schemas["HlsAddress"];
 
 /** Every failed call throws this. `message` is a sentence for people; `code` is a stable word for programs. */
 export class ApiError extends Error {
@@ -26,6 +33,8 @@ export class ApiError extends Error {
     /** Message per field of the request, for forms. */
     readonly fields: Readonly<Record<string, string>> = {},
     readonly retryAfterMs: number | null = null,
+    /** Where to listen instead, when a server with many listeners says so. */
+    readonly hls: HlsAddress | null = null,
   ) {
     super(message);
   }
@@ -55,6 +64,8 @@ export interface RequestOptions {
   headers?: Readonly<Record<string, string>>;
   /** Called with the headers of an answer that is no error. */
   onHeaders?: (headers: Headers) => void;
+  /** What the answer is read as; JSON unless it says otherwise. */
+  answer?: "json" | "blob";
   /** Let the request outlive the page. */
   keepalive?: boolean;
   signal?: AbortSignal;
@@ -78,7 +89,8 @@ export function createRequest(config: {
     options: RequestOptions,
     bearer: string | null,
   ): Promise<Response> {
-    const headers: Record<string, string> = { Accept: "application/json", ...options.headers };
+    const accept = options.answer === "blob" ? "*/*" : "application/json";
+    const headers: Record<string, string> = { Accept: accept, ...options.headers };
     if (options.body !== undefined) headers["Content-Type"] = "application/json";
     if (bearer !== null) headers.Authorization = `Bearer ${bearer}`;
     const abort = new AbortController();
@@ -119,6 +131,7 @@ export function createRequest(config: {
     if (!response.ok) throw await problem(response);
     options.onHeaders?.(response.headers);
     if (response.status === 204) return undefined as T;
+    if (options.answer === "blob") return (await response.blob()) as T;
     const text = await response.text();
     if (text === "") return undefined as T;
     try {
@@ -154,6 +167,13 @@ async function problem(response: Response): Promise<ApiError> {
     text(body.detail) ?? text(body.title) ?? fallbackMessage(response.status),
     fields,
     Number.isFinite(retryAfter) ? retryAfter * 1000 : null,
+    isHlsAddress(body.hls) ? body.hls : null,
+  );
+}
+
+function isHlsAddress(value: unknown): value is HlsAddress {
+  return (
+    typeof value === "object" && value !== null && typeof (value as HlsAddress).url === "string"
   );
 }
 
@@ -307,6 +327,12 @@ export function createApi(request: Request) {
         body,
         ...(auth ? { auth } : {}),
       }),
+    /** Where to listen by HLS: an address for this listener alone, good for a while. */
+    hlsAddress: (id: string, auth?: RequestOptions["auth"]) =>
+      request<HlsAddress>(`/api/broadcasts/${at(id)}/hls`, {
+        method: "POST",
+        ...(auth ? { auth } : {}),
+      }),
     messages: (id: string, cursor?: string, auth?: RequestOptions["auth"]) =>
       request<Page<StoredMessage>>(`/api/broadcasts/${at(id)}/messages`, {
         query: { limit: 100, cursor },
@@ -329,6 +355,53 @@ export function createApi(request: Request) {
     audit: (id: string, cursor?: string, signal?: AbortSignal) =>
       request<Page<AuditEntry>>(`/api/broadcasts/${at(id)}/audit`, {
         query: { limit: 50, cursor },
+        ...(signal ? { signal } : {}),
+      }),
+    recordings: (query: { broadcastId?: string; hostId?: string }, auth?: RequestOptions["auth"]) =>
+      request<Page<Recording>>("/api/recordings", {
+        query: { ...query, limit: 100 },
+        ...(auth ? { auth } : {}),
+      }),
+    /** A show that is recorded already goes on being recorded. */
+    startRecording: (broadcastId: string) =>
+      request<Recording>(`/api/broadcasts/${at(broadcastId)}/record/start`, { method: "POST" }),
+    stopRecording: (broadcastId: string) =>
+      request<Recording>(`/api/broadcasts/${at(broadcastId)}/record/stop`, { method: "POST" }),
+    markChapter: (broadcastId: string, title: string) =>
+      request<Chapter>(`/api/broadcasts/${at(broadcastId)}/record/chapters`, {
+        method: "POST",
+        body: { title },
+      }),
+    deleteRecording: (id: string) =>
+      request<void>(`/api/recordings/${at(id)}`, { method: "DELETE" }),
+    chapters: (recordingId: string, auth?: RequestOptions["auth"]) =>
+      request<{ chapters: Chapter[] }>(
+        `/api/recordings/${at(recordingId)}/chapters`,
+        auth ? { auth } : {},
+      ),
+    /** `analysis_pending` (status 409) shortly after the show. */
+    peaks: (recordingId: string, auth?: RequestOptions["auth"]) =>
+      request<Peaks>(`/api/recordings/${at(recordingId)}/peaks`, auth ? { auth } : {}),
+    recordingChat: (recordingId: string, cursor?: string, auth?: RequestOptions["auth"]) =>
+      request<Page<Said>>(`/api/recordings/${at(recordingId)}/messages`, {
+        query: { limit: 100, cursor },
+        ...(auth ? { auth } : {}),
+      }),
+    exports: (recordingId: string, auth?: RequestOptions["auth"]) =>
+      request<{ items: RecordingExport[] }>(
+        `/api/recordings/${at(recordingId)}/exports`,
+        auth ? { auth } : {},
+      ),
+    requestExport: (recordingId: string, format: ExportFormat) =>
+      request<RecordingExport>(`/api/recordings/${at(recordingId)}/exports`, {
+        method: "POST",
+        body: { format },
+      }),
+    /** A file's bytes, for shows whose files an address alone does not open. */
+    file: (path: string, auth?: RequestOptions["auth"], signal?: AbortSignal) =>
+      request<Blob>(path, {
+        answer: "blob",
+        ...(auth ? { auth } : {}),
         ...(signal ? { signal } : {}),
       }),
     profile: (id: string) => request<Profile>(`/api/users/${at(id)}`),

@@ -1,6 +1,6 @@
 import type { Broadcast, NewBroadcast, Visibility } from "@lac/client";
 import { toLocalInput } from "../lib/time";
-import { type Choice, Choices, TextArea, TextField } from "../ui/Field";
+import { Checkbox, type Choice, Choices, TextArea, TextField } from "../ui/Field";
 
 /** What people write about a show. `time` is as the browser's own field has it; empty: none. */
 export interface ShowValues {
@@ -8,15 +8,24 @@ export interface ShowValues {
   description: string;
   visibility: Visibility;
   time: string;
+  /** From its first moment to its last. */
+  recorded: boolean;
 }
 
-export const emptyShow: ShowValues = { title: "", description: "", visibility: "public", time: "" };
+export const emptyShow: ShowValues = {
+  title: "",
+  description: "",
+  visibility: "public",
+  time: "",
+  recorded: false,
+};
 
 export const valuesOf = (show: Broadcast): ShowValues => ({
   title: show.title,
   description: show.description,
   visibility: show.visibility,
   time: show.scheduledAt ? toLocalInput(show.scheduledAt) : "",
+  recorded: show.recordingEnabled,
 });
 
 /** What can be seen to be wrong without asking, by the server's names. `before` is what the show has already. */
@@ -31,12 +40,14 @@ export function wrongShow(
   return wrong;
 }
 
-export function showOf({ title, description, visibility, time }: ShowValues): NewBroadcast {
+export function showOf(values: ShowValues): NewBroadcast {
+  const { title, description, visibility, time, recorded } = values;
   return {
     title: title.trim(),
     visibility,
     ...(description.trim() === "" ? {} : { description: description.trim() }),
     ...(time === "" ? {} : { scheduledAt: new Date(time).toISOString() }),
+    ...(recorded ? { recordingEnabled: true } : {}),
   };
 }
 
@@ -105,6 +116,14 @@ export function ShowFields({
           error={errors.scheduledAt}
           onChange={(event) => set({ time: event.target.value })}
           className="max-w-64"
+        />
+      )}
+      {!titleOnly && (
+        <Checkbox
+          label="Record the whole show"
+          hint="From its first second to its last. Everyone in the room can see it, and hear it again."
+          checked={values.recorded}
+          onChange={(recorded) => set({ recorded })}
         />
       )}
     </>

@@ -1,0 +1,131 @@
+"""What the benchmarks of a whole server share: one to measure, a crowd for it, and tables."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from lac.loadtest.plan import Plan
+from lac.loadtest.results import Results
+from lac.loadtest.run import LoadTest
+from tests.e2e.server import Account, LacServer, running_server
+
+#: For the server, too, which inherits it.
+FILES = 20_000
+_BUCKET = re.compile(r'_bucket\{le="([^"]+)"\} (\S+)$')
+
+
+@contextmanager
+def measured_server(*, program: str = "lac.cli.main", **environment: str) -> Iterator[LacServer]:
+    """A real `lac serve` in a process of its own, that refuses nobody: how far it gets is what is to be seen."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, FILES)), hard))
+    free = {
+        "LAC_LIMITS_FACTOR": "10000",
+        "LAC_OVERLOAD_DELAY_MS": "60000",
+        "LAC_OVERLOAD_LAG_MS": "60000",
+        "LAC_HLS_OFFLOAD_LISTENERS": "1000000",
+    }
+    free["LAC_HOST_GRACE_S"] = "3600"  # a show may go on without its host
+    with (
+        tempfile.TemporaryDirectory() as data_dir,
+        running_server(Path(data_dir), program=program, **free | environment) as server,
+    ):
+        server.http.timeout = httpx.Timeout(60)
+        yield server
+
+
+def resident_kib(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+class Buckets:
+    """A histogram of /metrics as it stands now."""
+
+    def __init__(self, server: LacServer, name: str) -> None:
+        lines = [line for line in server.call("GET", "/metrics").text.splitlines() if line.startswith(f"{name}_bucket")]
+        found = [match for line in lines if (match := _BUCKET.search(line))]
+        self.counts = {float(match[1]): float(match[2]) for match in found}
+
+    def quantile_since(self, before: Buckets, share: float) -> float:
+        """Of what has been counted since then, straight lines within a bucket; infinite above the last bound."""
+        counts = {bound: count - before.counts[bound] for bound, count in self.counts.items()}
+        wanted = share * max(counts.values())
+        low, below = 0.0, 0.0
+        for bound, count in sorted(counts.items()):
+            if count >= wanted and count > below:
+                return low + (bound - low) * (wanted - below) / (count - below) if bound != float("inf") else bound
+            low, below = bound, count
+        return float("inf")
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What came of one crowd, and what the server said of the same time."""
+
+    results: Results
+    #: Resident memory of the server when all were in, less that before the first.
+    grown_kib: int
+    #: From a program packet's arrival to its last listener.
+    forwarding_p50_ms: float
+    forwarding_p99_ms: float
+
+    @property
+    def core(self) -> float:
+        """The server's share of one core."""
+        return (self.results.server_cpu_s or 0.0) / self.results.measured_s
+
+    @property
+    def listeners_per_core(self) -> float:
+        return self.results.connected / self.core if self.core else 0.0
+
+
+def gather(server: LacServer, host: Account, *, on_all_in: Callable[[], None] = lambda: None, **plan: Any) -> Crowd:
+    """Bring a crowd to a show of its own with a speaker, stay as planned, and leave. `on_all_in` is called once."""
+    before, began = resident_kib(server.process.pid), list[Buckets]()
+    grown_kib = 0
+
+    def tell(line: str) -> None:
+        nonlocal grown_kib
+        if line.startswith("measuring") and not began:
+            grown_kib = resident_kib(server.process.pid) - before
+            began.append(Buckets(server, "lac_forwarding_delay_seconds"))
+            on_all_in()
+
+    test = LoadTest(Plan(server.url, token=host.token, **plan), tell)
+    trio.run(test.run)
+    if test.results.broken_off or not began:
+        raise RuntimeError(f"the crowd broke off: {test.results.broken_off or 'too short a time to measure'}")
+    ended = Buckets(server, "lac_forwarding_delay_seconds")
+    p50, p99 = (ended.quantile_since(began[0], share) * 1000 for share in (0.5, 0.99))
+    return Crowd(test.results, grown_kib, p50, p99)
+
+
+def warm_up(server: LacServer, host: Account) -> None:
+    """What a process does for the first time takes longer, and more memory."""
+    gather(server, host, listeners=50, ramp_s=0.5, duration_s=2.0)
+
+
+def print_head(*columns: str) -> None:
+    print("| " + " | ".join(columns) + " |")
+    print("|" + " ---: |" * len(columns), flush=True)
+
+
+def print_row(*values: object) -> None:
+    print("| " + " | ".join(str(value) for value in values) + " |", flush=True)
+
+
+def median_of(rounds: Sequence[float]) -> float:
+    ordered = sorted(rounds)
+    return ordered[len(ordered) // 2]
