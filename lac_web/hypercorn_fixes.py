@@ -27,7 +27,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, Data, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, Handshake, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
@@ -286,8 +286,33 @@ async def _nobody(event: object) -> None:
     """Takes what is meant for an application that has finished."""
 
 
+def _tcp_under(stream: HTTPStream | WSStream) -> BoundedTCPServer | None:
+    """The connection underneath, as our own class has it; None behind another transport."""
+    protocol = getattr(stream.send, "__self__", None)
+    server = getattr(getattr(protocol, "send", None), "__self__", None)
+    return server if isinstance(server, BoundedTCPServer) else None
+
+
 class GuardedHTTPStream(HTTPStream):
     """A finished application is not told anything: its queue may be full, and then the teller waited for ever."""
+
+    async def handle(self, event: StreamEvent) -> None:
+        if isinstance(event, Request):
+            # As with a WebSocket: handlers reach their stream through the ASGI scope.
+            event.state[STREAM_KEY] = self
+        await super().handle(event)
+
+    def push_nowait(self, data: bytes) -> bool:
+        """Write a piece of an endless response directly (`BoundedTCPServer.push_nowait`): only below `/listen/`, where
+        the body goes out as it is, and only between the response's beginning and its end."""
+        if (
+            self.closed
+            or self.state is not ASGIHTTPState.RESPONSE
+            or not self.scope["raw_path"].startswith(ENDLESS_RESPONSES)
+        ):
+            return False
+        tcp = _tcp_under(self)
+        return tcp is not None and tcp.push_nowait(data)
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         if message is None:
@@ -330,10 +355,8 @@ class GuardedWSStream(WSStream):
 
     @property
     def tcp(self) -> BoundedTCPServer | None:
-        """The connection underneath, as our own class has it; None behind another transport."""
-        protocol = getattr(self.send, "__self__", None)
-        server = getattr(getattr(protocol, "send", None), "__self__", None)
-        return server if isinstance(server, BoundedTCPServer) else None
+        """The connection underneath; None behind another transport."""
+        return _tcp_under(self)
 
     @property
     def unsent(self) -> bool:

@@ -366,6 +366,26 @@ def test_another_ssrc_begins_anew() -> None:
     assert [packet.ssrc for packet in audio_of(link)] == [2, 2, 2, 2, 9]
 
 
+def test_what_comes_late_of_the_stream_before_finds_its_history() -> None:
+    """Its content was recovered from a copy already; another stream has begun meanwhile."""
+    link = make_link()
+    publisher = Publisher(link, levels=1)
+    link.server.expect_stream(parameters(red=True))
+    first, late, last = (publisher.packet() for _ in range(3))
+    other = publisher.packet(ssrc=9)
+    other.extensions[4] = b"0"
+    for packet in (first, last, other, late):
+        link.client.send_rtp(packet, now=link.now)
+        link.run_for(0.02)
+    assert [(packet.ssrc, packet.sequence) for packet in audio_of(link)] == [
+        (2, 1000),
+        (2, 1001),
+        (2, 1002),
+        (9, 1003),
+    ]
+    assert link.server.repair.duplicates == 1
+
+
 def test_a_peer_has_a_limited_number_of_streams() -> None:
     """libsrtp would keep a state for every SSRC that it ever sees."""
     link = make_link()
