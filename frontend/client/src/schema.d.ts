@@ -1446,6 +1446,7 @@ export interface components {
          *       "startedAt": null,
          *       "endedAt": null,
          *       "recordingEnabled": false,
+         *       "rewindEnabled": false,
          *       "host": {
          *         "id": "q4ls2xv7ezbm3k6a",
          *         "displayName": "Ada"
@@ -1467,6 +1468,7 @@ export interface components {
             startedAt: string | null;
             endedAt: string | null;
             recordingEnabled: boolean;
+            rewindEnabled: boolean;
             host: components["schemas"]["Host"];
             listenerCount: number;
             /** Format: date-time */
@@ -1491,6 +1493,7 @@ export interface components {
             visibility?: components["schemas"]["Visibility"];
             tags?: string[];
             recordingEnabled?: boolean;
+            rewindEnabled?: boolean;
         };
         /**
          * BroadcastPage
@@ -1510,6 +1513,7 @@ export interface components {
          *           "startedAt": null,
          *           "endedAt": null,
          *           "recordingEnabled": false,
+         *           "rewindEnabled": false,
          *           "host": {
          *             "id": "q4ls2xv7ezbm3k6a",
          *             "displayName": "Ada"
@@ -1832,6 +1836,7 @@ export interface components {
             visibility: string;
             tags: string[];
             recordingEnabled: boolean;
+            rewindEnabled: boolean;
             scheduledAt: string | null;
             startedAt: string | null;
             endedAt: string | null;
@@ -2128,6 +2133,8 @@ export interface components {
             tags?: string[];
             /** @default false */
             recordingEnabled?: boolean;
+            /** @default false */
+            rewindEnabled?: boolean;
         };
         /**
          * NewChapter
