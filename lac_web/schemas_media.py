@@ -122,7 +122,8 @@ class RtpCapabilitiesJson(MediaRequest, frozen=True):
 
 
 class AskedVariant(StrEnum):
-    """What listeners may ask for; the server adds redundancy (`opus+red`) to `opus` by itself where that helps."""
+    """What listeners may ask for; the server adds redundancy (`opus+red`, `opus+again`) to `opus` by itself where
+    that helps."""
 
     OPUS = Variant.OPUS
     OPUS3 = Variant.OPUS3
@@ -274,7 +275,7 @@ class ConsumerAnswer(MediaAnswer, frozen=True):
 class StatsAnswer(MediaAnswer, frozen=True):
     """Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
     reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED). `variant` is
-    how the program is sent: `opus`, `opus+red` or `opus3`; null while it is not."""
+    how the program is sent: `opus`, `opus+red`, `opus+again` or `opus3`; null while it is not."""
 
     state: str
     srtp_profile: str | None
@@ -296,6 +297,15 @@ class StatsAnswer(MediaAnswer, frozen=True):
 _OPUS_PARAMETERS = {"useinbandfec": 1, "usedtx": 0, "minptime": 10}
 #: Generic NACK (RFC 4585 section 6.2.1). No transport-cc: with it browsers probe an audio-only connection needlessly.
 _OPUS_FEEDBACK = [RtcpFeedback(type="nack")]
+
+
+class ListenAddresses(MediaAnswer, frozen=True):
+    """Paths on this server, for radios and players."""
+
+    ogg: str
+    mp3: str
+    aac: str
+
 
 ROUTER_CAPABILITIES = RouterCapabilities(
     rtp_capabilities=RtpCapabilities(

@@ -137,6 +137,7 @@ ROUTES: dict[str, Need] = {
     "POST /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
     "DELETE /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
     "POST /api/broadcasts/<broadcast_id>/hls": Standing.AUDIENCE,
+    "POST /api/broadcasts/<broadcast_id>/listen": Standing.AUDIENCE,
     "POST /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
     "DELETE /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
     "POST /api/broadcasts/<broadcast_id>/record/start": Act.RECORD,

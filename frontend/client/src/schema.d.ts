@@ -1289,6 +1289,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/broadcasts/{broadcast_id}/listen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Addresses for radios and players
+         * @description Those of a private show are the caller's own: they have a token in them, which is good for listening to it and for
+         *     nothing else, as long as this sign-in and at most a week. They also tell when a show that is to come is on air.
+         */
+        post: operations["listen_addresses"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/listen/{broadcast_id}.{stream_format}": {
         parameters: {
             query?: never;
@@ -1299,7 +1320,8 @@ export interface paths {
         /**
          * The program as an endless stream, for radios, cars and players
          * @description `.ogg` is Opus as the host sends it, `.mp3` and `.aac` are for everything that does not play Opus. With the header
-         *     `Icy-MetaData: 1` titles come in between the audio. For a private show add `?token=`, or send it as Bearer.
+         *     `Icy-MetaData: 1` titles come in between the audio. A private show needs a token: as Bearer, or in the address that
+         *     `POST /api/broadcasts/:id/listen` gives.
          */
         get: operations["listen"];
         put?: never;
@@ -1383,7 +1405,8 @@ export interface components {
         };
         /**
          * AskedVariant
-         * @description What listeners may ask for; the server adds redundancy (`opus+red`) to `opus` by itself where that helps.
+         * @description What listeners may ask for; the server adds redundancy (`opus+red`, `opus+again`) to `opus` by itself where
+         *     that helps.
          * @enum {unknown}
          */
         AskedVariant: "opus" | "opus3";
@@ -2032,6 +2055,15 @@ export interface components {
             token: string | null;
         };
         /**
+         * ListenAddresses
+         * @description Paths on this server, for radios and players.
+         */
+        ListenAddresses: {
+            ogg: string;
+            mp3: string;
+            aac: string;
+        };
+        /**
          * Login
          * @example {
          *       "email": "ada@example.org",
@@ -2602,7 +2634,7 @@ export interface components {
          * StatsAnswer
          * @description Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
          *     reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED). `variant` is
-         *     how the program is sent: `opus`, `opus+red` or `opus3`; null while it is not.
+         *     how the program is sent: `opus`, `opus+red`, `opus+again` or `opus3`; null while it is not.
          */
         StatsAnswer: {
             state: string;
@@ -2681,11 +2713,11 @@ export interface components {
         };
         /**
          * Variant
-         * @description The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and can take redundancy
-         *     gets `OPUS_RED` while that helps.
+         * @description The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and loses packets gets
+         *     `OPUS_RED`, or `OPUS_AGAIN` if it cannot take that, while that helps.
          * @enum {unknown}
          */
-        Variant: "opus" | "opus+red" | "opus3";
+        Variant: "opus" | "opus+again" | "opus+red" | "opus3";
         /**
          * VerifyEmail
          * @description `token` is what follows `#token=` in the link that was sent.
@@ -11278,10 +11310,73 @@ export interface operations {
             };
         };
     };
+    listen_addresses: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListenAddresses"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
     listen: {
         parameters: {
             query?: {
-                /** @description For a private show: an access or guest token. */
+                /** @description For a private show: from `POST /api/broadcasts/:id/listen`. */
                 token?: string;
             };
             header?: {
