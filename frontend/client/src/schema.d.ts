@@ -1469,6 +1469,7 @@ export interface components {
          *       "startedAt": null,
          *       "endedAt": null,
          *       "recordingEnabled": false,
+         *       "rewindEnabled": false,
          *       "host": {
          *         "id": "q4ls2xv7ezbm3k6a",
          *         "displayName": "Ada"
@@ -1490,6 +1491,7 @@ export interface components {
             startedAt: string | null;
             endedAt: string | null;
             recordingEnabled: boolean;
+            rewindEnabled: boolean;
             host: components["schemas"]["Host"];
             listenerCount: number;
             /** Format: date-time */
@@ -1514,6 +1516,7 @@ export interface components {
             visibility?: components["schemas"]["Visibility"];
             tags?: string[];
             recordingEnabled?: boolean;
+            rewindEnabled?: boolean;
         };
         /**
          * BroadcastPage
@@ -1533,6 +1536,7 @@ export interface components {
          *           "startedAt": null,
          *           "endedAt": null,
          *           "recordingEnabled": false,
+         *           "rewindEnabled": false,
          *           "host": {
          *             "id": "q4ls2xv7ezbm3k6a",
          *             "displayName": "Ada"
@@ -1855,6 +1859,7 @@ export interface components {
             visibility: string;
             tags: string[];
             recordingEnabled: boolean;
+            rewindEnabled: boolean;
             scheduledAt: string | null;
             startedAt: string | null;
             endedAt: string | null;
@@ -2160,6 +2165,8 @@ export interface components {
             tags?: string[];
             /** @default false */
             recordingEnabled?: boolean;
+            /** @default false */
+            rewindEnabled?: boolean;
         };
         /**
          * NewChapter
