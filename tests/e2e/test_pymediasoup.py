@@ -15,7 +15,7 @@ from tests.e2e.server import LacServer
 
 pytestmark = pytest.mark.e2e
 
-#: From the host's command to the removed person's silence. Usually a tenth of a second: `test_loss_of_rights` measures it.
+#: From the host's command to the removed person's silence. Usually a tenth of a second: `test_loss_of_rights` measures.
 REMOVED_WITHIN_S = 5.0
 
 
