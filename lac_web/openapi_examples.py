@@ -27,6 +27,7 @@ _BROADCAST: dict[str, Any] = {
     "startedAt": None,
     "endedAt": None,
     "recordingEnabled": False,
+    "rewindEnabled": False,
     "host": _USER,
     "listenerCount": 0,
     "createdAt": _AT,

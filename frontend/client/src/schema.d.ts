@@ -1486,6 +1486,7 @@ export interface components {
          *       "startedAt": null,
          *       "endedAt": null,
          *       "recordingEnabled": false,
+         *       "rewindEnabled": false,
          *       "host": {
          *         "id": "q4ls2xv7ezbm3k6a",
          *         "displayName": "Ada"
@@ -1507,6 +1508,7 @@ export interface components {
             startedAt: string | null;
             endedAt: string | null;
             recordingEnabled: boolean;
+            rewindEnabled: boolean;
             host: components["schemas"]["Host"];
             listenerCount: number;
             /** Format: date-time */
@@ -1531,6 +1533,7 @@ export interface components {
             visibility?: components["schemas"]["Visibility"];
             tags?: string[];
             recordingEnabled?: boolean;
+            rewindEnabled?: boolean;
         };
         /**
          * BroadcastPage
@@ -1550,6 +1553,7 @@ export interface components {
          *           "startedAt": null,
          *           "endedAt": null,
          *           "recordingEnabled": false,
+         *           "rewindEnabled": false,
          *           "host": {
          *             "id": "q4ls2xv7ezbm3k6a",
          *             "displayName": "Ada"
@@ -1872,6 +1876,7 @@ export interface components {
             visibility: string;
             tags: string[];
             recordingEnabled: boolean;
+            rewindEnabled: boolean;
             scheduledAt: string | null;
             startedAt: string | null;
             endedAt: string | null;
@@ -2177,6 +2182,8 @@ export interface components {
             tags?: string[];
             /** @default false */
             recordingEnabled?: boolean;
+            /** @default false */
+            rewindEnabled?: boolean;
         };
         /**
          * NewChapter
