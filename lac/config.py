@@ -38,6 +38,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MIN_SECRET_BYTES = 32
 MIN_METRICS_TOKEN = 16
+MIN_HLS_WINDOW_S = 30
 
 LAC_VARIABLES = frozenset(
     {
@@ -49,6 +50,8 @@ LAC_VARIABLES = frozenset(
         "LAC_TRUSTED_PROXIES",
         "LAC_WORKERS",
         "LAC_HLS_OFFLOAD_LISTENERS",
+        "LAC_HLS_WINDOW_S",
+        "LAC_HLS_KEEP_S",
         "LAC_HOST_GRACE_S",
         "LAC_OPEN_REGISTRATION",
         "LAC_LIMITS_FACTOR",
@@ -74,7 +77,6 @@ LATER_VARIABLES = (
     "FCM_PROJECT_ID",
     "APNS_KEY_ID",
     "SMTP_HOST",
-    "LAC_HLS_OFFLOAD_LISTENERS",
 )
 #: A proxy on this machine; whoever else can connect from here needs no disguise.
 LOOPBACK_NETWORKS: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -103,6 +105,9 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = LOOPBACK_NETWORKS
     workers: int = 1
     hls_offload_listeners: int = 100
+    #: How far back HLS listeners can go, and how long that stays after the end of a show.
+    hls_window_s: float = 1800.0
+    hls_keep_s: float = 3600.0
     host_grace_s: float = 60.0
     open_registration: bool = True
     rate_limits: RateLimits = field(default_factory=RateLimits)
@@ -161,6 +166,8 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         trusted_proxies=read("trusted_proxies", "LAC_TRUSTED_PROXIES", _proxies, LOOPBACK_NETWORKS),
         workers=workers,
         hls_offload_listeners=read("hls_offload_listeners", "LAC_HLS_OFFLOAD_LISTENERS", _positive, 100),
+        hls_window_s=read("hls_window_s", "LAC_HLS_WINDOW_S", _window, 1800.0),
+        hls_keep_s=read("hls_keep_s", "LAC_HLS_KEEP_S", _seconds, 3600.0),
         host_grace_s=read("host_grace_s", "LAC_HOST_GRACE_S", _seconds, 60.0),
         open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", _boolean, default=True),
         rate_limits=RateLimits().scaled(read("", "LAC_LIMITS_FACTOR", _factor, 1.0)),
@@ -392,6 +399,13 @@ def _seconds(raw: str) -> float:
         value = -1.0
     if not 0 <= value <= 86_400:
         raise ValueError(f"{raw!r} is not a number of seconds (0 to 86400)")
+    return value
+
+
+def _window(raw: str) -> float:
+    value = _seconds(raw)
+    if value < MIN_HLS_WINDOW_S:
+        raise ValueError(f"{raw!r} is less than {MIN_HLS_WINDOW_S} seconds, which players need")
     return value
 
 

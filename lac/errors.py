@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lac.rooms.messages import HlsAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,13 @@ class UnavailableError(LacError):
 
     code = "unavailable"
 
-    def __init__(self, detail: str, *, retry_after_s: float = 1.0, code: str | None = None) -> None:
+    def __init__(
+        self, detail: str, *, retry_after_s: float = 1.0, code: str | None = None, hls: HlsAddress | None = None
+    ) -> None:
         super().__init__(detail, code=code)
         self.retry_after_s = retry_after_s
+        #: Where to listen instead.
+        self.hls = hls
 
 
 class ConfigError(LacError):

@@ -37,6 +37,18 @@ class UnknownConsumerError(MediaError):
     """There is no such consumer, or it has been closed."""
 
 
+class HlsRequestError(MediaError):
+    """A playlist that cannot be meant."""
+
+
+class HlsBusyError(MediaError):
+    """As many requests wait as may."""
+
+
+class HlsTimeoutError(MediaError):
+    """What was waited for did not come."""
+
+
 class StreamsFullError(MediaError):
     """No more plain streams can be opened just now. `here`: from this address."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 
 import structlog
@@ -11,8 +12,9 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import BadHost
 from werkzeug.routing import MapAdapter
 
-from lac_web import listen, source, whep, whip
+from lac_web import hls, listen, source, whep, whip
 from lac_web.api import auth, broadcasts, exports, mediasoup, moderation, people, podcasts, recordings, system
+from lac_web.direct import Answers
 from lac_web.errors import register_error_handlers
 from lac_web.gateway.routes import Gateway, register_gateway
 from lac_web.metrics import Metrics, register_metrics
@@ -34,6 +36,8 @@ class WebApp(QuartTrio):
     #: The open WebSockets.
     gateway: Gateway
     metrics: Metrics
+    #: What need not come through here: for `serve_http`.
+    direct: Answers
     #: Set by whoever stops the server: /ready says so from then on.
     draining = False
 
@@ -68,8 +72,9 @@ def create_app(services: Services) -> WebApp:
     register_id_check(app)
     register_response_headers(app, services.settings)
     api = (auth, broadcasts, recordings, exports, podcasts, moderation, people, mediasoup, system)
-    for module in (*api, whip, whep, listen, source):
+    for module in (*api, whip, whep, hls, listen, source):
         app.register_blueprint(module.blueprint)
     register_static_site(app, load_site())
+    app.direct = hls.HlsAnswers(services, partial(app.metrics.count_request, "GET"))
     app.gateway = app.metrics.gateway = register_gateway(app, services, limiter=limiter)
     return app

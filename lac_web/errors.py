@@ -28,7 +28,11 @@ from lac.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
+from lac.rooms.messages import HlsAddress
 from lac_media.errors import (
+    HlsBusyError,
+    HlsRequestError,
+    HlsTimeoutError,
     LocalProtocolError,
     MediaError,
     ParseError,
@@ -62,6 +66,9 @@ MEDIA_PROBLEMS: dict[type[MediaError], tuple[int, str]] = {
     RemoteProtocolError: (400, "protocol_error"),
     LocalProtocolError: (409, "wrong_state"),
     SessionClosedError: (404, "session_closed"),
+    HlsRequestError: (400, "bad_request"),
+    HlsBusyError: (503, "hls_busy"),
+    HlsTimeoutError: (503, "hls_timeout"),
     MediaError: (500, "internal_error"),
 }
 
@@ -104,6 +111,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     #: Where single fields are wrong (422).
     errors: list[WrongField] | msgspec.UnsetType = msgspec.UNSET
+    #: Where to listen instead (`use_hls`, `overloaded`).
+    hls: HlsAddress | msgspec.UnsetType = msgspec.UNSET
 
 
 def problem_response(
@@ -113,6 +122,7 @@ def problem_response(
     *,
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
+    hls: HlsAddress | None = None,
 ) -> Response:
     problem = Problem(
         title=HTTPStatus(status).phrase,
@@ -120,6 +130,7 @@ def problem_response(
         detail=detail,
         code=code,
         errors=[WrongField(error.field, error.message) for error in errors] or msgspec.UNSET,
+        hls=hls or msgspec.UNSET,
     )
     response = Response(msgspec.json.encode(problem), status=status, content_type=PROBLEM_TYPE)
     if headers:
@@ -143,18 +154,22 @@ def _lac_problem(error: LacError) -> Response:
             headers["WWW-Authenticate"] = 'Basic realm="stream key", charset="UTF-8"'
     elif isinstance(error, (TooManyRequestsError, UnavailableError)):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    return problem_response(status, error.code, error.detail, errors=errors, headers=headers)
+    hls = error.hls if isinstance(error, UnavailableError) else None
+    return problem_response(status, error.code, error.detail, errors=errors, headers=headers, hls=hls)
 
 
 def _media_problem(error: MediaError) -> Response:
     status, code = next(MEDIA_PROBLEMS[base] for base in type(error).__mro__ if base in MEDIA_PROBLEMS)
-    if status >= 500:
+    headers = {}
+    if status == 503:
+        headers["Retry-After"] = "1"
+    elif status >= 500:
         raise InternalServerError(original_exception=error)
     # An SDP offer that is well-formed but holds nothing we can take.
     if isinstance(error, UnsupportedMediaError) and has_request_context() and request.mimetype == SDP_TYPE:
         status = 406
     text = str(error)
-    return problem_response(status, code, f"{text[:1].upper()}{text[1:].removesuffix('.')}.")
+    return problem_response(status, code, f"{text[:1].upper()}{text[1:].removesuffix('.')}.", headers=headers)
 
 
 def _http_problem(error: HTTPException) -> Response:

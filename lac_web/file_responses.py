@@ -168,5 +168,5 @@ def content_disposition(name: str, extension: str = ".ogg") -> str:
     name = "".join(" " if unicodedata.category(char)[0] in "CZ" or char in '/\\:*?"<>|' else char for char in name)
     name = " ".join(name.split()).strip(". ")[:_NAME_MAX] or "recording"
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = " ".join(re.sub(r"[^A-Za-z0-9 ._()-]", " ", plain).split()) or "recording"
+    plain = " ".join(re.sub(r"[^A-Za-z0-9 ._()-]", " ", plain).split()).strip(". ") or "recording"
     return f"attachment; filename=\"{plain}{extension}\"; filename*=UTF-8''{quote(name, safe='')}{extension}"

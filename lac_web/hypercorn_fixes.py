@@ -23,11 +23,11 @@ import hypercorn.trio.run
 import structlog
 import trio
 from h11._readers import Http10Reader
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import Body, Data, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, Handshake, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
@@ -36,6 +36,8 @@ from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message, Ping
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
+
+from lac_web.direct import plain_get
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,6 +52,8 @@ log = structlog.get_logger(__name__)
 DISCONNECT_NOTICE_S = 5.0
 #: A peer that sent nothing (not even the pong that browsers send by themselves) for this many ping intervals is gone.
 SILENT_PING_INTERVALS = 2.5
+#: How long an application that has given its response may take to end, for the next request to be answered past it.
+RECYCLE_S = 1.0
 
 #: Paths below which a response, or a request's body, has no length and ends with the connection.
 ENDLESS_RESPONSES, ENDLESS_BODIES = b"/listen/", b"/source/"
@@ -192,6 +196,8 @@ class BoundedTCPServer(TCPServer):
 class GuardedH11Protocol(H11Protocol):
     """HTTP/1.1 only: without TLS no browser asks for HTTP/2, and a second protocol is a second thing to attack.
 
+    Between requests, plain ones for what `ServerConfig.direct` answers do not come to h11 at all (`lac_web.direct`).
+
     Radio speaks an older HTTP than h11 does, so on its paths, and only there:
 
     - A response below `/listen/` is not chunked, whatever the client's version: its end is the end of the connection.
@@ -203,6 +209,52 @@ class GuardedH11Protocol(H11Protocol):
 
     #: Whether the present request is a source client's.
     _in_source = False
+
+    config: ServerConfig
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        #: Set when a response and the application that gave it have ended, and replaced.
+        self._recycled = trio.Event()
+
+    async def handle(self, event: Event) -> None:
+        answers = self.config.direct
+        if answers is not None and isinstance(event, RawData):
+            found = plain_get(event.data, answers.prefix)
+            if found is not None and await self._comes_between_requests():
+                await self.send(Updated(idle=False))
+                answer = await answers.answer(*found)
+                if answer is not None:
+                    await self.config.direct_turnstile.wait()
+                    await self.send(RawData(answer))
+                    await self.send(Updated(idle=True))
+                    return
+        await super().handle(event)
+
+    async def _maybe_recycle(self) -> None:
+        await super()._maybe_recycle()
+        self._recycled.set()
+        self._recycled = trio.Event()
+
+    async def _comes_between_requests(self) -> bool:
+        """A client that has got a whole response may be faster with its next request than the application that gave it
+        is with its end."""
+        connection = self.connection
+        if self.stream is not None and connection.our_state is h11.DONE and connection.their_state is h11.DONE:
+            with trio.move_on_after(RECYCLE_S):
+                await self._recycled.wait()
+        return self._is_between_requests()
+
+    def _is_between_requests(self) -> bool:
+        connection = self.connection
+        return (
+            self.stream is None
+            and isinstance(connection, h11.Connection)
+            and connection.our_state is h11.IDLE
+            and connection.their_state is h11.IDLE
+            and not connection.trailing_data[0]
+            and not self.context.terminated.is_set()
+        )
 
     async def _check_protocol(self, event: h11.Request) -> None:
         connection = self.connection
@@ -234,8 +286,33 @@ async def _nobody(event: object) -> None:
     """Takes what is meant for an application that has finished."""
 
 
+def _tcp_under(stream: HTTPStream | WSStream) -> BoundedTCPServer | None:
+    """The connection underneath, as our own class has it; None behind another transport."""
+    protocol = getattr(stream.send, "__self__", None)
+    server = getattr(getattr(protocol, "send", None), "__self__", None)
+    return server if isinstance(server, BoundedTCPServer) else None
+
+
 class GuardedHTTPStream(HTTPStream):
     """A finished application is not told anything: its queue may be full, and then the teller waited for ever."""
+
+    async def handle(self, event: StreamEvent) -> None:
+        if isinstance(event, Request):
+            # As with a WebSocket: handlers reach their stream through the ASGI scope.
+            event.state[STREAM_KEY] = self
+        await super().handle(event)
+
+    def push_nowait(self, data: bytes) -> bool:
+        """Write a piece of an endless response directly (`BoundedTCPServer.push_nowait`): only below `/listen/`, where
+        the body goes out as it is, and only between the response's beginning and its end."""
+        if (
+            self.closed
+            or self.state is not ASGIHTTPState.RESPONSE
+            or not self.scope["raw_path"].startswith(ENDLESS_RESPONSES)
+        ):
+            return False
+        tcp = _tcp_under(self)
+        return tcp is not None and tcp.push_nowait(data)
 
     async def app_send(self, message: ASGISendEvent | None) -> None:
         if message is None:
@@ -278,10 +355,8 @@ class GuardedWSStream(WSStream):
 
     @property
     def tcp(self) -> BoundedTCPServer | None:
-        """The connection underneath, as our own class has it; None behind another transport."""
-        protocol = getattr(self.send, "__self__", None)
-        server = getattr(getattr(protocol, "send", None), "__self__", None)
-        return server if isinstance(server, BoundedTCPServer) else None
+        """The connection underneath; None behind another transport."""
+        return _tcp_under(self)
 
     @property
     def unsent(self) -> bool:

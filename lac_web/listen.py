@@ -22,6 +22,7 @@ from lac_media.streams.hub import StreamHub
 from lac_media.streams.listener import StreamListener
 from lac_web.api.endpoint import access
 from lac_web.client_address import address_group
+from lac_web.hypercorn_fixes import STREAM_KEY, GuardedHTTPStream
 from lac_web.icy import METAINT, IcyInterleaver, header_text
 from lac_web.rate_limits import account_limit
 from lac_web.security import BEARER_MAX, Access, identify, request_address
@@ -47,9 +48,10 @@ async def _identify_listener(services: Services) -> Identity | None:
 class StreamBody(ResponseBody):
     """What one client reads, with titles in it if the client wants them."""
 
-    def __init__(self, listener: StreamListener, hub: StreamHub, *, with_titles: bool) -> None:
+    def __init__(self, listener: StreamListener, hub: StreamHub, stream: object, *, with_titles: bool) -> None:
         self._listener = listener
         self._hub = hub
+        self._stream = stream if isinstance(stream, GuardedHTTPStream) else None
         self._titles = IcyInterleaver() if with_titles else None
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
@@ -63,12 +65,16 @@ class StreamBody(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
-        try:
-            audio = await self._listener.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-        self._hub.octets_out += len(audio)
-        return audio if self._titles is None else self._titles.feed(audio, self._listener.title.text)
+        """What has to go the long way, through the framework: the little that the kernel did not take at once."""
+        while True:
+            try:
+                audio = await self._listener.receive()
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
+            self._hub.octets_out += len(audio)
+            data = audio if self._titles is None else self._titles.feed(audio, self._listener.title.text)
+            if self._stream is None or not self._stream.push_nowait(data):
+                return data
 
 
 @blueprint.get(f"/listen/<broadcast_id>.<any({_FORMATS}):stream_format>")
@@ -94,7 +100,9 @@ async def listen(broadcast_id: str, stream_format: str) -> Response:
         )
     at_request_end(lambda: listener.close("hung_up"))
     broadcast = await services.on_air.check_stream(identity, broadcast_id, address=address)
-    response = Response(StreamBody(listener, services.engine.streams, with_titles=with_titles))
+    response = Response(
+        StreamBody(listener, services.engine.streams, request.scope["state"].get(STREAM_KEY), with_titles=with_titles)
+    )
     response.timeout = None
     return _with_headers(response, kind, broadcast, with_titles=with_titles)
 

@@ -75,6 +75,10 @@ _PATH_DESCRIPTIONS = {
     "user_id": "`id` of an account (for bans, also of a guest).",
     "transport_id": "`id` of a transport that was opened.",
     "session_id": "The last part of `Location`.",
+    "listen_pass": "The listener's own part of the address, from `index.m3u8`.",
+    "playlist": "`index.m3u8`, `high.m3u8` or `low.m3u8`.",
+    "rendition": "`high` or `low`.",
+    "file": "A name from the playlist.",
     "stream_format": "`ogg`, `mp3` or `aac`.",
 }
 
@@ -314,6 +318,7 @@ def register_openapi(app: Quart) -> None:
             Tag("media", "WebRTC signalling in the JSON of mediasoup-client."),
             Tag("whip", "Publish from any WHIP encoder (RFC 9725)."),
             Tag("whep", "Listen with any WHEP player."),
+            Tag("hls", "Listen by low-latency HLS."),
             Tag("source", "Publish from Icecast source clients."),
             Tag("listen", "Listen with any radio or player."),
             Tag("server", "Is it up?"),

@@ -138,6 +138,13 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             ]
         }
     },
+    "HlsAddress": {
+        "url": "/hls/7f3kq2c4m5n6p7qa/bGl2ZQ/index.m3u8",
+        "expiresAt": "2026-05-01T18:15:00Z",
+        "mediaTimeZero": "2026-05-01T18:00:00.25Z",
+        "windowS": 1800,
+        "preferred": False,
+    },
     "Health": {"status": "ok"},
     "Ready": {"status": "ready", "database": "ok", "migrations": "ok", "media": "ok"},
     "Problem": {
@@ -155,6 +162,7 @@ TEXT_EXAMPLES = {
     "application/json+chapters": '{"version":"1.2.0","chapters":[{"startTime":0.0,"title":"Hello"}]}',
     "application/sdp": "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n…",
     "application/trickle-ice-sdpfrag": "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\n…",
+    "application/vnd.apple.mpegurl": "#EXTM3U\n#EXT-X-VERSION:9\n…",
     "text/xml": "<iceresponse><message>Metadata update successful</message><return>1</return></iceresponse>",
     "text/plain": "# TYPE lac_listeners gauge\nlac_listeners 42.0\n",
 }

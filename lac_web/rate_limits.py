@@ -114,6 +114,8 @@ RULES: dict[str, Rule] = {
     "mediasoup.open_transport": _MEDIA,
     "whip.whip_publish": _MEDIA,
     "whep.whep_listen": _MEDIA,
+    "hls.hls_address": _MEDIA,
+    "hls.hls_index": _MEDIA,
     "listen.listen": _MEDIA,
     "source.publish_source": _MEDIA,
     "source.publish_source_as_before": _MEDIA,

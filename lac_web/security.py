@@ -6,6 +6,7 @@ What a known person may do is decided in `lac.broadcasts.policy`, not here.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
 from lac.errors import ForbiddenError, NotFoundError, NotSignedInError
 from lac.identity import Identity, IdentityKind
+from lac.storage.s3 import origins_of
 from lac_media.parameters import Direction
 from lac_web.client_address import address_of, is_tls
 from lac_web.services import Services, current_services
@@ -147,14 +149,16 @@ _HOST = re.compile(r"[A-Za-z0-9.\-\[\]:]{1,255}")
 _CSP = (
     "default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; form-action 'self'; "
     "script-src 'self'; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; font-src 'self'; "
-    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'{sockets}"
+    "img-src 'self' data: blob:; media-src 'self' blob:{media}; connect-src 'self'{media}{sockets}"
 )
 
 
-def content_security_policy(*hosts: str) -> str:
-    """`connect-src 'self'` does not cover WebSockets in every browser: our own hosts are named for them."""
+def content_security_policy(*hosts: str, media: Collection[str] = ()) -> str:
+    """`connect-src 'self'` does not cover WebSockets in every browser: our own hosts are named for them. `media`:
+    origins to which recordings are redirected, which counts as loading them from there."""
     named = [host for host in dict.fromkeys(hosts) if _HOST.fullmatch(host)]
-    return _CSP.format(sockets="".join(f" ws://{host} wss://{host}" for host in named))
+    sockets = "".join(f" ws://{host} wss://{host}" for host in named)
+    return _CSP.format(sockets=sockets, media="".join(f" {origin}" for origin in media))
 
 
 _FIXED_HEADERS = {
@@ -177,8 +181,8 @@ _EXPOSE_HEADERS = (
 )
 _PREFLIGHT_MAX_AGE_S = 600
 
-#: WHIP, WHEP, plain and podcast players live on anybody's pages. No cookies exist, so any origin is safe.
-_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/listen/", "/podcasts/")
+#: WHIP, WHEP, HLS, plain and podcast players live on anybody's pages. No cookies exist, so any origin is safe.
+_ANY_ORIGIN_PREFIXES = ("/whip/", "/whep/", "/hls/", "/listen/", "/podcasts/")
 
 
 def _allowed_origin(origin: str, path: str, cors_origins: tuple[str, ...]) -> str | None:
@@ -216,9 +220,12 @@ def register_response_headers(app: Quart, settings: Settings) -> None:
     """Security headers on every answer, errors included; cross-origin headers where they belong."""
     # Behind a proxy that rewrites Host, browsers know us by this name.
     public_host = urlsplit(settings.public_url or "").netloc
+    media = () if settings.s3 is None else origins_of(settings.s3)
 
     async def add_headers(response: Response) -> Response:
-        response.headers.setdefault("Content-Security-Policy", content_security_policy(request.host, public_host))
+        response.headers.setdefault(
+            "Content-Security-Policy", content_security_policy(request.host, public_host, media=media)
+        )
         for name, value in _FIXED_HEADERS.items():
             response.headers.setdefault(name, value)
         if request.path.startswith(("/api/", *_ANY_ORIGIN_PREFIXES)):

@@ -18,6 +18,7 @@ from hypercorn.utils import LifespanTimeoutError
 
 from lac.errors import ConfigError
 from lac_web import hypercorn_fixes
+from lac_web.direct import Answers
 from lac_web.turnstile import Turnstile
 
 log = structlog.get_logger(__name__)
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 BACKLOG = 1024
+#: Direct answers written in one pass of the loop: each costs a fifth of a millisecond.
+DIRECT_PER_PASS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,15 @@ class HttpLimits:
 class ServerConfig(Config):
     """hypercorn's settings, made here and nowhere else, and the connections that are open."""
 
-    def __init__(self, listening: Sequence[socket.socket], limits: HttpLimits, grace_s: float) -> None:
+    def __init__(
+        self, listening: Sequence[socket.socket], limits: HttpLimits, grace_s: float, direct: Answers | None = None
+    ) -> None:
         self.listening = list(listening)
+        self.direct = direct
         self.connections: set[hypercorn_fixes.BoundedTCPServer] = set()
         self.turnstile = Turnstile()
+        #: Hundreds wait for the same part, and are all to go on in the same pass.
+        self.direct_turnstile = Turnstile(DIRECT_PER_PASS)
         self.write_timeout_s = limits.write_timeout_s
         self.slowest_bytes_per_s = limits.slowest_bytes_per_s
         self.linger_s = limits.linger_s
@@ -82,10 +90,12 @@ async def serve_http(
     shutdown: trio.Event,
     grace_s: float = 5.0,
     limits: HttpLimits | None = None,
+    direct: Answers | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `shutdown` is set, then stop accepting, let what is in flight finish, and return at the latest
-    about `grace_s` later. Reports the bound URLs as ready. Port 0 takes a free one.
+    about `grace_s` later. Reports the bound URLs as ready. Port 0 takes a free one. `direct` answers some plain
+    requests before `app` does.
 
     Raises `ConfigError` if it cannot listen there. Cancelling it resets what is open and returns at once.
     WebSockets are not told about the shutdown here: whoever owns them closes them (`OnAir.drain`, `Gateway.close_all`).
@@ -93,11 +103,12 @@ async def serve_http(
     limits = limits or HttpLimits()
     hypercorn_fixes.apply()
     listening = await open_listening_sockets(host, port, tcp_user_timeout_s=limits.tcp_user_timeout_s)
-    config = ServerConfig(listening, limits, grace_s)
+    config = ServerConfig(listening, limits, grace_s, direct)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_reset_stragglers, config, shutdown, grace_s)
             nursery.start_soon(config.turnstile.run)
+            nursery.start_soon(config.direct_turnstile.run)
             await _serve(app, config, shutdown, task_status)
             nursery.cancel_scope.cancel("the server has ended")
     finally:

@@ -159,13 +159,14 @@ class AuthService:
                 broadcast_id=claims.broadcast_id,
                 invite_version=claims.invite_version,
             )
-        user_id, sign_in_id = claims.user_id, claims.sign_in_id
+        return await self.identify_sign_in(claims.user_id, claims.sign_in_id)
+
+    async def identify_sign_in(self, user_id: str, sign_in_id: str) -> Identity:
+        """The account with this sign-in. Raises `NotSignedInError` (token_invalid) when either is gone."""
         user = await self._db.read(lambda session: store.find_signed_in(session, user_id, sign_in_id))
         if user is None:
             raise NotSignedInError("This sign-in has ended. Sign in again.", code="token_invalid")
-        return Identity(
-            IdentityKind.USER, user.id, user.display_name, is_admin=user.is_admin, sign_in_id=claims.sign_in_id
-        )
+        return Identity(IdentityKind.USER, user.id, user.display_name, is_admin=user.is_admin, sign_in_id=sign_in_id)
 
     async def check_signed_in(self, identity: Identity) -> None:
         """Raise `NotSignedInError` (token_invalid) if an account's sign-in has ended since it was identified."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -25,6 +25,8 @@ import trio
 from lac.auth.sign_ins import SignInsEnded, ignore
 from lac.auth.tokens import hash_address
 from lac.broadcasts import policy
+from lac.broadcasts.hls import HLS_DIRECTORY, HlsDesk
+from lac.broadcasts.hls_pass import HlsPass
 from lac.broadcasts.ledger import Audited
 from lac.broadcasts.live_broadcast import Changes, LiveBroadcast, Means, Visitor, not_live, removed_error
 from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role, Visibility
@@ -78,6 +80,8 @@ ENCODERS = frozenset({"whip", ICECAST})
 #: When a player may ask again for a show that has not begun.
 STREAM_RETRY_S, STREAM_RETRY_MAX_S = 10.0, 300.0
 GUEST_NAME = "Guest"
+#: So full the server may be, of where it begins to send listeners to HLS, for some of them to come back.
+RETURN_BELOW = 0.8
 #: Sockets that one person may have in one room: tabs and devices. Without a bound one account could fill the server.
 SOCKETS_PER_PERSON = 20
 #: Messages that somebody who comes back gets at once; the rest is in the history.
@@ -98,6 +102,7 @@ async def open_on_air(
     end every task and close every session row; the rows of broadcasts that are live then stay live."""
     async with trio.open_nursery() as nursery:
         on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings, archive)
+        on_air.hls.clear()
         try:
             await on_air.reopen()
             auth.sign_ins.on_ended = on_air.sign_ins_ended
@@ -128,7 +133,18 @@ class OnAir:
         self._engine = engine
         self._address_key = settings.jwt_secret
         self._changes = Changes()
-        self._means = Means(engine, broadcasts, records, settings.host_grace_s, self._own, self._changes, archive)
+        self._offload_from = settings.hls_offload_listeners
+        self.hls = HlsDesk(
+            self,
+            settings.data_dir / HLS_DIRECTORY,
+            key=settings.jwt_secret,
+            window_s=settings.hls_window_s,
+            keep_s=settings.hls_keep_s,
+            start=self._start_task,
+        )
+        self._means = Means(
+            engine, broadcasts, records, settings.host_grace_s, self._own, self.hls, self._changes, archive
+        )
         self._shows: dict[str, LiveBroadcast] = {}
         self._locks: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         #: Broadcast -> who may not come in: outlives a waiting room that empties, ends with the broadcast.
@@ -231,6 +247,8 @@ class OnAir:
         self._draining = True
         for show in list(self._shows.values()):
             show.room.send_away()
+        for stream in self.hls.streams:
+            stream.release()
         await trio.lowlevel.checkpoint()
 
     # recordings
@@ -479,8 +497,9 @@ class OnAir:
         address_hash = self._address_hash(identity, address)
         checked_at = self._changes.count
         broadcast, role = await self._check_media(identity, broadcast_id, direction, address_hash)
+        visitor = replace(_media_visitor(identity, role), address_hash=address_hash)
         if direction is Direction.RECV and not policy.is_allowed(role, policy.Act.PUBLISH):
-            self._check_load()
+            self._check_load(broadcast_id, visitor, radio=kind == STREAM)
         if (
             direction is Direction.SEND
             and kind in ENCODERS
@@ -493,7 +512,6 @@ class OnAir:
             raise not_live()
         await show.ready.wait()
         self._check_admitting()
-        visitor = replace(_media_visitor(identity, role), address_hash=address_hash)
         session = await opening(show, visitor)
         while self._changes.count != checked_at:
             # Somebody's rights changed while it opened. What changes from now on finds the session by itself.
@@ -512,6 +530,58 @@ class OnAir:
         if show is None or show.over:
             raise not_live()
         show.check_may_hear_speakers(session)
+
+    # what HLS asks
+
+    def rights_changed(self) -> int:
+        return self._changes.count
+
+    def live_broadcast(self, broadcast_id: str) -> Broadcast | None:
+        show = self._shows.get(broadcast_id)
+        return show.broadcast if show is not None and show.on_air and not show.over else None
+
+    async def check_may_listen(
+        self, identity: Identity | None, broadcast_id: str, address_hash: str | None, *, entering: bool
+    ) -> Broadcast:
+        """As for a media session; `entering`: newcomers are kept out while the room is locked."""
+        self._check_admitting()
+        identity = _for_broadcast(identity, broadcast_id)
+        broadcast, role = await self._check_media(identity, broadcast_id, Direction.RECV, address_hash)
+        show = self._shows.get(broadcast_id)
+        if entering and show is not None and show.on_air:
+            await show.ready.wait()
+            show.check_may_enter(replace(_media_visitor(identity, role), address_hash=address_hash))
+        return broadcast
+
+    async def identify_listener(self, broadcast_id: str, listener: HlsPass) -> Identity | None:
+        if listener.person_id is None:
+            return None
+        if listener.is_guest:
+            return Identity(
+                IdentityKind.GUEST,
+                listener.person_id,
+                GUEST_NAME,
+                broadcast_id=broadcast_id,
+                invite_version=listener.invite_version,
+            )
+        return await self._auth.identify_sign_in(listener.person_id, listener.sign_in_id or "")
+
+    def check_not_kept_out(self, broadcast_id: str, person_id: str | None, address_hash: str | None) -> None:
+        kept_out = self._removed.get(broadcast_id)
+        if kept_out is not None and kept_out.has(person_id, address_hash, utc_now()):
+            raise removed_error()
+
+    def address_hash(self, identity: Identity | None, address: str | None) -> str | None:
+        return self._address_hash(identity, address)
+
+    def prefers_hls(self) -> bool:
+        return not self._engine.may_take_listener or self._engine.listeners >= self._offload_from
+
+    def room_for_listeners(self) -> int:
+        """Below where people are sent to HLS: they are not to go to and fro."""
+        if not self._engine.may_take_listener:
+            return 0
+        return max(0, int(self._offload_from * RETURN_BELOW) - self._engine.listeners)
 
     # for open_on_air
 
@@ -626,6 +696,10 @@ class OnAir:
 
     # inside
 
+    def _start_task(self, task: Callable[[], Awaitable[None]]) -> None:
+        with suppress(RuntimeError):  # the nursery has closed
+            start_clean(self._nursery, task)
+
     def _lock(self, broadcast_id: str) -> trio.Lock:
         """The broadcast's lock. The dictionary keeps it as long as somebody holds it or waits for it."""
         return self._locks.setdefault(broadcast_id, trio.Lock())
@@ -662,15 +736,26 @@ class OnAir:
             )
         return show.join(outlet, visitor)
 
-    def _check_load(self) -> None:
-        """Whoever is in keeps on hearing well: it is those who come now who wait."""
-        if not self._engine.may_take_listener:
-            self.listeners_refused += 1
+    def _check_load(self, broadcast_id: str, visitor: Visitor, *, radio: bool) -> None:
+        """Whoever is in keeps on hearing well: it is those who come now who listen by HLS, or wait. A radio cannot
+        change over, and costs little: for it there are never too many, only too much to do."""
+        if self._engine.may_take_listener if radio else not self.prefers_hls():
+            return
+        self.listeners_refused += 1
+        hls = self.hls.address_in_room(broadcast_id, visitor)
+        if self._engine.may_take_listener:
             raise UnavailableError(
-                "The server has as many listeners as it can bear just now. Try again in a few seconds.",
+                "Many are listening. Listen by HLS, or try again when there are fewer.",
                 retry_after_s=RETRY_AFTER_S,
-                code="overloaded",
+                code="use_hls",
+                hls=hls,
             )
+        raise UnavailableError(
+            "The server has as many listeners as it can bear just now. Listen by HLS, or try again in a few seconds.",
+            retry_after_s=RETRY_AFTER_S,
+            code="overloaded",
+            hls=hls,
+        )
 
     def _check_admitting(self) -> None:
         if self._draining:
@@ -751,7 +836,9 @@ class OnAir:
             display_name = clean_name(name, GUEST_NAME if identity is None else identity.display_name)
             invite_version = None if identity is None else identity.invite_version
             token = self._auth.issue_guest(broadcast_id, guest_id, display_name, invite_version=invite_version)
-            return Visitor(guest_id, display_name, role, anonymous=True, user_id=None, token=token)
+            return Visitor(
+                guest_id, display_name, role, anonymous=True, user_id=None, token=token, invite_version=invite_version
+            )
         return Visitor(
             identity.id,
             identity.display_name,
@@ -824,4 +911,5 @@ def _media_visitor(identity: Identity | None, role: Role) -> Visitor:
         user_id=user_id,
         by_stream_key=identity.kind is IdentityKind.STREAM_KEY,
         sign_in_id=identity.sign_in_id,
+        invite_version=identity.invite_version,
     )

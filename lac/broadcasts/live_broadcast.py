@@ -35,13 +35,14 @@ from lac.rooms.messages import (
     HostBack,
     Joined,
     ListenerCount,
+    ListenVia,
     RecordingChanged,
     Stats,
     You,
     encode_event,
 )
 from lac.rooms.room import Member, Outlet, Room
-from lac.rooms.state import Group, Missed, Resumed, RoomState
+from lac.rooms.state import Group, Missed, Only, Resumed, RoomState
 from lac.rooms.text import one_line
 from lac.tasks import cleanup_scope
 from lac_media.errors import MediaError, StreamsFullError
@@ -60,6 +61,8 @@ from lac_media.streams.formats import StreamFormat, StreamTitle
 from lac_media.streams.listener import StreamListener
 
 if TYPE_CHECKING:
+    from lac.broadcasts.hls import HlsDesk
+    from lac.broadcasts.hls_pass import HlsPass
     from lac.broadcasts.service import BroadcastService
     from lac.recordings.archive import Archive
     from lac.rooms.records import Memory, Records
@@ -99,6 +102,7 @@ class Means:
     host_grace_s: float
     #: Runs something in a task of `OnAir`'s: a caller that goes away does not stop it.
     own: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
+    hls: HlsDesk
     changes: Changes = field(default_factory=Changes)
     #: None: shows are not recorded here.
     archive: Archive | None = None
@@ -122,6 +126,8 @@ class Visitor:
     by_stream_key: bool = False
     #: Of somebody without an account: the hash of where they come from, if that is known.
     address_hash: str | None = None
+    #: Of a guest: the invite link that they came by.
+    invite_version: int | None = None
     #: The last message they have, and what the database has after it.
     since: str | None = None
     missed: Missed | None = None
@@ -190,7 +196,8 @@ class LiveBroadcast:
 
     @property
     def listener_count(self) -> int:
-        return self.stage.listeners
+        """Whom the show reaches, by WebRTC or by HLS."""
+        return self.stage.listeners + self._means.hls.listener_count(self.id)
 
     # what OnAir asks of it, all of it synchronous
 
@@ -407,9 +414,25 @@ class LiveBroadcast:
                     self._ledger.session_ended(event.session_id, event.reason)
         if self._over:
             return
-        self._listeners.value = self.stage.listeners
+        self._listeners.value = self.listener_count
         self.room.tell(self.state.change_speakers(self.stage.speaking()))
         self._check_host()
+
+    # what HLS tells it
+
+    def hls_opened(self, session_id: str, listener: HlsPass) -> None:
+        self._ledger.session_opened(session_id, listener.owner, listener.user_id, "hls", Direction.RECV)
+        self._listeners.value = self.listener_count
+
+    def hls_closed(self, session_id: str) -> None:
+        self._ledger.session_ended(session_id, "left")
+        self._listeners.value = self.listener_count
+
+    def invite_to_webrtc(self, person_id: str) -> bool:
+        if person_id not in self.state:
+            return False
+        self.room.send(Only(person_id), ListenVia(via="webrtc"))
+        return True
 
     # what the room asks of it
 
@@ -519,6 +542,7 @@ class LiveBroadcast:
                 self._went_live(media)
                 nursery.start_soon(self._announce_listeners)
                 nursery.start_soon(self._send_stats)
+                nursery.start_soon(self._means.hls.serve, self, media)
                 if self.recorder is not None:
                     nursery.start_soon(partial(self.recorder.run, media, reopened=self._reopened))
                 try:
@@ -672,6 +696,7 @@ class LiveBroadcast:
             recording=RecorderState.OFF if self.recorder is None else self.recorder.state,
             messages_missed=resumed.missed,
             deleted_messages=resumed.deleted,
+            hls=self._means.hls.address_in_room(self.id, visitor),
         )
 
 

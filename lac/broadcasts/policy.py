@@ -136,6 +136,7 @@ ROUTES: dict[str, Need] = {
     "GET /api/broadcasts/<broadcast_id>/bans": Act.MODERATE,
     "POST /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
     "DELETE /api/broadcasts/<broadcast_id>/bans/<user_id>": Act.MODERATE,
+    "POST /api/broadcasts/<broadcast_id>/hls": Standing.AUDIENCE,
     "POST /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
     "DELETE /api/broadcasts/<broadcast_id>/reminder": Standing.ACCOUNT,
     "POST /api/broadcasts/<broadcast_id>/record/start": Act.RECORD,
@@ -179,6 +180,9 @@ ROUTES: dict[str, Need] = {
     "GET /listen/<broadcast_id>.<any(ogg, mp3, aac):stream_format>": Standing.AUDIENCE,
     "PATCH /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
     "DELETE /whep/<broadcast_id>/<session_id>": Standing.SESSION_OWNER,
+    "GET /hls/<broadcast_id>/index.m3u8": Standing.AUDIENCE,
+    "GET /hls/<broadcast_id>/<listen_pass>/<playlist>": Standing.AUDIENCE,  # a pass identifies
+    "GET /hls/<broadcast_id>/<listen_pass>/<rendition>/<file>": Standing.AUDIENCE,  # the same, or a show open to all
 }
 
 #: Every command of the WebSocket. Where a command may also name somebody else, that asks for `Act.MODERATE`.

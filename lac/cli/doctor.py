@@ -37,8 +37,12 @@ from lac.data_dir import SECRETS_FILE
 from lac.db.engine import create_engines, describe
 from lac.db.migrate import head_revision, require_current
 from lac.errors import ConfigError
+from lac.recordings.layout import recordings_dir
 
 DISK_LOW_BYTES = 1024**3
+#: The program and two speakers, each at 64 kbit/s.
+RECORDED_BYTES_PER_HOUR = 3 * 64_000 // 8 * 3600
+RECORDED_HOURS_LOW = 12
 CLOCK_OFF_S = 60.0
 CERTIFICATE_LOW_DAYS = 14
 FILES_LOW = 4096
@@ -112,6 +116,31 @@ def check_data_dir(settings: Settings) -> Findings:
     secrets = directory / SECRETS_FILE
     if os.name == "posix" and secrets.exists() and stat.S_IMODE(secrets.stat().st_mode) & 0o077:
         yield Finding(Verdict.FAIL, "secrets", f"{secrets} can be read by other users.", f"Run: chmod 600 {secrets}")
+
+
+def check_recordings(settings: Settings) -> Findings:
+    """Room for them, and what is there. Says nothing while nobody has recorded anything."""
+    home = recordings_dir(settings.data_dir)
+    try:
+        directories = [path for path in home.iterdir() if path.is_dir()]
+        size = sum(file.stat().st_size for path in directories for file in path.rglob("*") if file.is_file())
+        free = shutil.disk_usage(home).free
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Finding(
+            Verdict.FAIL,
+            "recordings",
+            f"{home} cannot be read ({error.strerror}).",
+            "Give the user that runs the server access to it: nothing can be recorded.",
+        )
+        return
+    hours = free / RECORDED_BYTES_PER_HOUR
+    text = f"{len(directories)} in {size / 1024**3:.1f} GiB; room for about {hours:.0f} hours with two speakers"
+    if hours < RECORDED_HOURS_LOW:
+        yield Finding(Verdict.WARN, "recordings", text, "Make room, or remove old recordings.")
+    else:
+        yield Finding(Verdict.OK, "recordings", text)
 
 
 def check_database(settings: Settings) -> Findings:
@@ -341,6 +370,7 @@ def check_machine(_settings: Settings) -> Findings:
 
 CHECKS: tuple[Callable[[Settings], Findings], ...] = (
     check_data_dir,
+    check_recordings,
     check_database,
     check_clock,
     check_ports,

@@ -120,7 +120,7 @@ async def run_server(
         async with open_services(settings) as services:
             shutdown = trio.Event()
             app = create_app(services)
-            serve = partial(serve_http, app, host=settings.host, port=settings.port)
+            serve = partial(serve_http, app, host=settings.host, port=settings.port, direct=app.direct)
             async with trio.open_nursery() as beside:
                 beside.start_soon(services.engine.load.run)
                 async with trio.open_nursery() as nursery:

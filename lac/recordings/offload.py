@@ -44,7 +44,7 @@ COMPLETE_AT_A_TIME = 4
 AGAIN_S = 600.0
 #: An open upload of a recording that we do not know may be that of another server with the same bucket.
 STRANGERS_AGE = timedelta(hours=24)
-_RETRY_S = 30.0
+_RETRY_S = 10.0
 
 
 @dataclass(slots=True)

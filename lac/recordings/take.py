@@ -32,6 +32,8 @@ T = TypeVar("T")
 #: How often what came is handed to the kernel. With a page (0.25 s) and what `Timeline` holds back for packets that
 #: were overtaken (0.4 s) it is what a killed process loses: less than a second.
 WRITE_INTERVAL_S = 0.25
+#: A disk that has not taken something for this long hangs, and will cost packets.
+HANGS_S = 5.0
 #: Chapters of one recording. Further ones are not kept.
 MAX_CHAPTERS = 1000
 
@@ -98,6 +100,7 @@ class Take:
         self._closed = False
         #: Once it has been closed.
         self.finished: Manifest | None = None
+        self._writing_since: float | None = None
         self._closing: Callable[[], Manifest] | None = None
         self._sources = {_PROGRAM: _Source(0, room.tap_program(), self._deck.program)}
         for producer_id, person_id in room.producers():
@@ -105,7 +108,10 @@ class Take:
 
     @property
     def state(self) -> RecorderState:
-        return RecorderState.RECORDING if self._deck.program.failure is None else RecorderState.INTERRUPTED
+        hangs = self._writing_since is not None and trio.current_time() - self._writing_since >= HANGS_S
+        if hangs or self._deck.program.failure is not None:
+            return RecorderState.INTERRUPTED
+        return RecorderState.RECORDING
 
     def written(self) -> Written:
         return self._deck.written()
@@ -146,18 +152,31 @@ class Take:
 
     async def run(self, on_state: Callable[[RecorderState], None]) -> None:
         """Write until cancelled. `on_state` is told of every change of `state`."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, on_state)
+            await self._write()
+
+    async def _watch(self, on_state: Callable[[RecorderState], None]) -> None:
         state = self.state
+        while True:
+            await trio.sleep(WRITE_INTERVAL_S)
+            if self.state is not state:
+                state = self.state
+                on_state(state)
+
+    async def _write(self) -> None:
         while True:
             now = trio.current_time()
             begun = self._speaker_chapters.due(self.position_s())
             if begun is not None:
                 start_s, person_id = begun
                 self.add_chapter(self._name_of(person_id) or person_id, "speaker", person_id, start_s=start_s)
-            await self._blocking(partial(self._deck.write, self._collect(), now=now))
+            self._writing_since = now
+            try:
+                await self._blocking(partial(self._deck.write, self._collect(), now=now))
+            finally:
+                self._writing_since = None
             await trio.sleep(WRITE_INTERVAL_S)
-            if self.state is not state:
-                state = self.state
-                on_state(state)
 
     async def close(self, reason: EndReason) -> None:
         """End it at this moment. The caller bounds the time. A call that was given up can be repeated: it is the moment

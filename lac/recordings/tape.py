@@ -36,6 +36,8 @@ MAX_LEAD_TICKS = 60 * OPUS_CLOCK_RATE_HZ // 1000
 #: After a failure, until the file is tried again.
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 10.0
+#: The cause of an interruption that no error was.
+TOO_SLOW = "disk_too_slow"
 #: Interruptions that are listed one by one.
 MAX_SEGMENTS = 1000
 #: Of a disk that is full, or of a limit that amounts to the same.
@@ -131,9 +133,14 @@ class Tape:
                 goes_on = self._open(min([now, *came]))
             self._check_room()
             begins_at = self._track.duration_ticks
+            dropped = any(batch.dropped for batch in batches)
             self._append(self._take(batches) + self._track.advance(self._origin.ticks_at(now)))
             if goes_on:
-                self._note_segment(begins_at)
+                self._note_segment(begins_at, self._lost_from or 0, self.failure)
+                log.info("a track goes on", file=self.file, lost_from_s=self._segments[-1].lost_from_s)
+                self._lost_from, self.failure, self._retry_s = None, None, FIRST_RETRY_S
+            elif dropped:
+                self._note_drop(begins_at)
         except Exception as error:
             self.unwritten += sum(len(batch.packets) for batch in batches)
             self._give_up(error, now)
@@ -219,13 +226,16 @@ class Tape:
         self._append(self._track.advance(self._origin.ticks_at(now)))
         return True
 
-    def _note_segment(self, begins_at: int) -> None:
-        """The track goes on, `begins_at` ticks."""
-        lost_from = _seconds(self._lost_from or 0)
+    def _note_segment(self, begins_at: int, lost_from: int, cause: str | None) -> None:
+        """The track goes on at `begins_at` after an interruption since `lost_from`, both in its ticks."""
         if len(self._segments) < MAX_SEGMENTS:
-            self._segments.append(Segment(start_s=_seconds(begins_at), lost_from_s=lost_from, cause=self.failure))
-        log.info("a track goes on", file=self.file, lost_from_s=lost_from)
-        self._lost_from, self.failure, self._retry_s = None, None, FIRST_RETRY_S
+            self._segments.append(Segment(start_s=_seconds(begins_at), lost_from_s=_seconds(lost_from), cause=cause))
+
+    def _note_drop(self, before: int) -> None:
+        """Packets were dropped because the disk was too slow: the first silence after `before` is theirs."""
+        gap = next((gap for gap in self._track.gaps if gap.start_ticks >= before), None)
+        if gap is not None:
+            self._note_segment(gap.end_ticks, gap.start_ticks, TOO_SLOW)
 
     def _append(self, data: bytes) -> None:
         assert self._file is not None  # noqa: S101  for the type checker

@@ -208,6 +208,20 @@ class Chat(Value, frozen=True):
     at: datetime
 
 
+class HlsAddress(Value, frozen=True):
+    """Where to listen by HLS (docs/protocol/hls.md). The address is the caller's own: it counts one listener, and it
+    has to come into use before it expires."""
+
+    url: str
+    expires_at: datetime
+    #: What EXT-X-PROGRAM-DATE-TIME says at media time 0.
+    media_time_zero: datetime
+    #: How far back one can go, in seconds.
+    window_s: float
+    #: Listen here rather than by WebRTC: the server has many listeners.
+    preferred: bool
+
+
 class ProducerInfo(Value, frozen=True):
     id: str
     user_id: str
@@ -284,6 +298,8 @@ class Joined(Event, frozen=True):
     messages_missed: bool = False
     #: After `join {since}`: messages that were deleted lately. Take them down where they are shown.
     deleted_messages: list[str] = msgspec.field(default_factory=list)
+    #: While the show is on air.
+    hls: HlsAddress | None = None
 
 
 class UserJoined(Event, frozen=True):
@@ -438,6 +454,12 @@ class HostBack(Event, frozen=True):
     pass
 
 
+class ListenVia(Event, frozen=True):
+    """To one person who listens by HLS: there is room for WebRTC again (`via`: "webrtc")."""
+
+    via: str
+
+
 class Reconnect(Event, frozen=True):
     after_ms: int
 
@@ -483,6 +505,7 @@ EVENT_NAMES: dict[type[Event], str] = {
     RecordingChanged: "recording",
     HostAway: "hostAway",
     HostBack: "hostBack",
+    ListenVia: "listenVia",
     Reconnect: "reconnect",
     Stats: "stats",
 }

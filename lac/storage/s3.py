@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import trio
 
@@ -98,8 +98,7 @@ def make_client(settings: S3Settings) -> Any:
             # Newer boto3 adds checksums that only Amazon understands; parts carry their MD5 instead.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            # Other stores seldom have a host name for each bucket.
-            s3={"addressing_style": "auto" if settings.endpoint_url is None else "path"},
+            s3={"addressing_style": "virtual" if _has_own_host(settings) else "path"},
         ),
     )
 
@@ -257,6 +256,23 @@ class S3Store:
             except Exception as error:
                 raise translate(error, self.where) from error
         raise StoreAwayError(f"{self.where} has not answered within {timeout_s:.0f} s.")
+
+
+def _has_own_host(settings: S3Settings) -> bool:
+    """Amazon's buckets do, unless their names have dots, which its certificates do not cover; others' seldom do."""
+    return settings.endpoint_url is None and "." not in settings.bucket
+
+
+def origins_of(settings: S3Settings) -> tuple[str, ...]:
+    """Where signed addresses may point to: for pages that say what they load, and from where."""
+    if settings.endpoint_url is not None:
+        url = urlsplit(settings.endpoint_url)
+        return (f"{url.scheme}://{url.netloc}",)
+    place = f"{settings.bucket}." if _has_own_host(settings) else ""
+    hosts = [f"{place}s3.{settings.region}.amazonaws.com"]
+    if settings.region == "us-east-1":
+        hosts.append(f"{place}s3.amazonaws.com")
+    return tuple(f"https://{host}" for host in hosts)
 
 
 def check_bucket(client: Any, bucket: str) -> None:

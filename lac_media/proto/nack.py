@@ -21,6 +21,15 @@ MAX_MISSING = MAX_MISORDER
 #: Numbers of one NACK: after an outage the sender's queue must not be filled at once. The rest follow after `PACE_S`.
 MAX_NUMBERS = 32
 PACE_S = 0.01
+#: The first question is repeated so soon, whatever the round trip: on a network that loses packets it gets lost as
+#: easily, and to learn that takes a round trip that listeners' buffers may not have.
+REPEAT_S = 0.01
+#: Numbers per second that may be asked for, repetitions included: while answers come, and when none do. Asking more of
+#: a network that is full makes it fuller. What was saved up allows for so many at once.
+MAX_PER_S, MIN_PER_S = 40.0, 4.0
+MAX_SAVED = 64.0
+#: How much one packet that came, or was given up in vain, says about the next ones.
+HOPE_STEP = 0.05
 #: Until it is known.
 DEFAULT_ROUND_TRIP_S = 0.1
 #: We ask again after a round trip and this much more, for answers that are a little late.
@@ -55,15 +64,19 @@ class _Missing:
 
 class NackGenerator:
     """The packets of one stream that are missing. Bounded: `MAX_MISSING` of them, each asked for `MAX_TIMES` at most,
-    about once per round trip, and only while the answer can come within `MAX_AGE_S`.
+    the first time twice and then about once per round trip, only while the answer can come within `MAX_AGE_S`, and all
+    together no oftener than answers give reason to.
 
     After any input re-read `timer_at()`.
     """
 
     __slots__ = (
         "_arrived_at",
+        "_budget",
+        "_budget_at",
         "_counters",
         "_highest",
+        "_hope",
         "_measured_s",
         "_missing",
         "asked_at",
@@ -80,6 +93,9 @@ class NackGenerator:
         self._arrived_at = 0.0
         self._measured_s: float | None = None
         self._missing: dict[int, _Missing] = {}  # rising
+        #: Of the packets asked for lately, the share that came.
+        self._hope = 1.0
+        self._budget, self._budget_at = MAX_SAVED, 0.0
 
     @property
     def round_trip_s(self) -> float:
@@ -101,6 +117,7 @@ class NackGenerator:
             lost = self._missing.pop(sequence, None)
             if lost is not None and lost.times:
                 self._counters.repaired += 1
+                self._hope += HOPE_STEP * (1 - self._hope)
                 self._measure(now - lost.asked_at)
             return
         if highest is None or sequence - highest >= MAX_DROPOUT:
@@ -118,10 +135,35 @@ class NackGenerator:
         return min((lost.ask_at for lost in self._missing.values()), default=float("inf"))
 
     def handle_timer(self, *, now: float) -> list[int]:
-        """The numbers to ask for now, rising, at most `MAX_NUMBERS`; a no-op if early."""
+        """The numbers to ask for now, rising, at most `MAX_NUMBERS`; a no-op if early. Where not all can be asked for,
+        those go first that never were, and the newest: they are in time the longest."""
+        due = self._due(now)
+        if not due:
+            return []
+        due.sort(key=lambda number: (self._missing[number].times, -number))
+        per_s = self._renew_budget(now)
+        room = min(MAX_NUMBERS, int(self._budget))
+        interval = min(self.round_trip_s + SLACK_S, MAX_INTERVAL_S)
+        for number in due[:room]:
+            lost = self._missing[number]
+            if not lost.times:
+                lost.asked_at = now
+            lost.times += 1
+            lost.ask_at = now + (REPEAT_S if lost.times == 1 else interval)
+        self._budget -= len(due[:room])
+        if len(due) > room:
+            wait_s = max(PACE_S, (1 - self._budget) / per_s)
+            for number in due[room:]:
+                self._missing[number].ask_at = now + wait_s
+        if room:
+            self.asked_at = now
+            self._counters.nacked += len(due[:room])
+        return sorted(due[:room])
+
+    def _due(self, now: float) -> list[int]:
+        """What is to be asked for; those that cannot be here in time are given up."""
         due: list[int] = []
         oldest = 0 if self._highest is None else self._highest - MAX_MISSING
-        interval = min(self.round_trip_s + SLACK_S, MAX_INTERVAL_S)
         latest = now + self.round_trip_s - MAX_AGE_S
         for sequence, lost in list(self._missing.items()):
             if lost.ask_at > now:
@@ -129,18 +171,18 @@ class NackGenerator:
             if lost.times >= MAX_TIMES or lost.expected_at < latest or sequence < oldest:
                 del self._missing[sequence]
                 self._counters.given_up += 1
-            elif len(due) == MAX_NUMBERS:
-                lost.ask_at = now + PACE_S
+                if lost.times:
+                    self._hope -= HOPE_STEP * self._hope
             else:
                 due.append(sequence)
-                if not lost.times:
-                    lost.asked_at = now
-                lost.times += 1
-                lost.ask_at = now + interval
-        if due:
-            self.asked_at = now
-            self._counters.nacked += len(due)
         return due
+
+    def _renew_budget(self, now: float) -> float:
+        """Add what has been saved since the last time; how much a second brings."""
+        per_s = MIN_PER_S + (MAX_PER_S - MIN_PER_S) * self._hope
+        self._budget = min(MAX_SAVED, self._budget + per_s * max(0.0, now - self._budget_at))
+        self._budget_at = now
+        return per_s
 
     def _note_gap(self, highest: int, sequence: int, now: float) -> None:
         first = max(highest + 1, sequence - MAX_MISSING)

@@ -37,6 +37,8 @@ from lac_media.proto.stun import Message, parse_stun_untrusted
 
 #: A peer that is not connected after this long never will be.
 CONNECT_TIMEOUT_S = 30.0
+#: Streams of a peer that are remembered: the present one, and those before it, of which packets may still come.
+MAX_STREAMS = 4
 #: How often we report on what we receive and send (RFC 3550 section 6.2 allows it for so few members).
 REPORT_INTERVAL_S = 1.0
 
@@ -144,6 +146,8 @@ class PeerCore:
         self._report_at = float("inf")
         self._expected: ProducerParameters | None = None
         self._incoming: IncomingStream | None = None
+        #: It and those before it, the latest last, by SSRC.
+        self._streams: dict[int, IncomingStream] = {}
         self._sent_packets = 0
         self._sent_octets = 0
         self._sent_timestamp = (0, now)
@@ -179,6 +183,7 @@ class PeerCore:
         """Say which RTP stream of the peer is wanted. Everything else is counted and dropped."""
         self._expected = parameters
         self._incoming = None
+        self._streams.clear()
 
     def close(self, reason: str, *, now: float) -> None:
         """End here and now: says BYE and close_notify to a connected peer. Idempotent."""
@@ -283,7 +288,8 @@ class PeerCore:
 
     def _bind(self, packet: RtpPacket) -> IncomingStream | None:
         """The expected stream, if the packet belongs to it: by SSRC, by mid (RFC 8843 section 9.2), or, where
-        signalling named no SSRC, by being the first with a right payload type. Another SSRC is another stream."""
+        signalling named no SSRC, by being the first with a right payload type. Another SSRC is another stream; what
+        comes late of the one before finds its history still there."""
         stream, expected = self._incoming, self._expected
         if stream is not None and packet.ssrc == stream.ssrc:
             return stream
@@ -297,7 +303,10 @@ class PeerCore:
         first_unnamed = expected.ssrc is None and stream is None
         if not (by_mid or first_unnamed or packet.ssrc == expected.ssrc):
             return None
-        self._incoming = stream = IncomingStream(packet.ssrc, expected, self.repair)
+        stream = self._streams.pop(packet.ssrc, None) or IncomingStream(packet.ssrc, expected, self.repair)
+        while len(self._streams) >= MAX_STREAMS:
+            del self._streams[next(iter(self._streams))]
+        self._incoming = self._streams[packet.ssrc] = stream
         return stream
 
     def _receive_rtcp(self, data: bytes, now: float) -> None:

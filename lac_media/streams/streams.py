@@ -10,7 +10,7 @@ import trio
 
 from lac_media.errors import SessionClosedError
 from lac_media.parameters import Direction
-from lac_media.rooms.events import RoomEvent, SessionClosed, SessionConnected
+from lac_media.rooms.events import AudienceChanged, RoomEvent, SessionClosed, SessionConnected
 from lac_media.rooms.tap import Tap
 from lac_media.streams.formats import StreamFormat, StreamTitle
 from lac_media.streams.hub import StreamHub
@@ -68,6 +68,7 @@ class Streams:
         """The owner has entered the listener in its books: it counts from now on."""
         if not listener.closed:
             self._on_event(SessionConnected(listener.id, Direction.RECV, listener.owner))
+            self._on_event(AudienceChanged(listener.id, True))
 
     def close_owner(self, owner: str, reason: str) -> None:
         for listener in [listener for listener in self._listeners.values() if listener.owner == owner]:

@@ -393,3 +393,20 @@ def test_a_public_address_is_judged_by_what_answers_there(home: Settings, monkey
     assert verdicts(doctor._Answer(False, 502, now, year)) == [("public URL", Verdict.FAIL)]
     assert ("HTTPS", Verdict.WARN) in verdicts(doctor._Answer(True, 200, now, now + timedelta(days=3)))
     assert ("clock", Verdict.FAIL) in verdicts(doctor._Answer(True, 200, now - timedelta(hours=1), year))
+
+
+def test_how_many_hours_of_recordings_there_is_room_for(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(doctor.check_recordings(home)) == [], "nobody has recorded anything"
+    directory = home.data_dir / "recordings" / "rec-1" / "speakers"
+    directory.mkdir(parents=True)
+    (directory / "1-ada.ogg").write_bytes(bytes(1024))
+    for gigabytes, verdict in ((100, Verdict.OK), (0.5, Verdict.WARN)):
+        usage = doctor.shutil.disk_usage(home.data_dir)._replace(free=round(gigabytes * 1024**3))
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _path, usage=usage: usage)
+        (finding,) = doctor.check_recordings(home)
+        assert finding.verdict is verdict
+        assert finding.text.startswith("1 in 0.0 GiB; room for about ")
+    (home.data_dir / "recordings").rename(home.data_dir / "elsewhere")
+    (home.data_dir / "recordings").write_bytes(b"")
+    (finding,) = doctor.check_recordings(home)
+    assert finding.verdict is Verdict.FAIL

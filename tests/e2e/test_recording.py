@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
+import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from lac_media.container.ogg_opus import OggOpusReader
+import av
+import numpy as np
+import pytest
+
+from lac_media.container.ogg_opus import OggOpusReader, mend_ogg_opus
+from lac_media.errors import ParseError
+from tests.e2e.conftest import OpenPage
+from tests.e2e.hearing import PATIENCE_S
+from tests.e2e.raw_listener import recording_packets
 from tests.e2e.raw_publisher import frame_number, missing_frames, publishing_frames
 from tests.e2e.recordings import check_files, finished, list_recordings, manifest_of
-from tests.e2e.server import running_server
+from tests.e2e.room_socket import room_socket
+from tests.e2e.server import LacServer, running_server
+from tests.e2e.test_stage import Stage
+from tests.e2e.tone import RATE_HZ, dominant_frequency_hz
+
+pytestmark = pytest.mark.e2e
 
 #: Of what was sent before a process was killed, so much may be missing.
 LOSS_S = 1.0
@@ -101,3 +117,116 @@ def test_a_server_that_is_killed_again_and_again_loses_less_than_a_second_each_t
         server.call("POST", f"/api/broadcasts/{show_id}/end", token=token)
         (last,) = finished(server, show_id, token, count=lives + 1)[lives:]
         assert (last["status"], last["endReason"]) == ("ready", "ended")
+
+
+def test_a_disk_that_fills_up_costs_the_recording_what_it_must_and_the_listeners_nothing(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        host = server.register("Hanna")
+        show_id = server.start_show(host)["id"]
+        with room_socket(server.url) as room, publishing_frames(server, show_id, host.token) as publisher:
+            room.join(show_id)
+            started = server.call("POST", f"/api/broadcasts/{show_id}/record/start", token=host.token)
+            assert room.wait_for("recording") == {"state": "recording"}
+            program = tmp_path / "recordings" / started["id"] / "program.ogg"
+            with recording_packets(server, show_id) as listener:
+                listener.wait_for_packets(50)
+                # As on a full disk nothing of the server's grows any more, its database neither.
+                unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+                limit = program.stat().st_size + 100
+                resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+                assert room.wait_for("recording") == {"state": "interrupted"}
+                assert server.metric("lac_recordings_interrupted") == 1
+                listener.wait_for_packets(50)
+                resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+                assert room.wait_for("recording") == {"state": "recording"}
+                listener.wait_for_packets(50)
+                listener.check_one_unbroken_stream()
+                assert missing_frames(packet.payload for _, packet in listener.arrivals) == []
+            sent = publisher.sent
+            server.call("POST", f"/api/broadcasts/{show_id}/record/stop", token=host.token)
+        (recording,) = finished(server, show_id, host.token)
+        assert (recording["status"], recording["failure"]) == ("ready", None)
+        assert 0.5 < recording["lostS"] < recording["durationS"] - 1
+        manifest = manifest_of(server, recording["id"], host.token)
+        check_files(program.parent, manifest)
+        assert [segment["cause"] for segment in manifest["tracks"][0]["segments"]] == [None, "disk_full"]
+        packets = list(OggOpusReader().receive(program.read_bytes()))
+        numbers = [number for packet in packets if (number := frame_number(packet)) is not None]
+        assert max(numbers) >= sent - 1
+        assert len(missing_frames(packets)) == 1, "one hole, and nothing else is missing"
+
+
+def test_a_server_that_is_stopped_closes_its_recordings_and_the_next_start_publishes_them(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        host = server.register("Hanna")
+        show_id, token = server.start_show(host, recordingEnabled=True)["id"], host.token
+        with publishing_frames(server, show_id, token) as publisher:
+            time.sleep(1)
+            count = publisher.sent
+            server.stop()
+    (directory,) = (tmp_path / "recordings").iterdir()
+    packets = list(OggOpusReader().receive((directory / "program.ogg").read_bytes()))
+    assert max(number for packet in packets if (number := frame_number(packet)) is not None) >= count - 1
+    with running_server(tmp_path) as server:
+        (recording,) = finished(server, show_id, token)
+        assert (recording["status"], recording["endReason"]) == ("ready", "shutdown")
+        server.call("POST", f"/api/broadcasts/{show_id}/end", token=token)
+        finished(server, show_id, token, count=2)
+
+
+def sound_of(path: Path, from_s: float, seconds: float) -> float:
+    """The frequency that is heard there."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
+    first = round(from_s * RATE_HZ)
+    return dominant_frequency_hz(np.concatenate(frames)[first : first + round(seconds * RATE_HZ)])
+
+
+def test_what_two_browsers_say_is_recorded_together_and_apart(
+    server: LacServer, open_page: OpenPage, library: Path
+) -> None:
+    stage = Stage(server, open_page, library)
+    cohost = stage.person("cohost")
+    started = server.call("POST", f"/api/broadcasts/{stage.show_id}/record/start", token=stage.host.token)
+    program = server.data_dir / "recordings" / started["id"] / "program.ogg"
+    page = stage.page(stage.host.token)
+    page.ask("speak(440)")
+    wait_until(lambda: tail_frequency(program) == pytest.approx(440, abs=5))
+    page = stage.page(cohost.token)
+    page.ask("speak(1000)")
+    second = program.parent / "speakers" / f"2-{cohost.user_id}.ogg"
+    wait_until(lambda: second.exists() and tail_frequency(second) == pytest.approx(1000, abs=5))
+    time.sleep(1)
+    server.call("POST", f"/api/broadcasts/{stage.show_id}/record/stop", token=stage.host.token)
+    (recording,) = finished(server, stage.show_id, stage.host.token)
+    assert recording["status"] == "ready"
+    manifest = manifest_of(server, recording["id"], stage.host.token)
+    check_files(program.parent, manifest)
+    assert [track["personId"] for track in manifest["tracks"]] == [None, stage.host.user_id, cohost.user_id]
+    end_s = recording["durationS"] - 0.8
+    assert sound_of(program.parent / manifest["tracks"][1]["file"], end_s, 0.5) == pytest.approx(440, abs=5)
+    assert sound_of(second, end_s, 0.5) == pytest.approx(1000, abs=5)
+    assert sound_of(second, 0.0, 0.5) == 0.0, "before they came there is silence"
+
+
+def tail_frequency(path: Path) -> float:
+    """Of the last half second that is in a growing file."""
+    data = path.read_bytes() if path.exists() else b""
+    file = io.BytesIO(data)
+    try:
+        mended = mend_ogg_opus(file)
+        file.seek(0)
+        with av.open(file) as container:
+            frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
+    except (ParseError, av.error.FFmpegError):
+        return 0.0
+    if mended.duration_ticks < RATE_HZ:
+        return 0.0
+    return dominant_frequency_hz(np.concatenate(frames)[-RATE_HZ // 2 :])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 2 * PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -90,8 +90,8 @@ class Path:
         if rate is None:
             return now
         free_at = max(self._free_at, now)
-        if (free_at - now) * rate / 8 + size > self.impairment.queue_bytes:
-            return None
+        if (free_at - now) * rate / 8 >= self.impairment.queue_bytes:
+            return None  # but the last one may be of any size, or large ones would never find room
         self._free_at = free_at + size * 8 / rate
         return self._free_at
 

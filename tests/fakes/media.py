@@ -164,7 +164,13 @@ class FakeEngine:
         #: The next room that opens fails with it.
         self.open_error: Exception | None = None
         self.may_take_listener = True
+        #: Listeners of other shows.
+        self.others = 0
         self._crashes: dict[str, trio.Event] = {}
+
+    @property
+    def listeners(self) -> int:
+        return self.others + sum(room.stats().listeners for room in self.rooms.values())
 
     def crash(self, room_id: str) -> None:
         """Let one of the room's own tasks fail."""

@@ -18,9 +18,11 @@ RECEIVE_BUFFER = 1000
 
 @dataclass
 class Net:
-    """`impairment` is that of every way from one address to another, each with its own luck."""
+    """`impairment` is that of every way from one address to another, each with its own luck; but who stands in
+    `own_networks`, by IP address, has a network of their own."""
 
     impairment: Impairment = field(default_factory=Impairment)
+    own_networks: dict[str, Impairment] = field(default_factory=dict)
     seed: int = 1
     sockets: dict[Address, NetSocket] = field(default_factory=dict)
     #: Every datagram that was sent: source, destination, data. Off, because it grows.
@@ -49,6 +51,7 @@ class Net:
         if path is None:
             seed = f"{self.seed} {source} {destination}"
             path = self._paths[source, destination] = Path(self.impairment, seed)
+        path.impairment = self.own_networks.get(source[0]) or self.own_networks.get(destination[0]) or self.impairment
         for at in path.arrivals(len(data), now=trio.current_time()):
             receiver.deliver(data, source, at)
 

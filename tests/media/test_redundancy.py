@@ -185,9 +185,7 @@ async def test_a_listener_who_loses_packets_ends_on_redundancy_and_hears_more(au
         assert core is not None
         core.expect_stream(ProducerParameters(OPUS_PAYLOAD_TYPE, audio_level_extension_id=10, red_payload_type=63))
         lossy_way = Impairment(delay_s=0.03, loss=0.1)
-        for ends, path in net._paths.items():
-            if lossy.peer.socket.local_address in ends:
-                path.impairment = lossy_way  # both ways, reports included
+        net.own_networks[lossy.peer.socket.local_address[0]] = lossy_way  # both ways, reports included
         await host.talk(1, 400)
         assert [client.session.stats().variant for client in (lossy, *others)] == ["opus+red", "opus", "opus", "opus3"]
         assert studio.room.fanout.switched == 1

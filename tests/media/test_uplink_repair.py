@@ -54,7 +54,8 @@ async def test_the_audience_gets_what_was_sent_again(autojump_clock: MockClock) 
     async with open_studio() as studio:
         host, listener = await on_stage(studio)
         asked = await talk(host, 60, {10, 20, 21, 22, 40}, copies=False)
-        assert asked == [10, 20, 21, 22, 40]
+        assert list(dict.fromkeys(asked)) == [10, 20, 21, 22, 40]
+        assert len(asked) <= 10, "each twice at the most"
         assert sorted(listener.speech) == [opus(number) for number in range(60)]
         stats = host.session.stats()
         assert (stats.packets_in, stats.packets_lost_in, stats.packets_repaired_in) == (60, 0, 5)

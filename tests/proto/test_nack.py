@@ -13,8 +13,11 @@ from lac_media.proto.nack import (
     MAX_AGE_S,
     MAX_MISSING,
     MAX_NUMBERS,
+    MAX_PER_S,
     MAX_TIMES,
+    MIN_PER_S,
     REORDER_WAIT_S,
+    REPEAT_S,
     SLACK_S,
     NackGenerator,
     RepairCounters,
@@ -53,16 +56,25 @@ class Receiver:
         return [number for _, lost in self.asked for number in lost]
 
 
-def test_a_gap_is_asked_for_after_a_short_wait_and_then_once_per_round_trip() -> None:
+def test_a_gap_is_asked_for_after_a_short_wait_then_at_once_again_then_once_per_round_trip() -> None:
     receiver = Receiver()
     receiver.get(1, 2, 4)
     noticed = receiver.now
     receiver.run_for(0.4)
-    assert [lost for _, lost in receiver.asked] == [[3]] * 4
+    assert [lost for _, lost in receiver.asked] == [[3]] * 5
     times = [at - noticed for at, _ in receiver.asked]
     assert times[0] == pytest.approx(REORDER_WAIT_S)
     step = DEFAULT_ROUND_TRIP_S + SLACK_S
-    assert [later - first for first, later in pairwise(times)] == pytest.approx([step] * 3)
+    assert [later - first for first, later in pairwise(times)] == pytest.approx([REPEAT_S, step, step, step])
+
+
+def test_an_answer_that_comes_soon_keeps_the_question_from_being_repeated() -> None:
+    receiver = Receiver()
+    receiver.get(1, 3)
+    receiver.run_for(REORDER_WAIT_S + REPEAT_S / 2)
+    receiver.nack.receive(2, now=receiver.now)
+    receiver.run_for(2)
+    assert receiver.numbers == [2]
 
 
 def test_what_was_only_out_of_order_is_not_asked_for() -> None:
@@ -113,7 +125,7 @@ def test_the_round_trip_is_learned_from_the_answers() -> None:
     before = len(receiver.asked)
     receiver.get(203)
     receiver.run_for(0.6)
-    assert len(receiver.asked) - before == 2, "every 0.32 s, not every 0.12 s"
+    assert len(receiver.asked) - before == 3, "twice, and then every 0.32 s, not every 0.12 s"
 
 
 def test_reports_give_the_round_trip_until_it_is_measured() -> None:
@@ -137,6 +149,37 @@ def test_an_outage_is_asked_for_in_portions_and_only_its_end() -> None:
     assert 252 - numbers[0] == pytest.approx((MAX_AGE_S - DEFAULT_ROUND_TRIP_S) / FRAME_S, abs=2)
 
 
+def test_questions_that_bring_nothing_become_rare_and_answers_make_them_usual_again() -> None:
+    receiver = Receiver()
+    number = 0
+
+    def lose_every_other(seconds: float, *, answered: bool) -> int:
+        nonlocal number
+        before = receiver.counters.nacked
+        for _ in range(round(seconds / FRAME_S / 2)):
+            number += 2
+            receiver.get(number)
+            receiver.run_for(FRAME_S)
+            if answered:
+                receiver.nack.receive(number - 9, now=receiver.now)
+        return receiver.counters.nacked - before
+
+    lose_every_other(20, answered=False)
+    assert MIN_PER_S * 9 <= lose_every_other(10, answered=False) <= MIN_PER_S * 15
+    lose_every_other(20, answered=True)
+    assert lose_every_other(10, answered=True) > MAX_PER_S * 5
+
+
+def test_after_an_outage_the_newest_are_asked_for_first() -> None:
+    receiver = Receiver()
+    receiver.get(1)
+    receiver.run_for(1.0)
+    receiver.nack.receive(90, now=receiver.now)
+    receiver.run_for(REORDER_WAIT_S)
+    (first,) = (lost for _, lost in receiver.asked)
+    assert first == list(range(90 - MAX_NUMBERS, 90))
+
+
 def test_what_would_be_too_far_behind_on_arrival_is_given_up() -> None:
     """400 packets a second: a hundred of them are a quarter of one."""
     receiver = Receiver()
@@ -155,7 +198,7 @@ def test_a_pause_is_no_reason_to_give_up_what_was_lost_in_it() -> None:
     receiver.run_for(0.8)  # DTX: 2 and 3 in the middle of it
     receiver.nack.receive(4, now=receiver.now)
     receiver.run_for(0.1)
-    assert receiver.numbers == [2, 3]
+    assert receiver.numbers == [2, 3, 2, 3]
 
 
 def test_a_restart_of_the_source_forgets_everything() -> None:

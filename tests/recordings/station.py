@@ -63,7 +63,9 @@ class RecordedStation(Station):
             await trio.sleep(0.02)
 
     def say(self, session: FakeSession) -> None:
-        now, room = trio.current_time(), self.media
+        now, room = trio.current_time(), self.engine.rooms.get(self.show_id)
+        if room is None:  # the show has just been cancelled
+            return
         self._frames += 1
         ticks, sequence = round((now - room.opened_at) * 48_000), self._frames & 0xFFFF
         payload = opus(self._frames)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 import httpx
@@ -23,7 +24,7 @@ from lac.storage.disk import DiskThreads
 from lac.storage.errors import StoreAwayError, StoreRefusedError, UploadGoneError
 from lac.storage.mirror import Mirror, MirrorState, journal_path
 from lac.storage.objects import StoredPart
-from lac.storage.s3 import S3Store, open_s3, translate
+from lac.storage.s3 import S3Store, open_s3, origins_of, translate
 from tests.rclone import Rclone, rclone_server
 from tests.storage.proxy import failing_proxy
 
@@ -263,6 +264,16 @@ async def test_what_amazon_says_is_understood(amazon: S3Settings, tmp_path: Path
 def test_each_answer_is_passing_or_for_somebody_to_mend(code: str, status: int, kind: type[Exception]) -> None:
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     assert type(translate(ClientError(answer, "PutObject"), "bucket shows")) is kind  # type: ignore[arg-type]  # as it comes
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+@pytest.mark.parametrize("bucket", ["shows", "shows.example.org"])
+@pytest.mark.parametrize("endpoint_url", [None, "https://s3.example.org:9000/base"])
+async def test_pages_know_where_signed_addresses_point_to(bucket: str, region: str, endpoint_url: str | None) -> None:
+    settings = S3Settings(bucket, region, endpoint_url, "key", "secret")
+    async with open_s3(settings) as store:
+        url = urlsplit(store.signed_url("a/b", expires_s=60, content_type="audio/ogg"))
+        assert f"{url.scheme}://{url.netloc}" in origins_of(settings)
 
 
 def test_a_mistake_of_ours_is_no_outage() -> None:

@@ -192,6 +192,7 @@ async def test_an_answer_without_content_has_no_headers_about_it(api: Api) -> No
 def test_behind_a_proxy_the_public_host_is_named_too() -> None:
     assert "wss://public.example" in content_security_policy("inner:8000", "public.example")
     assert content_security_policy("same", "same", "").count("wss://") == 1
+    assert "media-src 'self' blob: https://s3.example;" in content_security_policy(media=["https://s3.example"])
 
 
 async def test_null_in_a_query_string_is_a_text(api: Api) -> None:

@@ -22,7 +22,7 @@ from tests.web.conftest import Api, problem_of
 #: Where the stream key opens, for whoever may see it.
 BY_KEY = ("/whip/", "/source/", "/admin/")
 
-OTHERS = ("/whip", "/whep", "/listen", "/podcasts", "/ws", "/health", "/ready", "/metrics")
+OTHERS = ("/whip", "/whep", "/listen", "/hls", "/podcasts", "/ws", "/health", "/ready", "/metrics")
 
 BODIES: dict[str, dict[str, Any]] = {
     "PATCH /api/broadcasts/<broadcast_id>": {"title": "Another"},

@@ -2,6 +2,7 @@ export { backoffMs } from "./backoff";
 export * from "./platform";
 export * from "./room/reducer";
 export * from "./services/api";
+export * from "./services/hls-types";
 export * from "./services/media-types";
 export * from "./services/socket";
 export * from "./stores/auth";

@@ -1211,6 +1211,84 @@ export interface paths {
         patch: operations["whep_patch"];
         trace?: never;
     };
+    "/api/broadcasts/{broadcast_id}/hls": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Where to listen by HLS: an address of the caller's own
+         * @description For players that cannot send a token. It has to come into use before it expires, and then stays good while it is
+         *     used. While the show is on air, and for a while after it.
+         */
+        post: operations["hls_address"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hls/{broadcast_id}/index.m3u8": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Listen by low-latency HLS: the multivariant playlist
+         * @description The addresses in it are the caller's own. A private show needs a token here, or `POST /api/broadcasts/:id/hls`.
+         */
+        get: operations["hls_index"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hls/{broadcast_id}/{listen_pass}/{playlist}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A playlist. `_HLS_msn` and `_HLS_part` wait for a segment or part, `_HLS_skip=YES` asks for a delta */
+        get: operations["hls_playlist"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hls/{broadcast_id}/{listen_pass}/{rendition}/{file}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A header, part or segment, by its name in the playlist. The part that comes next is waited for
+         * @description `media` stands in the place of a pass for what anybody may have.
+         */
+        get: operations["hls_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/listen/{broadcast_id}.{stream_format}": {
         parameters: {
             query?: never;
@@ -1890,6 +1968,25 @@ export interface components {
         Health: {
             status: string;
         };
+        /**
+         * HlsAddress
+         * @description Where to listen by HLS (docs/protocol/hls.md). The address is the caller's own: it counts one listener, and it
+         *     has to come into use before it expires.
+         * @example {
+         *       "url": "/hls/7f3kq2c4m5n6p7qa/bGl2ZQ/index.m3u8",
+         *       "expiresAt": "2026-05-01T18:15:00Z",
+         *       "mediaTimeZero": "2026-05-01T18:00:00.25Z",
+         *       "windowS": 1800,
+         *       "preferred": false
+         *     }
+         */
+        HlsAddress: {
+            url: string;
+            expiresAt: string;
+            mediaTimeZero: string;
+            windowS: number;
+            preferred: boolean;
+        };
         /** Host */
         Host: {
             id: string;
@@ -2152,6 +2249,7 @@ export interface components {
             detail: string;
             code: string;
             errors?: components["schemas"]["WrongField"][];
+            hls?: components["schemas"]["HlsAddress"];
         };
         /**
          * Produce
@@ -9155,7 +9253,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable";
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable" | "use_hls";
                     };
                 };
             };
@@ -10554,7 +10652,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable";
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "overloaded" | "shutting_down" | "unavailable" | "use_hls";
                     };
                 };
             };
@@ -10781,6 +10879,392 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
                         code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    hls_address: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HlsAddress"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed" | "room_locked";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    hls_index: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example #EXTM3U
+                     *     #EXT-X-VERSION:9
+                     *     …
+                     */
+                    "application/vnd.apple.mpegurl": string;
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "removed" | "room_locked";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    hls_playlist: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+                /** @description The listener's own part of the address, from `index.m3u8`. */
+                listen_pass: string;
+                /** @description `index.m3u8`, `high.m3u8` or `low.m3u8`. */
+                playlist: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example #EXTM3U
+                     *     #EXT-X-VERSION:9
+                     *     …
+                     */
+                    "application/vnd.apple.mpegurl": string;
+                };
+            };
+            /** @description The request cannot be read. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "bad_request";
+                    };
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "hls_expired" | "removed";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "hls_busy" | "hls_timeout" | "shutting_down" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    hls_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+                /** @description The listener's own part of the address, from `index.m3u8`. */
+                listen_pass: string;
+                /** @description `high` or `low`. */
+                rendition: string;
+                /** @description A name from the playlist. */
+                file: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "hls_expired" | "private" | "removed";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "not_live";
+                    };
+                };
+            };
+            /** @description Too often. Retry-After says when to come back. */
+            429: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "hls_busy" | "hls_timeout" | "shutting_down" | "unavailable";
                     };
                 };
             };

@@ -101,6 +101,9 @@ export interface Speaking {
   level: number;
 }
 
+/** `interrupted`: it is meant to be recorded, and cannot be written just now. */
+export type RecorderState = "off" | "recording" | "interrupted";
+
 export interface Joined {
   you: You;
   broadcast: Broadcast;
@@ -121,10 +124,13 @@ export interface Joined {
   locked: boolean;
   /** An invitation to speak waits for an answer. */
   invited: boolean;
+  recording?: RecorderState;
   /** After `join {since}`: more was written since than is sent, or `since` is not known. */
   messagesMissed: boolean;
   /** After `join {since}`: messages that were deleted lately. */
   deletedMessages: string[];
+  /** While the show is on air. */
+  hls?: Schemas["HlsAddress"] | null;
 }
 
 export interface RoomStats {
@@ -168,6 +174,9 @@ export interface ServerEvents {
   broadcastEnded: { endedAt: string; reason: string };
   hostAway: { until: string };
   hostBack: Record<string, never>;
+  recording: { state: RecorderState };
+  /** There is room for us by WebRTC again. */
+  listenVia: { via: string };
   reconnect: { afterMs: number };
   stats: RoomStats;
 }

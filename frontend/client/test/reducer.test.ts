@@ -146,6 +146,19 @@ describe("the show", () => {
     expect(state.ended).toEqual({ reason: "ended" });
   });
 
+  it("says whether the show is recorded", () => {
+    expect(inRoom().recording).toBe("off");
+    let state = inRoom({ recording: "recording" });
+    expect(state.recording).toBe("recording");
+    state = play(state, { event: "recording", data: { state: "interrupted" } });
+    expect(state.recording).toBe("interrupted");
+    state = play(state, {
+      event: "broadcastEnded",
+      data: { endedAt: "2026-01-01T09:00:00Z", reason: "ended" },
+    });
+    expect(state.recording).toBe("off");
+  });
+
   it("keeps the last messages only", () => {
     const events = Array.from(
       { length: MESSAGES_KEPT + 5 },

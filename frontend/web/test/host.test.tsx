@@ -20,6 +20,41 @@ async function console_(
   return { ...world, tell };
 }
 
+describe("recording", () => {
+  it("begins and ends with a click, and says what the room says", async () => {
+    const { calls, tell } = await console_(mine());
+    await userEvent.click(screen.getByRole("button", { name: "Record" }));
+    await waitFor(() =>
+      expect(calls.some((call) => call.path === "/api/broadcasts/b1/record/start")).toBe(true),
+    );
+    tell({ event: "recording", data: { state: "recording" } });
+    expect(screen.getByText("Recording")).toBeVisible();
+    tell({ event: "recording", data: { state: "interrupted" } });
+    expect(screen.getByText("Nothing is being recorded just now")).toBeVisible();
+    await userEvent.click(screen.getByRole("button", { name: "Stop recording" }));
+    await waitFor(() =>
+      expect(calls.some((call) => call.path === "/api/broadcasts/b1/record/stop")).toBe(true),
+    );
+    tell({ event: "recording", data: { state: "off" } });
+    expect(screen.getByRole("button", { name: "Record" })).toBeVisible();
+  });
+
+  it("says why it could not begin", async () => {
+    await console_(
+      mine(),
+      {},
+      {
+        answer: (call) =>
+          call.path.endsWith("/record/start")
+            ? { status: 503, body: { code: "database_unavailable", detail: "Try again soon." } }
+            : null,
+      },
+    );
+    await userEvent.click(screen.getByRole("button", { name: "Record" }));
+    expect(await screen.findByText("Try again soon.")).toBeVisible();
+  });
+});
+
 describe("going on air", () => {
   it("starts the show and sends, with one click", async () => {
     const { calls, links } = await console_();

@@ -162,11 +162,13 @@ describe("my shows", () => {
     });
     await userEvent.type(await screen.findByLabelText("Title"), "Harbour");
     await userEvent.click(screen.getByRole("radio", { name: "Anyone with the link" }));
+    await userEvent.click(screen.getByRole("checkbox", { name: "Record the whole show" }));
     await userEvent.click(screen.getByRole("button", { name: "Create show" }));
     expect(await screen.findByRole("button", { name: "Go live" })).toBeVisible();
     expect(calls.find((call) => call.method === "POST")?.body).toEqual({
       title: "Harbour",
       visibility: "unlisted",
+      recordingEnabled: true,
     });
   });
 

@@ -45,9 +45,14 @@ class SdpSession {
     await this.negotiate(options);
   }
 
+  // Chromium offers to take RED; `red: false` keeps it from that.
   async listen(options) {
     this.pc.ontrack = ({ track }) => hearing.attach(track);
-    this.pc.addTransceiver("audio", { direction: "recvonly" });
+    const transceiver = this.pc.addTransceiver("audio", { direction: "recvonly" });
+    if (options.red === false) {
+      const { codecs } = RTCRtpReceiver.getCapabilities("audio");
+      transceiver.setCodecPreferences(codecs.filter(({ mimeType }) => mimeType !== "audio/red"));
+    }
     await this.negotiate(options);
   }
 

@@ -7,6 +7,7 @@ import type {
   Joined,
   Person,
   ProducerInfo,
+  RecorderState,
   RoomStats,
   ServerEvent,
   Speaking,
@@ -31,6 +32,7 @@ export interface RoomState {
   /** Oldest first, the last `MESSAGES_KEPT`. */
   messages: readonly ChatMessage[];
   hostAway: { until: string | null } | null;
+  recording: RecorderState;
   ended: { reason: string } | null;
   removed: Removal | null;
   /** Seconds between two messages of everyone but moderators; 0: no slow mode. */
@@ -74,6 +76,7 @@ export const emptyRoom: RoomState = {
   speaking: [],
   messages: [],
   hostAway: null,
+  recording: "off",
   ended: null,
   removed: null,
   slowModeS: 0,
@@ -116,6 +119,7 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         chatMode: data.chatMode ?? "open",
         locked: data.locked ?? false,
         invited: data.invited ?? false,
+        recording: data.recording ?? "off",
         hostAway: data.hostAway
           ? { until: data.hostAwayUntil ?? state.hostAway?.until ?? null }
           : null,
@@ -229,6 +233,7 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         ...withBroadcast(state, { status: "ended", endedAt: data.endedAt }),
         ended: { reason: data.reason },
         hostAway: null,
+        recording: "off",
         producers: [],
         speaking: [],
       };
@@ -236,6 +241,8 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
       return { ...state, hostAway: { until: data.until } };
     case "hostBack":
       return { ...state, hostAway: null };
+    case "recording":
+      return { ...state, recording: data.state };
     case "stats":
       return { ...state, stats: data };
     default:

@@ -14,6 +14,7 @@ import type {
 } from "../types";
 
 type Schemas = components["schemas"];
+type HlsAddress = Schemas["HlsAddress"];
 
 /** Every failed call throws this. `message` is a sentence for people; `code` is a stable word for programs. */
 export class ApiError extends Error {
@@ -26,6 +27,8 @@ export class ApiError extends Error {
     /** Message per field of the request, for forms. */
     readonly fields: Readonly<Record<string, string>> = {},
     readonly retryAfterMs: number | null = null,
+    /** Where to listen instead, when a server with many listeners says so. */
+    readonly hls: HlsAddress | null = null,
   ) {
     super(message);
   }
@@ -154,6 +157,13 @@ async function problem(response: Response): Promise<ApiError> {
     text(body.detail) ?? text(body.title) ?? fallbackMessage(response.status),
     fields,
     Number.isFinite(retryAfter) ? retryAfter * 1000 : null,
+    isHlsAddress(body.hls) ? body.hls : null,
+  );
+}
+
+function isHlsAddress(value: unknown): value is HlsAddress {
+  return (
+    typeof value === "object" && value !== null && typeof (value as HlsAddress).url === "string"
   );
 }
 
@@ -294,6 +304,15 @@ export function createApi(request: Request) {
       request<Broadcast>(`/api/broadcasts/${at(id)}/start`, { method: "POST" }),
     endBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
+    /** A show that is recorded already goes on being recorded. */
+    startRecording: (id: string) =>
+      request<Schemas["RecordingAnswer"]>(`/api/broadcasts/${at(id)}/record/start`, {
+        method: "POST",
+      }),
+    stopRecording: (id: string) =>
+      request<Schemas["RecordingAnswer"]>(`/api/broadcasts/${at(id)}/record/stop`, {
+        method: "POST",
+      }),
     /** The old key is worth nothing from then on, and an encoder that uses it is cut off. */
     renewStreamKey: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/stream-key`, { method: "POST" }),

@@ -52,7 +52,14 @@ const WATCH_MS = 2_000;
 /** The programme never pauses, not even while the host is away: this long without a packet means a dead link. */
 const STALLED_MS = 6_000;
 /** Answers after which trying again is no use. */
-const FINAL_CODES = new Set(["not_live", "already_ended", "removed", "stage_full", "forbidden"]);
+const FINAL_CODES = new Set([
+  "not_live",
+  "already_ended",
+  "removed",
+  "stage_full",
+  "forbidden",
+  "use_hls",
+]);
 
 /** Send `track` to the broadcast until closed. The track stays the caller's: it is never stopped here. */
 export function publish(
@@ -348,7 +355,10 @@ class Link implements MediaLink {
             `The browser could not set up the sound: ${messageOf(cause)}`,
           );
     this.#tearDown({});
-    const known = FINAL_CODES.has(error.code) || [401, 403, 409, 422].includes(error.status);
+    // Where there is HLS, nobody need wait for a server that has enough to do.
+    const elsewhere = error.code === "overloaded" && error.hls !== null;
+    const known =
+      elsewhere || FINAL_CODES.has(error.code) || [401, 403, 409, 422].includes(error.status);
     if (known || this.#hopeless(error)) {
       this.#closed = true;
       this.#setState({ name: "failed", error });

@@ -161,11 +161,12 @@ function touched(values: ShowValues, before: ShowValues): Partial<ShowValues> {
 
 /** Only what was changed: the rest may be somebody else's to change. */
 function changesOf(values: ShowValues, before: ShowValues): BroadcastChanges {
-  const { title, description, visibility, time } = touched(values, before);
+  const { title, description, visibility, time, recorded } = touched(values, before);
   return {
     ...(title === undefined ? {} : { title: title.trim() }),
     ...(description === undefined ? {} : { description: description.trim() }),
     ...(visibility === undefined ? {} : { visibility }),
+    ...(recorded === undefined ? {} : { recordingEnabled: recorded }),
     ...(time === undefined
       ? {}
       : { scheduledAt: time === "" ? null : new Date(time).toISOString() }),

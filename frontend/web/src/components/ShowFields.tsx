@@ -1,4 +1,5 @@
 import type { Broadcast, NewBroadcast, Visibility } from "@lac/client";
+import { useId } from "react";
 import { toLocalInput } from "../lib/time";
 import { type Choice, Choices, TextArea, TextField } from "../ui/Field";
 
@@ -8,15 +9,23 @@ export interface ShowValues {
   description: string;
   visibility: Visibility;
   time: string;
+  recorded: boolean;
 }
 
-export const emptyShow: ShowValues = { title: "", description: "", visibility: "public", time: "" };
+export const emptyShow: ShowValues = {
+  title: "",
+  description: "",
+  visibility: "public",
+  time: "",
+  recorded: false,
+};
 
 export const valuesOf = (show: Broadcast): ShowValues => ({
   title: show.title,
   description: show.description,
   visibility: show.visibility,
   time: show.scheduledAt ? toLocalInput(show.scheduledAt) : "",
+  recorded: show.recordingEnabled,
 });
 
 /** What can be seen to be wrong without asking, by the server's names. `before` is what the show has already. */
@@ -31,12 +40,19 @@ export function wrongShow(
   return wrong;
 }
 
-export function showOf({ title, description, visibility, time }: ShowValues): NewBroadcast {
+export function showOf({
+  title,
+  description,
+  visibility,
+  time,
+  recorded,
+}: ShowValues): NewBroadcast {
   return {
     title: title.trim(),
     visibility,
     ...(description.trim() === "" ? {} : { description: description.trim() }),
     ...(time === "" ? {} : { scheduledAt: new Date(time).toISOString() }),
+    ...(recorded ? { recordingEnabled: true } : {}),
   };
 }
 
@@ -67,6 +83,7 @@ export function ShowFields({
   /** It has not begun yet. */
   timed?: boolean;
 }) {
+  const hint = useId();
   const set = (changes: Partial<ShowValues>) => onChange({ ...values, ...changes });
   return (
     <>
@@ -106,6 +123,24 @@ export function ShowFields({
           onChange={(event) => set({ time: event.target.value })}
           className="max-w-64"
         />
+      )}
+      {!titleOnly && timed && (
+        <label className="flex min-h-11 items-start gap-3">
+          <input
+            type="checkbox"
+            checked={values.recorded}
+            aria-label="Record the whole show"
+            aria-describedby={hint}
+            onChange={(event) => set({ recorded: event.target.checked })}
+            className="mt-0.5 size-5 shrink-0 accent-accent"
+          />
+          <span>
+            <span className="block font-medium">Record the whole show</span>
+            <span id={hint} className="block text-sm text-muted">
+              From its first second to its last. Everyone in the room can see that it is recorded.
+            </span>
+          </span>
+        </label>
       )}
     </>
   );

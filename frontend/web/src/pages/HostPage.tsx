@@ -20,6 +20,7 @@ import { MicrophoneSetup } from "../components/MicrophoneSetup";
 import { PageState } from "../components/PageState";
 import { People } from "../components/People";
 import { FloatingReactions } from "../components/Reactions";
+import { RecordButton } from "../components/Recording";
 import { Renew } from "../components/Renew";
 import { RequireUser } from "../components/RequireUser";
 import { useRoomProblem } from "../components/RoomProblem";
@@ -257,6 +258,7 @@ function StudioCard({ studio, view, broadcast }: Props) {
           </Notice>
         )}
 
+        {live && <RecordButton id={broadcast.id} view={view} />}
         <Speakers view={view} />
         <StageSound broadcastId={broadcast.id} view={view} active={sending} />
 

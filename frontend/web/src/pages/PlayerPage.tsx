@@ -23,6 +23,7 @@ import { useName } from "../components/NameDialog";
 import { Invitation, type Speaking, StagePanel, useSpeaking } from "../components/OnStage";
 import { People } from "../components/People";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
+import { RecordingBadge } from "../components/Recording";
 import { useRoomProblem } from "../components/RoomProblem";
 import { Speakers } from "../components/Speakers";
 import { audioContext, useLevel } from "../lib/audio";
@@ -155,7 +156,10 @@ function Stage({
     >
       <audio ref={audio} muted={speaking.heard} className="hidden" />
       <div className="flex flex-wrap items-center justify-between gap-3">
-        <StatusBadge status={status} away={view.hostAway !== null} />
+        <span className="flex flex-wrap gap-2">
+          <StatusBadge status={status} away={view.hostAway !== null} />
+          {status === "live" && <RecordingBadge state={view.recording} />}
+        </span>
         {status !== "ended" && (
           <span className="inline-flex items-center gap-1.5 text-muted tabular-nums">
             <HeadphonesIcon width={18} height={18} />

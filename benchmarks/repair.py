@@ -1,0 +1,215 @@
+"""What bad networks leave of the audio, without repair and with it.
+
+    python -m benchmarks.repair [--minutes 2]
+    python -m benchmarks.repair --chromium listener [--seconds 30] [--only "10 %"]
+    python -m benchmarks.repair --chromium publisher
+
+In virtual time: a publisher and a listener of ours meet through a real engine, one of them on the network of the row. A
+frame counts as lost if it is not there 200 ms after it would have been without loss. With `--chromium` a browser
+publishes a tone and others listen, one side through the impairing proxy of the tests; counted are the samples that a
+listening browser had to make up, of those that it played.
+
+Loss is of every datagram, both ways: questions get lost, and answers. The round trip is 40 to 50 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Collection
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
+from tests.e2e.impairing_proxy import impairing_proxy, through
+from tests.e2e.media_page import BROWSER_FOLDER, MediaPage
+from tests.e2e.server import LacServer, running_server
+from tests.e2e.tone import write_tone
+from tests.fakes.impairment import Burst, Impairment
+from tests.fakes.net import Net
+from tests.media.bad_network import add_ear, add_talker
+from tests.media.clients import open_studio
+
+WAY_S, JITTER_S = 0.02, 0.005
+#: How long a listener has to get used to the network, and the server to notice and to give it redundancy, before
+#: counting begins. Browsers report every five seconds.
+SETTLE_S = 16.0
+NETWORKS: dict[str, dict[str, Any]] = {
+    "0 %": {},
+    "5 %": {"loss": 0.05},
+    "10 %": {"loss": 0.1},
+    "20 %": {"loss": 0.2},
+    "10 % in bursts of 4": {"burst": Burst(0.1, 4.0)},
+}
+LISTENERS: dict[str, dict[str, bool]] = {
+    "without repair": {"red": False},
+    "NACK": {"nack": True, "red": False},
+    "RED": {"red": True},
+    "both": {"nack": True, "red": True},
+}
+PUBLISHERS: dict[str, dict[str, bool]] = {
+    "without repair": {},
+    "NACK": {"nack": True},
+    "RED": {"red": True},
+    "both": {"nack": True, "red": True},
+}
+SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "whip.js")]
+
+
+def usual() -> Impairment:
+    return Impairment(delay_s=WAY_S, jitter_s=JITTER_S)
+
+
+def spoil(way: Impairment, network: dict[str, Any]) -> None:
+    way.loss, way.burst = network.get("loss", 0.0), network.get("burst")
+
+
+# In virtual time
+
+
+async def measure_virtually(network: dict[str, Any], who: str, kind: dict[str, bool], minutes: float) -> str:
+    bad, red, nack = usual(), kind.get("red", False), kind.get("nack", False)
+    async with open_studio(Net(usual())) as studio:
+        if who == "publisher":
+            talker = await add_talker(studio, bad, nack=nack, red=red)
+            ear = await add_ear(studio, nack=False, red=False)
+        else:
+            talker = await add_talker(studio, nack=False, red=False)
+            ear = await add_ear(studio, bad, nack=nack, red=red)
+        await talker.talk(2)
+        spoil(bad, network)
+        await talker.talk(SETTLE_S)
+        first = talker.count
+        await talker.talk(minutes * 60)
+        last = talker.count
+        spoil(bad, {})
+        await talker.talk(2)  # what was lost last gets its chance, too
+        missed = ear.misses(first, last)
+        return f"{missed.share:.2%} | {missed.never / missed.frames:.2%}"
+
+
+def print_virtually(minutes: float, only: str | None) -> None:
+    for who, kinds in (("listener", LISTENERS), ("publisher", PUBLISHERS)):
+        print_head(f"network of the {who}", kinds, "never")
+        for name, network in NETWORKS.items():
+            if only not in (None, name):
+                continue
+            cells = [
+                trio.run(measure_virtually, network, who, kind, minutes, clock=MockClock(autojump_threshold=0))
+                for kind in kinds.values()
+            ]
+            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        print()
+
+
+# In Chromium
+
+
+class Browsers:
+    """A server, a browser, and a proxy that either the publishers or the listeners are behind."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self.server: LacServer = stack.enter_context(running_server(folder / "data"))
+        tone = write_tone(folder / "tone.wav", MICROPHONE_HZ)
+        self._browser = stack.enter_context(running_chromium(tone))
+        self.proxy = stack.enter_context(impairing_proxy(self.server.media_port, up=usual(), down=usual()))
+
+    def spoil(self, network: dict[str, Any]) -> None:
+        for way in (self.proxy.up, self.proxy.down):
+            spoil(way, network)
+
+    def _open(self, way: str, endpoint: str, token: str | None, options: dict[str, bool], *, bad: bool) -> MediaPage:
+        context = self._browser.new_context(permissions=["microphone"])
+        for script in SCRIPTS:
+            context.add_init_script(path=script)
+        page = MediaPage(context.new_page())
+        page.page.goto(f"{self.server.url}/health")
+        if bad:
+            page.page.route(f"**/{endpoint}", through(self.proxy.port))
+        page.open(way, f"{self.server.url}/{endpoint}", token, options)
+        return page
+
+    def show(self, options: dict[str, bool], *, bad: bool) -> tuple[str, MediaPage]:
+        """A show that is on the air, and the publisher's page."""
+        host = self.server.register("Hanna")
+        show_id: str = self.server.start_show(host)["id"]
+        return show_id, self._open("publish", f"whip/{show_id}", host.token, options, bad=bad)
+
+    def listener(self, show_id: str, options: dict[str, bool], *, bad: bool) -> MediaPage:
+        page = self._open("listen", f"whep/{show_id}", None, options, bad=bad)
+        page.wait_for_tone()
+        return page
+
+
+def made_up(after: dict[str, Any], before: dict[str, Any]) -> float:
+    """Samples concealed, silent ones too, of those played."""
+    concealed = after["concealedSamples"] - before["concealedSamples"]
+    return float(concealed / max(1, after["totalSamplesReceived"] - before["totalSamplesReceived"]))
+
+
+def buffer_ms(after: dict[str, Any], before: dict[str, Any]) -> float:
+    """How long a sample waited in the browser's jitter buffer, on average."""
+    emitted = after["jitterBufferEmittedCount"] - before["jitterBufferEmittedCount"]
+    return float(1000 * (after["jitterBufferDelay"] - before["jitterBufferDelay"]) / max(1, emitted))
+
+
+def measure_pages(pages: list[MediaPage], seconds: float) -> list[str]:
+    """A cell for each: what it made up, and its buffer."""
+    pages[0].page.wait_for_timeout(SETTLE_S * 1000)
+    before = [page.ask("stats('inbound-rtp')") for page in pages]
+    pages[0].page.wait_for_timeout(seconds * 1000)
+    after = [page.ask("stats('inbound-rtp')") for page in pages]
+    return [f"{made_up(now, then):.2%} | {buffer_ms(now, then):.0f}" for now, then in zip(after, before, strict=True)]
+
+
+def print_head(title: str, names: Collection[str], second: str) -> None:
+    print(f"| {title} | " + " | ".join(f"{name} | {second}" for name in names) + " |")
+    print("| --- |" + " ---: | ---: |" * len(names))
+
+
+def measure_chromium(seconds: float, only: str | None, who: str) -> None:
+    """All publishers, or all listeners, on the bad network at the same time, everybody else on a clean one."""
+    networks = {name: network for name, network in NETWORKS.items() if only in (None, name)}
+    kinds = LISTENERS if who == "listener" else PUBLISHERS
+    print_head(f"network of the {who}", kinds, "buffer ms")
+    with ExitStack() as stack:
+        browsers = Browsers(stack)
+        for name, network in networks.items():
+            cells: list[str] = []
+            browsers.spoil({})
+            if who == "listener":
+                show_id, publisher = browsers.show({}, bad=False)
+                pages = [publisher, *(browsers.listener(show_id, kind, bad=True) for kind in kinds.values())]
+                browsers.spoil(network)
+                cells = measure_pages(pages[1:], seconds)
+            else:
+                shows = [browsers.show(kind, bad=True) for kind in kinds.values()]
+                listeners = [browsers.listener(show_id, {}, bad=False) for show_id, _ in shows]
+                pages = [*listeners, *(page for _, page in shows)]
+                browsers.spoil(network)
+                cells = measure_pages(listeners, seconds)
+            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+            for page in pages:
+                page.page.context.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0, help="of virtual time, for each cell")
+    parser.add_argument("--chromium", choices=("listener", "publisher"))
+    parser.add_argument("--seconds", type=float, default=30.0, help="for each row")
+    parser.add_argument("--only", choices=NETWORKS)
+    args = parser.parse_args()
+    if args.chromium:
+        measure_chromium(args.seconds, args.only, args.chromium)
+    else:
+        print_virtually(args.minutes, args.only)
+
+
+if __name__ == "__main__":
+    main()
