@@ -51,6 +51,10 @@ bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.room
 	$(BIN)/python -m benchmarks.mix
+	$(BIN)/python -m benchmarks.repair
+	$(BIN)/python -m benchmarks.repair --chromium listener
+	$(BIN)/python -m benchmarks.repair --chromium publisher
+	$(BIN)/python -m benchmarks.streams
 	$(BIN)/python -m benchmarks.derive
 
 lock: $(STAMPS)/dev  ## renew requirements/*.txt from pyproject.toml

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from playwright.sync_api import Browser
 from trio.testing import MockClock
 
 from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
@@ -45,17 +46,19 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "20 %": {"loss": 0.2},
     "10 % in bursts of 4": {"burst": Burst(0.1, 4.0)},
 }
+#: What a listener can do; `plain` ones meet a server that gives nobody redundancy.
 LISTENERS: dict[str, dict[str, bool]] = {
-    "without repair": {"red": False},
-    "NACK": {"nack": True, "red": False},
+    "without repair": {"red": False, "plain": True},
+    "NACK": {"nack": True, "red": False, "plain": True},
     "RED": {"red": True},
-    "both": {"nack": True, "red": True},
+    "NACK and RED": {"nack": True, "red": True},
+    "NACK and repetition": {"nack": True, "red": False},
 }
 PUBLISHERS: dict[str, dict[str, bool]] = {
     "without repair": {},
     "NACK": {"nack": True},
     "RED": {"red": True},
-    "both": {"nack": True, "red": True},
+    "NACK and RED": {"nack": True, "red": True},
 }
 SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "whip.js")]
 
@@ -79,7 +82,7 @@ async def measure_virtually(network: dict[str, Any], who: str, kind: dict[str, b
             ear = await add_ear(studio, nack=False, red=False)
         else:
             talker = await add_talker(studio, nack=False, red=False)
-            ear = await add_ear(studio, bad, nack=nack, red=red)
+            ear = await add_ear(studio, bad, nack=nack, red=red, redundancy=not kind.get("plain", False))
         await talker.talk(2)
         spoil(bad, network)
         await talker.talk(SETTLE_S)
@@ -110,13 +113,13 @@ def print_virtually(minutes: float, only: str | None) -> None:
 
 
 class Browsers:
-    """A server, a browser, and a proxy that either the publishers or the listeners are behind."""
+    """A server, and a proxy that either the publishers or the listeners are behind."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, browser: Browser, *, plain: bool) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        self.server: LacServer = stack.enter_context(running_server(folder / "data"))
-        tone = write_tone(folder / "tone.wav", MICROPHONE_HZ)
-        self._browser = stack.enter_context(running_chromium(tone))
+        program = "benchmarks.plain_server" if plain else "lac.cli.main"
+        self.server: LacServer = stack.enter_context(running_server(folder, program=program))
+        self._browser = browser
         self.proxy = stack.enter_context(impairing_proxy(self.server.media_port, up=usual(), down=usual()))
 
     def spoil(self, network: dict[str, Any]) -> None:
@@ -178,23 +181,31 @@ def measure_chromium(seconds: float, only: str | None, who: str) -> None:
     kinds = LISTENERS if who == "listener" else PUBLISHERS
     print_head(f"network of the {who}", kinds, "buffer ms")
     with ExitStack() as stack:
-        browsers = Browsers(stack)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        browser = stack.enter_context(running_chromium(write_tone(folder / "tone.wav", MICROPHONE_HZ)))
+        usual_server = Browsers(stack, browser, plain=False)
+        plain_server = Browsers(stack, browser, plain=True) if who == "listener" else usual_server
+        servers = {True: plain_server, False: usual_server}
         for name, network in networks.items():
-            cells: list[str] = []
-            browsers.spoil({})
+            for server in servers.values():
+                server.spoil({})
             if who == "listener":
-                show_id, publisher = browsers.show({}, bad=False)
-                pages = [publisher, *(browsers.listener(show_id, kind, bad=True) for kind in kinds.values())]
-                browsers.spoil(network)
-                cells = measure_pages(pages[1:], seconds)
+                shows = {server: server.show({}, bad=False) for server in set(servers.values())}
+                where = [servers[kind.get("plain", False)] for kind in kinds.values()]
+                listeners = [
+                    server.listener(shows[server][0], kind, bad=True)
+                    for server, kind in zip(where, kinds.values(), strict=True)
+                ]
+                publishers = [page for _, page in shows.values()]
             else:
-                shows = [browsers.show(kind, bad=True) for kind in kinds.values()]
-                listeners = [browsers.listener(show_id, {}, bad=False) for show_id, _ in shows]
-                pages = [*listeners, *(page for _, page in shows)]
-                browsers.spoil(network)
-                cells = measure_pages(listeners, seconds)
+                on_air = [usual_server.show(kind, bad=True) for kind in kinds.values()]
+                listeners = [usual_server.listener(show_id, {}, bad=False) for show_id, _ in on_air]
+                publishers = [page for _, page in on_air]
+            for server in servers.values():
+                server.spoil(network)
+            cells = measure_pages(listeners, seconds)
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-            for page in pages:
+            for page in (*listeners, *publishers):
                 page.page.context.close()
 
 

@@ -30,7 +30,12 @@ def measured_server(*, program: str = "lac.cli.main", **environment: str) -> Ite
     """A real `lac serve` in a process of its own, that refuses nobody: how far it gets is what is to be seen."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, FILES)), hard))
-    free = {"LAC_LIMITS_FACTOR": "10000", "LAC_OVERLOAD_DELAY_MS": "60000", "LAC_OVERLOAD_LAG_MS": "60000"}
+    free = {
+        "LAC_LIMITS_FACTOR": "10000",
+        "LAC_OVERLOAD_DELAY_MS": "60000",
+        "LAC_OVERLOAD_LAG_MS": "60000",
+        "LAC_HLS_OFFLOAD_LISTENERS": "1000000",
+    }
     free["LAC_HOST_GRACE_S"] = "3600"  # a show may go on without its host
     with (
         tempfile.TemporaryDirectory() as data_dir,

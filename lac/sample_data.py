@@ -38,6 +38,29 @@ _HOSTS = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Somebody speaks, in seconds of the recording."""
+
+    from_s: float
+    until_s: float
+    person_id: str
+    display_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recording that a show is to have. `media_start_s` is how long the show had been on by then."""
+
+    broadcast_id: str
+    show_started_at: datetime
+    media_start_s: float
+    title: str
+    description: str
+    #: One after the other, from second 0 on.
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Show:
     host: int
     title: str
@@ -45,18 +68,31 @@ class _Show:
     tags: tuple[str, ...]
     #: When it starts or started, in hours from now.
     hours: float
-    minutes: int = 55
+    minutes: float = 55
     visibility: Visibility = Visibility.PUBLIC
     recorded: bool = False
+    #: Of a show that has been: who spoke, and until which second, of the recording of its end.
+    turns: tuple[tuple[int, float], ...] = ()
 
 
+_DUET = ((0, 8.0), (6, 15.0), (0, 24.0))
 _SHOWS = (
     _Show(0, "Late Harbour: jazz after midnight", "Vinyl, no playlist, one candle.", ("jazz", "vinyl"), -170, 118),
     _Show(0, "Late Harbour: the Lisbon sessions", "Live takes from a kitchen in Alfama.", ("jazz", "live"), -2, 96),
     _Show(1, "Kernel Panic #41: schedulers", "Why your laptop fan knows before you do.", ("linux", "tech"), -75, 62),
-    _Show(2, "Market Day", "What tomatoes cost in Lagos, and why.", ("economy", "lagos"), -51, 44, recorded=True),
+    _Show(
+        2,
+        "Market Day",
+        "What tomatoes cost in Lagos, and why.",
+        ("economy", "lagos"),
+        -51,
+        44,
+        recorded=True,
+        turns=((2, 12.0),),
+    ),
     _Show(4, "Poems before breakfast", "One poem, read twice.", ("poetry",), -27, 12),
     _Show(3, "Quiet hours: listener questions", "Ask anything about sleep.", ("health",), -26, 51),
+    _Show(0, "Late Harbour: sound check", "Two guitars.", ("jazz",), -4, 0.4, recorded=True, turns=_DUET),
     _Show(0, "Late Harbour: requests", "Raise your hand, name a record.", ("jazz", "requests"), 3),
     _Show(1, "Kernel Panic #42: io_uring without tears", "With a guest who wrote some of it.", ("linux", "tech"), 26),
     _Show(2, "Market Day: fuel", "Second-hand generators, first-hand stories.", ("economy",), 50, recorded=True),
@@ -95,6 +131,8 @@ class Sown:
     shows: int
     messages: int
     follows: int
+    #: What is to be recorded yet: files are not the database's.
+    recorded: tuple[Recorded, ...] = ()
 
 
 def has_accounts(session: orm.Session) -> bool:
@@ -120,6 +158,7 @@ def sow(session: orm.Session, *, password_hash: str, now: datetime) -> Sown:
     ]
     session.add_all(follows)
     messages = 0
+    recorded: list[Recorded] = []
     for show in _SHOWS:
         broadcast = _broadcast(show, people[show.host].id, now)
         session.add(broadcast)
@@ -135,13 +174,15 @@ def sow(session: orm.Session, *, password_hash: str, now: datetime) -> Sown:
         session.add(role)
         if broadcast.status is BroadcastStatus.ENDED:
             messages += _past(session, broadcast, audience, chance)
+            if show.turns:
+                recorded.append(_recorded(show, broadcast, people))
         elif broadcast.visibility is Visibility.PUBLIC:
             session.add_all(
                 models.Reminder(broadcast_id=broadcast.id, user_id=person.id, created_at=now, sent_at=None)
                 for person in audience[:3]
             )
     session.flush()
-    return Sown(len(people), len(_SHOWS), messages, len(follows))
+    return Sown(len(people), len(_SHOWS), messages, len(follows), tuple(recorded))
 
 
 def _person(name: str, display_name: str, is_admin: bool, password_hash: str, now: datetime) -> models.User:
@@ -179,6 +220,24 @@ def _broadcast(show: _Show, host_id: str, now: datetime) -> models.Broadcast:
         updated_at=ends if over else created,
         listed_at=begins,
         stream_key_version=1,
+    )
+
+
+def _recorded(show: _Show, broadcast: models.Broadcast, people: list[models.User]) -> Recorded:
+    if broadcast.started_at is None:
+        raise ValueError("this show has not been")
+    starts_s = (0.0, *(until_s for _, until_s in show.turns))
+    media_start_s = show.minutes * 60 - starts_s[-1]
+    return Recorded(
+        broadcast_id=broadcast.id,
+        show_started_at=broadcast.started_at,
+        media_start_s=media_start_s,
+        title=show.title if media_start_s == 0 else f"{show.title}: the last words",
+        description="A sample: chords in place of words.",
+        turns=tuple(
+            Turn(from_s, until_s, people[number].id, people[number].display_name)
+            for from_s, (number, until_s) in zip(starts_s, show.turns, strict=False)
+        ),
     )
 
 
@@ -228,7 +287,7 @@ def _past(session: orm.Session, broadcast: models.Broadcast, audience: list[mode
                 kind="mediasoup",
                 direction="recv",
                 opened_at=broadcast.started_at + timedelta(seconds=came),
-                closed_at=broadcast.started_at + timedelta(seconds=chance.uniform(came + 60, lasted_s)),
+                closed_at=broadcast.started_at + timedelta(seconds=chance.uniform(min(came + 60, lasted_s), lasted_s)),
                 close_reason=chance.choice(("left", "ended", "lost")),
             )
         )

@@ -44,13 +44,15 @@ class Direction(StrEnum):
 
 
 class Variant(StrEnum):
-    """The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and can take redundancy
-    gets `OPUS_RED` while that helps."""
+    """The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and loses packets gets
+    `OPUS_RED`, or `OPUS_AGAIN` if it cannot take that, while that helps."""
 
     #: As the speaker sent it, or as it was mixed.
     OPUS = "opus"
     #: Each packet with a copy of the frame before it (RFC 2198), under the same numbers.
     OPUS_RED = "opus+red"
+    #: Each packet, and after the next one the same again.
+    OPUS_AGAIN = "opus+again"
     #: Three packets in one: a stream of its own.
     OPUS3 = "opus3"
 

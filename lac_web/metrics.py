@@ -83,6 +83,7 @@ class _ServerCollector(Collector):
         yield from self._media()
         yield from self._recordings()
         yield from self._afterwards()
+        yield from self._hls()
         yield from self._load()
         yield from self._database()
         gateway = self._metrics.gateway
@@ -218,6 +219,16 @@ class _ServerCollector(Collector):
         yield CounterMetricFamily("lac_stream_octets_out", "Bytes of plain streams.", hub.octets_out)
         yield CounterMetricFamily("lac_stream_skips", "Listeners too slow, who were moved forward.", hub.skips)
         yield CounterMetricFamily("lac_stream_refused", "Listeners to plain streams that found no place.", hub.refused)
+
+    def _hls(self) -> Iterator[Metric]:
+        desk = self._services.on_air.hls
+        yield GaugeMetricFamily("lac_hls_listeners", "Who listens to live shows by HLS.", desk.listeners)
+        encoding = sum(stream.encoding for stream in desk.streams)
+        yield GaugeMetricFamily("lac_hls_encoding", "Shows that are encoded for HLS just now.", encoding)
+        unwritten = sum(stream.unwritten for stream in desk.streams)
+        yield GaugeMetricFamily(
+            "lac_hls_unwritten", "Segments that could not be written to disk. Should be 0.", unwritten
+        )
 
     def _load(self) -> Iterator[Metric]:
         load = self._services.engine.load

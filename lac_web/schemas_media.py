@@ -122,7 +122,8 @@ class RtpCapabilitiesJson(MediaRequest, frozen=True):
 
 
 class AskedVariant(StrEnum):
-    """What listeners may ask for; the server adds redundancy (`opus+red`) to `opus` by itself where that helps."""
+    """What listeners may ask for; the server adds redundancy (`opus+red`, `opus+again`) to `opus` by itself where
+    that helps."""
 
     OPUS = Variant.OPUS
     OPUS3 = Variant.OPUS3
@@ -274,7 +275,7 @@ class ConsumerAnswer(MediaAnswer, frozen=True):
 class StatsAnswer(MediaAnswer, frozen=True):
     """Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
     reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED). `variant` is
-    how the program is sent: `opus`, `opus+red` or `opus3`; null while it is not."""
+    how the program is sent: `opus`, `opus+red`, `opus+again` or `opus3`; null while it is not."""
 
     state: str
     srtp_profile: str | None

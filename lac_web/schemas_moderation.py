@@ -65,7 +65,8 @@ class SessionPage(Answer, frozen=True):
 
 
 class BroadcastStats(Answer, frozen=True):
-    """`listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`, `ogg`, `mp3`, `aac`."""
+    """`listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`,
+    `hls`, `ogg`, `mp3`, `aac`."""
 
     listeners: int
     listeners_by_way: dict[str, int]

@@ -210,6 +210,11 @@ class HlsDesk:
     def streams(self) -> list[HlsStream]:
         return [served.stream for served in self._shows.values()]
 
+    @property
+    def listeners(self) -> int:
+        """Of all shows that are on air."""
+        return sum(len(served.listeners) for served in self._shows.values() if served.show is not None)
+
     def address_in_room(self, broadcast_id: str, visitor: Visitor) -> HlsAddress | None:
         """For somebody who has just been let into the room. None where nothing is on air."""
         served = self._shows.get(broadcast_id)

@@ -178,7 +178,7 @@ class OnAir:
         return show.listener_count if show is not None else 0
 
     def listeners_by_way(self, broadcast_id: str) -> dict[str, int]:
-        """The same by how the program reaches them: "webrtc", "ogg", "mp3", "aac"."""
+        """The same by how the program reaches them: "webrtc", "hls", "ogg", "mp3", "aac"."""
         show = self._shows.get(broadcast_id)
         return show.listeners_by_way() if show is not None else {}
 

@@ -348,10 +348,11 @@ class LiveBroadcast:
             source.song = song
 
     def listeners_by_way(self) -> dict[str, int]:
-        """Those that the program reaches, by how: "webrtc", or the format of a plain stream."""
+        """Those that the program reaches, by how: "webrtc", "hls", or the format of a plain stream."""
         by_format = {} if self._media is None else self._media.streams.by_format()
         streams = {stream_format.value: count for stream_format, count in by_format.items()}
-        return {"webrtc": self.listener_count - sum(streams.values()), **streams}
+        hls = self._means.hls.listener_count(self.id)
+        return {"webrtc": self.stage.listeners - sum(streams.values()), "hls": hls, **streams}
 
     def end_streams(self) -> None:
         """Hang up on players and source clients: the server stops."""

@@ -1,4 +1,4 @@
-"""`lac seed`: sample people and shows, for trying things out. Not for a server that people use."""
+"""`lac seed`: sample people, shows and recordings, for trying things out. Not for a server that people use."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from lac.config import Settings
 from lac.db.engine import open_database
 from lac.errors import ConflictError
 from lac.sample_data import DOMAIN, PEOPLE, Sown, has_accounts, has_samples, sow
+from lac.sample_recordings import record_samples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     password = check_password(args.password or secrets.token_urlsafe(12))
-    sown = trio.run(_seed, settings_from(args), password, args.force)
-    print(f"Added {sown.people} people, {sown.shows} shows, {sown.messages} messages, {sown.follows} follows.")
+    sown, recordings = trio.run(_seed, settings_from(args), password, args.force)
+    print(
+        f"Added {sown.people} people, {sown.shows} shows, {recordings} recordings, "
+        f"{sown.messages} messages, {sown.follows} follows."
+    )
     print(f"Sign in as {PEOPLE[0][0]}@{DOMAIN} (administrator) or {PEOPLE[1][0]}@{DOMAIN}, password: {password}")
     return 0
 
 
-async def _seed(settings: Settings, password: str, force: bool) -> Sown:
+async def _seed(settings: Settings, password: str, force: bool) -> tuple[Sown, int]:
     password_hash = await PasswordHasher().hash(password)
     now = utc_now()
 
@@ -47,4 +51,5 @@ async def _seed(settings: Settings, password: str, force: bool) -> Sown:
         return sow(session, password_hash=password_hash, now=now)
 
     async with open_database(settings) as db:
-        return await db.run(add)
+        sown = await db.run(add)
+        return sown, await record_samples(db, settings, sown.recorded)

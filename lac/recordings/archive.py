@@ -28,7 +28,7 @@ from lac.db.engine import Database
 from lac.ids import new_id
 from lac.recordings import store
 from lac.recordings.deck import Written, remove_directory
-from lac.recordings.finalize import Examined, Mended, VerifierError, decide, examine_files, lost_s, mend
+from lac.recordings.finalize import Examined, Mended, VerifierError, decide, examine_files, lost_s, mend, row_values
 from lac.recordings.layout import CONTENT_TYPE, recording_dir, storage_key
 from lac.recordings.lock import DirectoryLock
 from lac.recordings.manifest import Manifest, read_manifest, write_manifest
@@ -329,18 +329,7 @@ class Archive:
             values["ended_at"] = recording.ended_at or recording.started_at
             values["end_reason"] = recording.end_reason or EndReason.LOST
         else:
-            status, program = manifest.status, manifest.program
-            values = {
-                "failure": manifest.failure,
-                "duration_s": manifest.duration_s,
-                "started_at": manifest.started_at,
-                "ended_at": manifest.ended_at,
-                "end_reason": manifest.end_reason,
-                "media_start_s": manifest.media_start_s,
-                "size_bytes": None if program is None else program.size_bytes,
-                "sha256": None if program is None else program.sha256,
-                "lost_s": lost_s(manifest),
-            }
+            status, values = manifest.status, row_values(manifest)
 
         def publish(session: orm.Session) -> bool:
             found = store.find(session, recording.id, for_update=True)

@@ -60,8 +60,8 @@ class Deck:
     has_room: Callable[[], bool] = lambda: True
     chapters: list[Chapter] = field(default_factory=list)
     program: Tape = field(init=False)
-    untracked: int = 0
     _speakers: dict[str, Tape] = field(default_factory=dict)
+    _untracked: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _directory_lock: DirectoryLock | None = None
     _prepare_at: float = -math.inf
@@ -91,7 +91,7 @@ class Deck:
                 has_room=self.has_room,
             )
         if tape is None:
-            self.untracked += 1
+            self._untracked.add(person_id)
         return tape
 
     def written(self) -> Written:
@@ -205,7 +205,7 @@ class Deck:
             end_reason=reason,
             tracks=[tape.info() for tape in self._tapes()],
             chapters=sorted(self.chapters, key=lambda chapter: chapter.start_s),
-            untracked_speakers=self.untracked,
+            untracked_speakers=len(self._untracked),
         )
 
     def _release(self) -> None:

@@ -173,3 +173,19 @@ def lost_s(manifest: Manifest) -> float:
     if program is None:
         return 0.0
     return sum(segment.start_s - segment.lost_from_s for segment in program.segments if segment.lost_from_s is not None)
+
+
+def row_values(manifest: Manifest) -> dict[str, object]:
+    """What the table says of a recording that is finished."""
+    program = manifest.program
+    return {
+        "failure": manifest.failure,
+        "duration_s": manifest.duration_s,
+        "started_at": manifest.started_at,
+        "ended_at": manifest.ended_at,
+        "end_reason": manifest.end_reason,
+        "media_start_s": manifest.media_start_s,
+        "size_bytes": None if program is None else program.size_bytes,
+        "sha256": None if program is None else program.sha256,
+        "lost_s": lost_s(manifest),
+    }

@@ -37,6 +37,9 @@ _HEADER = Struct("!BBHLL")
 _LEVEL_EXTENSION = Struct("!HHBBxx")
 #: What RED adds to a frame and one copy: four bytes for the copy, one for the frame (RFC 2198 section 3).
 RED_BYTES = 5
+#: How many deliveries a packet may be behind to be sent to listeners of `Variant.OPUS_AGAIN` once more; and how many a
+#: listener must have had before it becomes one. Nobody is sent a packet from before its first one (see `Seat.since`).
+AGAIN_REACH = 10
 
 
 class Form(NamedTuple):
@@ -200,14 +203,16 @@ class Fanout:
         """Deliver one packet to everyone, in each listener's variant."""
         self._apply_switches()
         self._deliveries += 1
-        copy = None
-        if self.listeners_by_variant[Variant.OPUS_RED]:
+        before, copy = None, None
+        if self.listeners_by_variant[Variant.OPUS_RED] or self.listeners_by_variant[Variant.OPUS_AGAIN]:
             before = self._sent.find((packet.sequence - 1) & 0xFFFF, now=packet.sent_at)
             copy = None if before is None else copy_for(packet, before.packet)
         delivery = Delivery(packet, self._deliveries, copy)
         self._sent.add(delivery)
         turn_ends_at = trio.current_time() + TURN_S
-        turn_ends_at = await self._deliver(delivery, (Variant.OPUS, Variant.OPUS_RED), turn_ends_at)
+        turn_ends_at = await self._deliver(delivery, (Variant.OPUS, Variant.OPUS_RED, Variant.OPUS_AGAIN), turn_ends_at)
+        if before is not None and copy is not None and self._deliveries - before.number <= AGAIN_REACH:
+            turn_ends_at = await self._deliver(before, (Variant.OPUS_AGAIN,), turn_ends_at)
         if self._economy is not None and self.listeners_by_variant[Variant.OPUS3]:
             await self._send_joined(self._economy.receive(packet, now=trio.current_time()), turn_ends_at)
         await trio.lowlevel.checkpoint()
@@ -295,6 +300,9 @@ class Fanout:
         switches, self._switches = self._switches, {}
         for seat, variant in switches.items():
             if seat.slice is None or seat.variant is variant:
+                continue
+            if variant is Variant.OPUS_AGAIN and self._deliveries - seat.since < AGAIN_REACH:
+                self._switches[seat] = variant  # soon
                 continue
             self._leave(seat, seat.slice)
             # One switch back is remembered; what is older than that cannot be repeated as it was.

@@ -1,10 +1,13 @@
-"""Whether a listener gets redundancy (`opus+red`) or not, decided from its own receiver reports. Sans-IO.
+"""Whether a listener gets redundancy (`opus+red`, or `opus+again` if it cannot take that) or not, decided from its own
+receiver reports. Sans-IO.
 
 It costs about twice the bytes and repairs single losses at once. So it is for those who lose packets, and not for those
 whose losses it makes worse.
 """
 
 from __future__ import annotations
+
+import math
 
 from lac_media.parameters import Variant
 from lac_media.proto.rtcp import ReportBlock
@@ -28,7 +31,7 @@ BACK_OFF_S = 60.0
 
 
 class RedundancyChooser:
-    """One listener. `asks_again`: it sends NACKs for what it misses."""
+    """One listener. `asks_again`: it sends NACKs for what it misses. `redundant` is the variant that it gets."""
 
     __slots__ = (
         "_asks_again",
@@ -38,14 +41,16 @@ class RedundancyChooser:
         "_loss_long",
         "_may_enter_at",
         "_may_leave_at",
+        "_redundant",
         "_repaired",
         "_trial_lost",
         "_trial_packets",
         "variant",
     )
 
-    def __init__(self, *, asks_again: bool) -> None:
+    def __init__(self, *, asks_again: bool, redundant: Variant = Variant.OPUS_RED) -> None:
         self.variant = Variant.OPUS
+        self._redundant = redundant
         self._asks_again = asks_again
         #: Of the last report; None before the first.
         self._highest: int | None = None
@@ -67,6 +72,9 @@ class RedundancyChooser:
         if expected <= 0:
             return self.variant
         lost = min(float(expected), block.fraction_lost / 256 * expected + sent_again)
+        if self.variant is Variant.OPUS_AGAIN:
+            # Only what has been lost both times shows: where one in ten is lost, one in a hundred is.
+            lost = math.sqrt(lost / expected) * expected
         self._loss += min(1.0, expected / MEMORY_PACKETS) * (lost / expected - self._loss)
         self._loss_long += min(1.0, expected / LONG_MEMORY_PACKETS) * (lost / expected - self._loss_long)
         quick = self._asks_again and round_trip_s is not None and round_trip_s <= QUICK_ROUND_TRIP_S
@@ -92,7 +100,7 @@ class RedundancyChooser:
         return expected, sent_again
 
     def _enter(self, loss: float, now: float) -> None:
-        self.variant = Variant.OPUS_RED
+        self.variant = self._redundant
         self._loss_before = self._loss_long = loss
         self._trial_packets, self._trial_lost = 0, 0.0
         self._may_leave_at = now + STAY_S

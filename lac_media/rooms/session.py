@@ -118,7 +118,7 @@ class Session:
         #: By the SSRC under which each is sent: consumers of single speakers.
         self._speakers: dict[int, ConsumerInfo] = {}
         self._seat: Seat | None = None
-        #: For listeners who can take redundancy; None for all others.
+        #: For listeners in the usual variant; None for all others.
         self._chooser: RedundancyChooser | None = None
         self._closed = trio.Event()
 
@@ -338,8 +338,9 @@ class Session:
         if core.srtp is not None and core.remote_address is not None:
             parameters = self._consumer.parameters
             self._seat = self.room.fanout.add(parameters, core.srtp, core.remote_address)
-            if parameters.red_payload_type is not None and not parameters.economy:
-                self._chooser = RedundancyChooser(asks_again=parameters.nack)
+            if not parameters.economy:
+                redundant = Variant.OPUS_AGAIN if parameters.red_payload_type is None else Variant.OPUS_RED
+                self._chooser = RedundancyChooser(asks_again=parameters.nack, redundant=redundant)
             self.room.audience_changed(self, hears=True)
 
     def _give_up_seat(self) -> bool:

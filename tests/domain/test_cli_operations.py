@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -12,8 +13,11 @@ import tarfile
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import trio
 
@@ -27,6 +31,10 @@ from lac.cli import doctor, environment, main
 from lac.cli.doctor import Finding, Verdict
 from lac.config import Settings, load_settings
 from lac.db.engine import Database, open_database
+from lac.recordings import store
+from lac.recordings.layout import recording_dir
+from lac.recordings.manifest import read_manifest
+from lac.recordings.model import Recording, RecordingStatus
 from lac.sample_data import sow
 
 PASSWORD = "correct horse battery"
@@ -34,8 +42,12 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(autouse=True)
 def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch)
+
+
+def enter(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings of the machine, and cheap hashes."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(directory)
     monkeypatch.setattr(environment.os, "environ", {})
     monkeypatch.setattr(
         passwords.PasswordHasher.__init__, "__kwdefaults__", {"memory_kib": 8, "time_cost": 1, "threads": 1}
@@ -51,6 +63,29 @@ def home() -> Settings:
 def titles(settings: Settings) -> set[str]:
     with closing(sqlite3.connect(settings.sqlite_path)) as connection:
         return {row[0] for row in connection.execute("SELECT title FROM broadcasts")}
+
+
+def seconds_of(path: Path) -> list[np.ndarray]:
+    """What a decoder makes of the file, a second each."""
+    with av.open(str(path)) as container:
+        sound = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+    return [sound[:, begin : begin + 48_000] for begin in range(0, sound.shape[1], 48_000)]
+
+
+@pytest.fixture(scope="module")
+def sown_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory as `lac seed` leaves it, to be copied."""
+    directory = tmp_path_factory.mktemp("sown")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(directory, monkeypatch)
+        assert main.main(["seed", "--password", PASSWORD]) == 0
+        return directory / load_settings({}).data_dir
+
+
+@pytest.fixture
+def seeded(home: Settings, sown_data: Path) -> Settings:
+    shutil.copytree(sown_data, home.data_dir, dirs_exist_ok=True)
+    return home
 
 
 # --- seed -------------------------------------------------------------------------------------------------------------
@@ -71,11 +106,54 @@ def test_a_seeded_server_has_people_who_can_sign_in(home: Settings, capsys: pyte
     trio.run(sign_in)
 
 
-def test_seeding_twice_or_among_people_is_refused(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["seed", "--password", PASSWORD]) == 0
+def test_a_seeded_show_can_be_heard_again(home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """By everybody, and it is whole: sound all along, each person on a track of their own, chapters, chat."""
+    assert main.main(["seed"]) == 0
+    assert "2 recordings" in capsys.readouterr().out
+
+    async def look() -> tuple[list[Recording], list[int]]:
+        async with open_database(home) as db:
+            everybody = partial(
+                store.list_page,
+                viewer_id=None,
+                sees_all=False,
+                broadcast_id=None,
+                host_id=None,
+                sees_unfinished=False,
+                limit=10,
+                after=None,
+            )
+            found = await db.read(everybody)
+            said = partial(store.chat_page, slack=timedelta(seconds=5), limit=100, after=None)
+            pages = [await db.read(partial(said, recording=recording)) for recording in found.items]
+            return list(found.items), [len(page.items) for page in pages]
+
+    (duet, last_words), (said, _) = trio.run(look)
+    assert said == 12, "all of the chat was while it was recorded"
+    assert (duet.media_start_s, duet.duration_s) == (0, 24)
+    assert (last_words.media_start_s, last_words.duration_s) == (44 * 60 - 12, 12)
+    for recording, people in ((duet, 2), (last_words, 1)):
+        directory = recording_dir(home.data_dir, recording.id)
+        manifest = read_manifest(directory)
+        assert manifest is not None
+        assert manifest.status is RecordingStatus.READY
+        assert manifest.tracks[0].file == "program.ogg"
+        assert len(manifest.tracks) == 1 + people
+        assert all(track.verified for track in manifest.tracks)
+        assert manifest.chapters
+        assert manifest.tracks[0].gaps == []
+        program = (directory / "program.ogg").read_bytes()
+        assert (len(program), hashlib.sha256(program).hexdigest()) == (recording.size_bytes, recording.sha256)
+        loudness = [np.abs(second).max() for second in seconds_of(directory / "program.ogg")]
+        assert len(loudness) == recording.duration_s
+        assert min(loudness) > 0.05
+        assert max(loudness) < 1
+
+
+def test_seeding_twice_or_among_people_is_refused(seeded: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["seed", "--password", PASSWORD, "--force"]) == 1
     assert "are there already" in capsys.readouterr().err
-    with closing(sqlite3.connect(home.sqlite_path)) as connection, connection:
+    with closing(sqlite3.connect(seeded.sqlite_path)) as connection, connection:
         connection.execute("UPDATE users SET email = 'real-' || email")
     assert main.main(["seed", "--password", PASSWORD]) == 1
     assert "--force" in capsys.readouterr().err
@@ -89,12 +167,12 @@ async def test_the_samples_are_what_the_services_expect(
     password_hash = await hasher.hash(PASSWORD)
     now = datetime.now(UTC)
     sown = await db.run(lambda session: sow(session, password_hash=password_hash, now=now))
-    assert (sown.people, sown.shows) == (12, 12)
+    assert (sown.people, sown.shows) == (12, 13)
     assert sown.messages > 50
     assert sown.follows > 20
     page = await broadcasts.list(None, limit=100)
     assert {item.status for item in page.items} == {"scheduled", "ended"}
-    assert len(page.items) == 10, "one is private, one unlisted"
+    assert len(page.items) == 11, "one is private, one unlisted"
     for item in page.items:
         if item.status == "scheduled":
             assert item.scheduled_at is not None
@@ -105,12 +183,6 @@ async def test_the_samples_are_what_the_services_expect(
 
 
 # --- backup and restore -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def seeded(home: Settings) -> Settings:
-    assert main.main(["seed", "--password", PASSWORD]) == 0
-    return home
 
 
 def test_what_was_saved_comes_back(seeded: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,7 +316,7 @@ def test_a_bad_archive_changes_nothing(seeded: Settings, tmp_path: Path, monkeyp
         restore_backup(seeded, archive, overwrite=True)
     assert titles(seeded) == before
     left = {path.name for path in seeded.data_dir.iterdir()} - {"liveaudiocast.db-wal", "liveaudiocast.db-shm"}
-    assert left == {"liveaudiocast.db", "secrets.json"}
+    assert left == {"liveaudiocast.db", "secrets.json", "recordings"}
 
 
 def test_postgresql_has_its_own_tools(home: Settings, tmp_path: Path) -> None:

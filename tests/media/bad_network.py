@@ -131,9 +131,14 @@ async def add_talker(studio: Studio, network: Impairment | None = None, *, nack:
     return Talker(client, nack=nack, red=red)
 
 
-async def add_ear(studio: Studio, network: Impairment | None = None, *, nack: bool, red: bool) -> Ear:
+async def add_ear(
+    studio: Studio, network: Impairment | None = None, *, nack: bool, red: bool, redundancy: bool = True
+) -> Ear:
+    """Without `redundancy` the server does not get to give it any."""
     client = await studio.listener(consumer=ConsumerParameters(red_payload_type=RED if red else None, nack=nack))
     _put_on(studio, client, network)
+    if not redundancy:
+        client.session._chooser = None
     return Ear(client, nack=nack, red=red)
 
 

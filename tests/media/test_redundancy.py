@@ -25,8 +25,15 @@ PACKETS = 250
 class Reporter:
     """A listener's reports, one every five seconds."""
 
-    def __init__(self, *, asks_again: bool = False, round_trip_s: float | None = None, highest: int = 0) -> None:
-        self.chooser = RedundancyChooser(asks_again=asks_again)
+    def __init__(
+        self,
+        *,
+        asks_again: bool = False,
+        round_trip_s: float | None = None,
+        highest: int = 0,
+        redundant: Variant = Variant.OPUS_RED,
+    ) -> None:
+        self.chooser = RedundancyChooser(asks_again=asks_again, redundant=redundant)
         self.round_trip_s = round_trip_s
         self.now = 0.0
         self.highest = highest
@@ -60,6 +67,15 @@ def test_loss_brings_redundancy_with_the_next_report_and_its_end_takes_it_away()
     assert listener.go_on(0.0, 60) is Variant.OPUS
     assert listener.report(0.1) is Variant.OPUS_RED
     assert listener.go_on(0.1, 60) is Variant.OPUS_RED
+    assert listener.go_on(0.0, 90) is Variant.OPUS
+    assert listener.switches == 2
+
+
+def test_what_repetition_hides_is_reckoned_with() -> None:
+    """One in ten is lost; with each packet twice one in a hundred shows."""
+    listener = Reporter(redundant=Variant.OPUS_AGAIN)
+    assert listener.report(0.1) is Variant.OPUS_AGAIN
+    assert listener.go_on(0.01, 600) is Variant.OPUS_AGAIN
     assert listener.go_on(0.0, 90) is Variant.OPUS
     assert listener.switches == 2
 

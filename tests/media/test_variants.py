@@ -21,7 +21,7 @@ from lac_media.proto.rtp import RtpPacket, parse_rtp_untrusted
 from lac_media.proto.srtp import SrtpSession
 from lac_media.rooms import fanout as fanout_module
 from lac_media.rooms.economy import Economy
-from lac_media.rooms.fanout import Fanout, Seat, copy_for
+from lac_media.rooms.fanout import AGAIN_REACH, Fanout, Seat, copy_for
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import MAX_PAYLOAD
 from tests.media.clients import Client, Studio, open_studio, opus
@@ -104,6 +104,22 @@ async def test_who_has_redundancy_gets_each_frame_twice_under_the_same_numbers(a
         assert (copy.payload_type, copy.timestamp_offset, primary.payload_type) == (OPUS_TYPE, 960, OPUS_TYPE)
     assert hall.fanout.listeners_by_variant == {Variant.OPUS: 1, Variant.OPUS_RED: 1}
     assert hall.fanout.switched == 1
+
+
+async def test_who_cannot_take_redundancy_gets_each_packet_again_after_the_next(autojump_clock: MockClock) -> None:
+    hall = Hall()
+    plain, again = hall.seat(PLAIN), hall.seat(PLAIN)
+    hall.fanout.switch(again, Variant.OPUS_AGAIN)
+    for number in range(AGAIN_REACH + 5):
+        await hall.fanout.send(packet(number))
+    await hall.fanout.send(packet(15, b"\x78"))  # DTX: the pause may be long
+    await hall.fanout.send(packet(16))
+    once, twice = hall.sent[plain.address], hall.sent[again.address]
+    assert [p.sequence for p in hall.packets(plain)] == list(range(17))
+    begins = AGAIN_REACH + 1  # nothing from before its first packets
+    pairs = [data for number in range(begins, 16) for data in (once[number], once[number - 1])]
+    assert twice == [*once[:begins], *pairs, once[16]]
+    assert hall.fanout.retransmission(again, 14, now=0.0) == once[14]
 
 
 def test_copies_are_sent_where_they_are_worth_something_and_fit() -> None:

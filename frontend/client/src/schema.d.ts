@@ -1383,7 +1383,8 @@ export interface components {
         };
         /**
          * AskedVariant
-         * @description What listeners may ask for; the server adds redundancy (`opus+red`) to `opus` by itself where that helps.
+         * @description What listeners may ask for; the server adds redundancy (`opus+red`, `opus+again`) to `opus` by itself where
+         *     that helps.
          * @enum {unknown}
          */
         AskedVariant: "opus" | "opus3";
@@ -1529,7 +1530,8 @@ export interface components {
         };
         /**
          * BroadcastStats
-         * @description `listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`, `ogg`, `mp3`, `aac`.
+         * @description `listeners` and `sockets` are now, the rest is so far. `listenersByWay`: `webrtc`,
+         *     `hls`, `ogg`, `mp3`, `aac`.
          */
         BroadcastStats: {
             listeners: number;
@@ -2594,7 +2596,7 @@ export interface components {
          * StatsAnswer
          * @description Seen from the server. `loss` is a ratio of the last interval; times in seconds; null where the client has not
          *     reported. `packetsRepairedIn` came after all: again when we had asked, or as redundant copies (RED). `variant` is
-         *     how the program is sent: `opus`, `opus+red` or `opus3`; null while it is not.
+         *     how the program is sent: `opus`, `opus+red`, `opus+again` or `opus3`; null while it is not.
          */
         StatsAnswer: {
             state: string;
@@ -2673,11 +2675,11 @@ export interface components {
         };
         /**
          * Variant
-         * @description The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and can take redundancy
-         *     gets `OPUS_RED` while that helps.
+         * @description The forms of the program. Listeners ask for `OPUS` or `OPUS3`; who has asked for Opus and loses packets gets
+         *     `OPUS_RED`, or `OPUS_AGAIN` if it cannot take that, while that helps.
          * @enum {unknown}
          */
-        Variant: "opus" | "opus+red" | "opus3";
+        Variant: "opus" | "opus+again" | "opus+red" | "opus3";
         /**
          * VerifyEmail
          * @description `token` is what follows `#token=` in the link that was sent.

@@ -21,6 +21,19 @@ export type NewBroadcast = Schemas["NewBroadcast"];
 export type BroadcastChanges = Schemas["BroadcastChanges"];
 /** `displayName` is null for guests, `until` for a ban that does not end by itself. */
 export type Ban = Schemas["BanAnswer"];
+/** `durationS` and `sizeBytes` are null until they are known. */
+export type Recording = Schemas["RecordingAnswer"];
+/** A copy of a recording in another format; `url` once it is ready. */
+export type RecordingExport = Schemas["ExportAnswer"];
+export type ExportFormat = RecordingExport["format"];
+/** `startS` counts from the beginning of the recording. */
+export type Chapter = Schemas["ChapterAnswer"];
+/** A line of the chat at its moment of a recording. */
+export type Said = Schemas["SaidAnswer"];
+/** The waveform: the lowest and the highest sample of each pixel in turn, from -127 to 127. */
+export type Peaks = Schemas["Peaks"];
+/** What a show's recorder does: "interrupted" means that it should, and cannot just now. */
+export type RecorderState = "off" | "recording" | "interrupted";
 export type BroadcastPage = Schemas["BroadcastPage"];
 export type MessagePage = Schemas["MessagePage"];
 
@@ -101,9 +114,6 @@ export interface Speaking {
   level: number;
 }
 
-/** `interrupted`: it is meant to be recorded, and cannot be written just now. */
-export type RecorderState = "off" | "recording" | "interrupted";
-
 export interface Joined {
   you: You;
   broadcast: Broadcast;
@@ -122,9 +132,9 @@ export interface Joined {
   slowModeS: number;
   chatMode: ChatMode;
   locked: boolean;
+  recording: RecorderState;
   /** An invitation to speak waits for an answer. */
   invited: boolean;
-  recording?: RecorderState;
   /** After `join {since}`: more was written since than is sent, or `since` is not known. */
   messagesMissed: boolean;
   /** After `join {since}`: messages that were deleted lately. */
@@ -170,11 +180,11 @@ export interface ServerEvents {
   removed: { reason?: string | null; banned?: boolean; until?: string | null };
   listenerCount: { count: number };
   activeSpeakers: { producers: ProducerInfo[]; speaking: Speaking[] };
+  recording: { state: RecorderState };
   broadcastStarted: { startedAt: string };
   broadcastEnded: { endedAt: string; reason: string };
   hostAway: { until: string };
   hostBack: Record<string, never>;
-  recording: { state: RecorderState };
   /** There is room for us by WebRTC again. */
   listenVia: { via: string };
   reconnect: { afterMs: number };

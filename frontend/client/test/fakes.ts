@@ -1,4 +1,6 @@
+import { vi } from "vitest";
 import type { KeyValueStore, SocketLike } from "../src/platform";
+import type { LinkState, MediaLink } from "../src/services/media-types";
 import type { Broadcast, Joined, Person, User } from "../src/types";
 
 export function memoryStorage(initial: Record<string, string> = {}) {
@@ -143,6 +145,7 @@ export function joined(changes: Partial<Joined> = {}): Joined {
     listenerCount: 0,
     hands: [],
     producers: [],
+    recording: "off",
     recentMessages: [],
     mediaTime: 0,
     hostAway: false,
@@ -164,4 +167,30 @@ export function chat(id: string, at: string, text = id) {
 /** Let promises that are ready run, without any time passing. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 30; turn++) await Promise.resolve();
+}
+
+export function fakeLink() {
+  const link = {
+    state: { name: "connecting" } as LinkState,
+    track: null,
+    stats: vi.fn(),
+    rawStats: vi.fn(),
+    replaceTrack: vi.fn(async () => undefined),
+    retryNow: vi.fn(),
+    renew: vi.fn(),
+    close: vi.fn(),
+  };
+  return link as typeof link & MediaLink;
+}
+
+export function fakeTrack() {
+  const track = {
+    enabled: true,
+    readyState: "live",
+    onended: null as (() => void) | null,
+    stop: vi.fn(() => {
+      track.readyState = "ended";
+    }),
+  };
+  return track as typeof track & MediaStreamTrack;
 }

@@ -1,10 +1,20 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { createLac } from "../src/index";
 import { ApiError } from "../src/services/api";
-import type { LinkState, MediaLink } from "../src/services/media-types";
+import type { LinkState } from "../src/services/media-types";
 import { createHost, MicrophoneError } from "../src/stores/host";
 import { createPlayer, type LinkHandlers } from "../src/stores/player";
-import { broadcast, chat, FakeSocket, fakeFetch, memoryStorage, settle, user } from "./fakes";
+import {
+  broadcast,
+  chat,
+  FakeSocket,
+  fakeFetch,
+  fakeLink,
+  fakeTrack,
+  memoryStorage,
+  settle,
+  user,
+} from "./fakes";
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -12,32 +22,6 @@ beforeEach(() => {
 afterEach(() => {
   vi.useRealTimers();
 });
-
-function fakeLink() {
-  const link = {
-    state: { name: "connecting" } as LinkState,
-    track: null,
-    stats: vi.fn(),
-    rawStats: vi.fn(),
-    replaceTrack: vi.fn(async () => undefined),
-    retryNow: vi.fn(),
-    renew: vi.fn(),
-    close: vi.fn(),
-  };
-  return link as typeof link & MediaLink;
-}
-
-function fakeTrack() {
-  const track = {
-    enabled: true,
-    readyState: "live",
-    onended: null as (() => void) | null,
-    stop: vi.fn(() => {
-      track.readyState = "ended";
-    }),
-  };
-  return track as typeof track & MediaStreamTrack;
-}
 
 describe("a room", () => {
   function setUp(

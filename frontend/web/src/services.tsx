@@ -17,6 +17,8 @@ export interface Services {
   microphone: Microphone;
   /** mediasoup-client is large: it is fetched when somebody listens or goes live. */
   loadWebRtc: () => Promise<typeof import("@lac/client/webrtc")>;
+  /** So is hls.js: when somebody listens by HLS. */
+  loadHls: () => Promise<typeof import("@lac/client/hls")>;
   studios: Studios;
 }
 
@@ -43,6 +45,7 @@ export function browserServices(): Services {
     lac: createLac(browserPlatform()),
     microphone: browserMicrophone,
     loadWebRtc: () => import("@lac/client/webrtc"),
+    loadHls: () => import("@lac/client/hls"),
   });
 }
 

@@ -28,9 +28,9 @@ describe("recording", () => {
       expect(calls.some((call) => call.path === "/api/broadcasts/b1/record/start")).toBe(true),
     );
     tell({ event: "recording", data: { state: "recording" } });
-    expect(screen.getByText("Recording")).toBeVisible();
+    expect(screen.getByText("Recorded")).toBeVisible();
     tell({ event: "recording", data: { state: "interrupted" } });
-    expect(screen.getByText("Nothing is being recorded just now")).toBeVisible();
+    expect(screen.getByText("Recording interrupted")).toBeVisible();
     await userEvent.click(screen.getByRole("button", { name: "Stop recording" }));
     await waitFor(() =>
       expect(calls.some((call) => call.path === "/api/broadcasts/b1/record/stop")).toBe(true),

@@ -1,5 +1,5 @@
 import { ApiError, type Joined, type ServerEvent } from "@lac/client";
-import { act, cleanup, screen, waitFor, within } from "@testing-library/react";
+import { act, cleanup, fireEvent, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, it } from "vitest";
 import { broadcast, chat, live, person, user, visit } from "./world";
@@ -61,10 +61,85 @@ describe("listening", () => {
     await userEvent.click(screen.getByRole("button", { name: "Listen" }));
     const error = new ApiError(0, "media_unreachable", "A firewall is in the way.");
     links[0]?.tell({ name: "failed", error });
-    expect(screen.getByRole("alert")).toHaveTextContent(
+    expect(await screen.findByRole("alert")).toHaveTextContent(
       "A firewall is in the way. Press Listen to try again.",
     );
     expect(screen.getByRole("button", { name: "Listen" })).toBeVisible();
+  });
+
+  describe("by HLS", () => {
+    const address = {
+      url: "/hls/b1/pass/index.m3u8",
+      expiresAt: "2026-05-01T12:00:00Z",
+      mediaTimeZero: "2026-05-01T11:00:00Z",
+      windowS: 1800,
+      preferred: false,
+    };
+    const position = { behindS: 1.5, windowS: 125, live: true, finished: false };
+
+    async function hear() {
+      const world = await enter();
+      await userEvent.click(screen.getByRole("button", { name: "Listen" }));
+      const error = new ApiError(503, "use_hls", "Many listen.", {}, 2000, address);
+      world.links[0]?.tell({ name: "failed", error });
+      await waitFor(() => expect(world.playbacks).toHaveLength(1));
+      const [playback] = world.playbacks;
+      if (!playback) throw new Error("nothing plays");
+      playback.tell({ name: "connected" });
+      playback.move(position);
+      return { ...world, playback };
+    }
+
+    it("is gone to without a word, goes back and returns to live by keyboard", async () => {
+      const { playback } = await hear();
+      expect(screen.getByText("You are listening live, a few seconds behind")).toBeVisible();
+      expect(screen.getByRole("button", { name: "Return to live" })).toBeDisabled();
+      const slider = screen.getByRole("slider", { name: "How far back you listen" });
+      expect(slider).toHaveAttribute("aria-valuetext", "At live");
+      screen.getByRole("button", { name: "Back 30 s" }).focus();
+      await userEvent.keyboard("{Enter}");
+      expect(playback.asked).toEqual([31.5]);
+      playback.move({ ...position, behindS: 65, live: false });
+      expect(screen.getByText("You hear what was said before")).toBeVisible();
+      expect(slider).toHaveAttribute("aria-valuetext", "1 minute 5 seconds before live");
+      fireEvent.change(slider, { target: { value: "-100" } });
+      fireEvent.change(slider, { target: { value: "-90" } });
+      await waitFor(() => expect(playback.asked).toEqual([31.5, 90]));
+      await userEvent.click(screen.getByRole("button", { name: "Return to live" }));
+      expect(playback.asked.at(-1)).toBe("live");
+    });
+
+    it("shows what was said when it is heard", async () => {
+      const { playback, tell } = await hear();
+      playback.heard = 100;
+      tell({
+        event: "chatMessage",
+        data: { ...chat("m1", "2026-05-01T11:01:42Z", "Hear, hear"), mediaTime: 102 },
+      });
+      expect(screen.queryByText("Hear, hear")).not.toBeInTheDocument();
+      playback.heard = 102.5;
+      expect(await screen.findByText("Hear, hear")).toBeVisible();
+    });
+
+    it("changes over when there is room, but takes nobody from the past", async () => {
+      const { playback, links, tell } = await hear();
+      playback.move({ ...position, behindS: 65, live: false });
+      tell({ event: "listenVia", data: { via: "webrtc" } });
+      expect(links).toHaveLength(1);
+      playback.move(position);
+      tell({ event: "listenVia", data: { via: "webrtc" } });
+      await waitFor(() => expect(links).toHaveLength(2));
+      links[1]?.tell({ name: "connected" });
+      expect(screen.getByText("You are listening live")).toBeVisible();
+      expect(playback.closed).toBe(true);
+    });
+
+    it("changes over at once for who is to speak", async () => {
+      const { links, tell } = await hear();
+      const me = person("g1", { role: "speaker" });
+      tell({ event: "roleChanged", data: { user: me } });
+      await waitFor(() => expect(links).toHaveLength(2));
+    });
   });
 
   it("goes on while the host is away", async () => {

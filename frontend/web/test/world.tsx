@@ -1,6 +1,10 @@
 import {
   type Broadcast,
   createLac,
+  type HlsAddress,
+  type HlsHandlers,
+  type HlsPlayback,
+  type HlsPosition,
   type LinkState,
   type MediaLink,
   MicrophoneError,
@@ -38,6 +42,16 @@ export interface FakeLink extends MediaLink {
   variants: Variant[];
 }
 
+export interface FakePlayback extends HlsPlayback {
+  address: HlsAddress;
+  heard: number | null;
+  /** Where the page wanted to go. */
+  asked: (number | "live")[];
+  tell: (state: LinkState) => void;
+  move: (position: HlsPosition) => void;
+  closed: boolean;
+}
+
 export const track = () =>
   ({
     enabled: true,
@@ -52,6 +66,7 @@ export const track = () =>
 export async function visit(path: string, options: Options = {}) {
   const sockets: FakeSocket[] = [];
   const links: FakeLink[] = [];
+  const playbacks: FakePlayback[] = [];
   const stages: { heard: readonly string[]; closed: boolean }[] = [];
   const shows = options.shows ?? [];
   const { fetch, calls } = fakeFetch((call) => {
@@ -66,6 +81,8 @@ export async function visit(path: string, options: Options = {}) {
     const show = shows.find((show) => url.pathname.startsWith(`/api/broadcasts/${show.id}`));
     if (show && url.pathname.endsWith("/messages"))
       return { body: { items: [], nextCursor: null } };
+    if (show && url.pathname.endsWith("/hls"))
+      return { status: 404, body: { code: "not_live", detail: "There is nothing to hear." } };
     if (show && url.pathname.endsWith("/end")) return { body: { ...show, status: "ended" } };
     if (show && url.pathname.endsWith("/start")) return { body: { ...show, status: "live" } };
     if (show) return { body: show };
@@ -140,6 +157,29 @@ export async function visit(path: string, options: Options = {}) {
         },
         codecOptions: () => ({}),
       }) as unknown as typeof import("@lac/client/webrtc"),
+    loadHls: async () =>
+      ({
+        playHls: (address: HlsAddress, given: HlsHandlers) => {
+          const made: FakePlayback = {
+            address,
+            state: { name: "connecting" },
+            heard: null,
+            heardAt: () => made.heard,
+            asked: [],
+            seekBehind: (seconds) => made.asked.push(seconds),
+            goLive: () => made.asked.push("live"),
+            retryNow: () => undefined,
+            close: () => {
+              made.closed = true;
+            },
+            closed: false,
+            tell: (state) => act(() => given.onState(state)),
+            move: (position) => act(() => given.onPosition(position)),
+          };
+          playbacks.push(made);
+          return made;
+        },
+      }) as unknown as typeof import("@lac/client/hls"),
   });
   render(
     <ServicesContext value={services}>
@@ -153,7 +193,7 @@ export async function visit(path: string, options: Options = {}) {
     if (!latest) throw new Error("no socket was opened");
     return latest;
   };
-  return { calls, lac, links, stages, sockets, socket };
+  return { calls, lac, links, playbacks, stages, sockets, socket };
 }
 
 export const host = { ...someUser, id: "h", displayName: "Host" };

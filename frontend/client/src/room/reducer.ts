@@ -32,7 +32,6 @@ export interface RoomState {
   /** Oldest first, the last `MESSAGES_KEPT`. */
   messages: readonly ChatMessage[];
   hostAway: { until: string | null } | null;
-  recording: RecorderState;
   ended: { reason: string } | null;
   removed: Removal | null;
   /** Seconds between two messages of everyone but moderators; 0: no slow mode. */
@@ -40,6 +39,7 @@ export interface RoomState {
   chatMode: ChatMode;
   /** Nobody new comes in. */
   locked: boolean;
+  recording: RecorderState;
   /** We are invited to speak, and have not answered. */
   invited: boolean;
   /** The invitation that ended last: our own, or for moderators anybody's. `seq` tells two equal ones apart. */
@@ -53,6 +53,10 @@ export interface RoomState {
   stats: RoomStats | null;
   /** The latest merged reactions; `seq` tells two equal bursts apart. */
   reactions: { seq: number; counts: Readonly<Record<string, number>> };
+  /** Where to listen by HLS, as far as the room has said. */
+  hls: Joined["hls"] | null;
+  /** How often the server has said that there is room for us by WebRTC. */
+  webRtcOffers: number;
 }
 
 export interface Removal {
@@ -76,12 +80,12 @@ export const emptyRoom: RoomState = {
   speaking: [],
   messages: [],
   hostAway: null,
-  recording: "off",
   ended: null,
   removed: null,
   slowModeS: 0,
   chatMode: "open",
   locked: false,
+  recording: "off",
   invited: false,
   inviteEnded: null,
   gapBefore: null,
@@ -89,6 +93,8 @@ export const emptyRoom: RoomState = {
   names: {},
   stats: null,
   reactions: { seq: 0, counts: {} },
+  hls: null,
+  webRtcOffers: 0,
 };
 
 export function reduceRoom(state: RoomState, event: ServerEvent): RoomState {
@@ -118,13 +124,14 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         slowModeS: data.slowModeS ?? 0,
         chatMode: data.chatMode ?? "open",
         locked: data.locked ?? false,
-        invited: data.invited ?? false,
         recording: data.recording ?? "off",
+        invited: data.invited ?? false,
         hostAway: data.hostAway
           ? { until: data.hostAwayUntil ?? state.hostAway?.until ?? null }
           : null,
         ended: data.broadcast.status === "ended" ? (state.ended ?? { reason: "" }) : null,
         removed: null,
+        hls: data.hls ?? null,
       };
     case "userJoined":
       if (state.members[data.user.id]) return withMember(state, data.user.id, data.user);
@@ -191,6 +198,8 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
       return withoutMessages(state, (message) => message.id === data.id);
     case "messagesCleared":
       return withoutMessages(state, (message) => message.user.id === data.userId);
+    case "recording":
+      return { ...state, recording: data.state };
     case "slowMode":
       return { ...state, slowModeS: data.seconds };
     case "chatMode":
@@ -233,16 +242,16 @@ function reduce(state: RoomState, { event, data }: ServerEvent): RoomState {
         ...withBroadcast(state, { status: "ended", endedAt: data.endedAt }),
         ended: { reason: data.reason },
         hostAway: null,
-        recording: "off",
         producers: [],
         speaking: [],
+        recording: "off",
       };
     case "hostAway":
       return { ...state, hostAway: { until: data.until } };
     case "hostBack":
       return { ...state, hostAway: null };
-    case "recording":
-      return { ...state, recording: data.state };
+    case "listenVia":
+      return data.via === "webrtc" ? { ...state, webRtcOffers: state.webRtcOffers + 1 } : state;
     case "stats":
       return { ...state, stats: data };
     default:

@@ -5,9 +5,15 @@ import type {
   Broadcast,
   BroadcastChanges,
   BroadcastPage,
+  Chapter,
+  ExportFormat,
   NewBroadcast,
   Page,
+  Peaks,
   Profile,
+  Recording,
+  RecordingExport,
+  Said,
   SignedIn,
   StoredMessage,
   User,
@@ -58,6 +64,8 @@ export interface RequestOptions {
   headers?: Readonly<Record<string, string>>;
   /** Called with the headers of an answer that is no error. */
   onHeaders?: (headers: Headers) => void;
+  /** What the answer is read as; JSON unless it says otherwise. */
+  answer?: "json" | "blob";
   /** Let the request outlive the page. */
   keepalive?: boolean;
   signal?: AbortSignal;
@@ -81,7 +89,8 @@ export function createRequest(config: {
     options: RequestOptions,
     bearer: string | null,
   ): Promise<Response> {
-    const headers: Record<string, string> = { Accept: "application/json", ...options.headers };
+    const accept = options.answer === "blob" ? "*/*" : "application/json";
+    const headers: Record<string, string> = { Accept: accept, ...options.headers };
     if (options.body !== undefined) headers["Content-Type"] = "application/json";
     if (bearer !== null) headers.Authorization = `Bearer ${bearer}`;
     const abort = new AbortController();
@@ -122,6 +131,7 @@ export function createRequest(config: {
     if (!response.ok) throw await problem(response);
     options.onHeaders?.(response.headers);
     if (response.status === 204) return undefined as T;
+    if (options.answer === "blob") return (await response.blob()) as T;
     const text = await response.text();
     if (text === "") return undefined as T;
     try {
@@ -304,15 +314,6 @@ export function createApi(request: Request) {
       request<Broadcast>(`/api/broadcasts/${at(id)}/start`, { method: "POST" }),
     endBroadcast: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/end`, { method: "POST" }),
-    /** A show that is recorded already goes on being recorded. */
-    startRecording: (id: string) =>
-      request<Schemas["RecordingAnswer"]>(`/api/broadcasts/${at(id)}/record/start`, {
-        method: "POST",
-      }),
-    stopRecording: (id: string) =>
-      request<Schemas["RecordingAnswer"]>(`/api/broadcasts/${at(id)}/record/stop`, {
-        method: "POST",
-      }),
     /** The old key is worth nothing from then on, and an encoder that uses it is cut off. */
     renewStreamKey: (id: string) =>
       request<Broadcast>(`/api/broadcasts/${at(id)}/stream-key`, { method: "POST" }),
@@ -324,6 +325,12 @@ export function createApi(request: Request) {
       request<Schemas["InviteAccepted"]>(`/api/broadcasts/${at(id)}/invite/accept`, {
         method: "POST",
         body,
+        ...(auth ? { auth } : {}),
+      }),
+    /** Where to listen by HLS: an address for this listener alone, good for a while. */
+    hlsAddress: (id: string, auth?: RequestOptions["auth"]) =>
+      request<HlsAddress>(`/api/broadcasts/${at(id)}/hls`, {
+        method: "POST",
         ...(auth ? { auth } : {}),
       }),
     messages: (id: string, cursor?: string, auth?: RequestOptions["auth"]) =>
@@ -348,6 +355,53 @@ export function createApi(request: Request) {
     audit: (id: string, cursor?: string, signal?: AbortSignal) =>
       request<Page<AuditEntry>>(`/api/broadcasts/${at(id)}/audit`, {
         query: { limit: 50, cursor },
+        ...(signal ? { signal } : {}),
+      }),
+    recordings: (query: { broadcastId?: string; hostId?: string }, auth?: RequestOptions["auth"]) =>
+      request<Page<Recording>>("/api/recordings", {
+        query: { ...query, limit: 100 },
+        ...(auth ? { auth } : {}),
+      }),
+    /** A show that is recorded already goes on being recorded. */
+    startRecording: (broadcastId: string) =>
+      request<Recording>(`/api/broadcasts/${at(broadcastId)}/record/start`, { method: "POST" }),
+    stopRecording: (broadcastId: string) =>
+      request<Recording>(`/api/broadcasts/${at(broadcastId)}/record/stop`, { method: "POST" }),
+    markChapter: (broadcastId: string, title: string) =>
+      request<Chapter>(`/api/broadcasts/${at(broadcastId)}/record/chapters`, {
+        method: "POST",
+        body: { title },
+      }),
+    deleteRecording: (id: string) =>
+      request<void>(`/api/recordings/${at(id)}`, { method: "DELETE" }),
+    chapters: (recordingId: string, auth?: RequestOptions["auth"]) =>
+      request<{ chapters: Chapter[] }>(
+        `/api/recordings/${at(recordingId)}/chapters`,
+        auth ? { auth } : {},
+      ),
+    /** `analysis_pending` (status 409) shortly after the show. */
+    peaks: (recordingId: string, auth?: RequestOptions["auth"]) =>
+      request<Peaks>(`/api/recordings/${at(recordingId)}/peaks`, auth ? { auth } : {}),
+    recordingChat: (recordingId: string, cursor?: string, auth?: RequestOptions["auth"]) =>
+      request<Page<Said>>(`/api/recordings/${at(recordingId)}/messages`, {
+        query: { limit: 100, cursor },
+        ...(auth ? { auth } : {}),
+      }),
+    exports: (recordingId: string, auth?: RequestOptions["auth"]) =>
+      request<{ items: RecordingExport[] }>(
+        `/api/recordings/${at(recordingId)}/exports`,
+        auth ? { auth } : {},
+      ),
+    requestExport: (recordingId: string, format: ExportFormat) =>
+      request<RecordingExport>(`/api/recordings/${at(recordingId)}/exports`, {
+        method: "POST",
+        body: { format },
+      }),
+    /** A file's bytes, for shows whose files an address alone does not open. */
+    file: (path: string, auth?: RequestOptions["auth"], signal?: AbortSignal) =>
+      request<Blob>(path, {
+        answer: "blob",
+        ...(auth ? { auth } : {}),
         ...(signal ? { signal } : {}),
       }),
     profile: (id: string) => request<Profile>(`/api/users/${at(id)}`),

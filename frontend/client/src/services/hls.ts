@@ -10,7 +10,6 @@ export type { HlsAddress, HlsHandlers, HlsPlayback, HlsPosition } from "./hls-ty
 export interface HlsOptions extends HlsHandlers {
   /** Plays it. Nobody else may use it before `close`. */
   audio: HTMLAudioElement;
-  baseUrl: string;
   /** A new address, once the old one is not good any more. Errors that will not pass end the playing. */
   renew: () => Promise<HlsAddress>;
   random?: () => number;
@@ -116,8 +115,8 @@ class Playback implements HlsPlayback {
   }
 
   #open(): void {
-    const { audio, baseUrl } = this.#options;
-    const url = new URL(this.#address.url, baseUrl).href;
+    const { audio } = this.#options;
+    const url = new URL(this.#address.url, document.baseURI).href;
     this.#movedAt = Date.now();
     if (Hls.isSupported()) {
       const hls = new Hls({

@@ -1,5 +1,6 @@
 import { createStore, type StoreApi } from "zustand/vanilla";
 import { type Platform, randomOf } from "../platform";
+import { Later } from "../room/later";
 import {
   emptyRoom,
   mergeMessages,
@@ -86,6 +87,8 @@ export interface Room {
   listMembers(cursor?: string): Promise<{ items: Person[]; nextCursor: string | null }>;
   /** Take in what a REST call answered, so that the page need not wait for the event. */
   update(broadcast: Broadcast): void;
+  /** What is said is shown when it is heard: `heardAt` gives the media time of that, null for the present. */
+  listenBy(heardAt: (() => number | null) | null): void;
   /** How this person signs the media calls of this room. */
   mediaAuth(): "session" | { bearer: string | null };
 }
@@ -133,12 +136,16 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
         ...since(),
       };
     },
-    onEvent: receive,
+    onEvent: (event) => {
+      if (!later.hold(event, store.getState().you?.id)) receive(event);
+    },
     onState: (state) => {
       store.setState({ socket: state });
       if (state.name === "closed") settle(state.outcome, state.reason);
     },
   });
+
+  const later = new Later(receive);
 
   /** Who comes back gets what was said meanwhile. */
   function since(): { since?: string } {
@@ -347,6 +354,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       const generation = ++opened;
       clearTimeout(pollTimer);
       socket.stop();
+      later.clear();
       store.setState({
         ...emptyRoom,
         phase: "loading",
@@ -360,6 +368,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       opened += 1;
       clearTimeout(pollTimer);
       socket.stop();
+      later.clear();
       store.setState({ socket: { name: "idle" } });
     },
     retryNow() {
@@ -473,6 +482,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
         ended: broadcast.status === "ended" ? (state.ended ?? { reason: "" }) : null,
       }));
     },
+    listenBy: (heardAt) => later.listenBy(heardAt),
     mediaAuth() {
       const { you } = store.getState();
       if (you?.anonymous) return { bearer: guestToken };

@@ -1,8 +1,9 @@
 import { type ChatMode, messageOf, type Room, type RoomView } from "@lac/client";
-import { useId, useState } from "react";
+import { useState } from "react";
 import { plural } from "../lib/time";
 import { Button } from "../ui/Button";
 import { Card } from "../ui/Card";
+import { Checkbox } from "../ui/Field";
 import { MicOffIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
 
@@ -15,7 +16,6 @@ const WRITERS: readonly { value: ChatMode; label: string }[] = [
 
 /** The rules of the room. Each change counts at once, for everyone. */
 export function ChatSettings({ room, view }: { room: Room; view: RoomView }) {
-  const id = useId();
   const [problem, setProblem] = useState<string | null>(null);
   const [done, setDone] = useState("");
   const { slowModeS, chatMode, locked } = view;
@@ -81,22 +81,12 @@ export function ChatSettings({ room, view }: { room: Room; view: RoomView }) {
           </label>
         </div>
         <p className="text-sm text-muted">Hosts and moderators can always write.</p>
-        <label className="flex min-h-11 items-start gap-3">
-          <input
-            type="checkbox"
-            checked={locked}
-            aria-label="Lock the room"
-            aria-describedby={id}
-            onChange={(event) => void act(() => room.lock(event.target.checked))}
-            className="mt-0.5 size-5 shrink-0 accent-accent"
-          />
-          <span>
-            <span className="block font-medium">Lock the room</span>
-            <span id={id} className="block text-sm text-muted">
-              Nobody new comes in. Those who are here can leave and return.
-            </span>
-          </span>
-        </label>
+        <Checkbox
+          label="Lock the room"
+          hint="Nobody new comes in. Those who are here can leave and return."
+          checked={locked}
+          onChange={(lock) => void act(() => room.lock(lock))}
+        />
         <div className="flex flex-wrap items-center gap-x-3 gap-y-1">
           <Button icon={<MicOffIcon />} onClick={() => void muteAll()}>
             Mute everyone on the stage

@@ -1,7 +1,6 @@
 import type { Broadcast, NewBroadcast, Visibility } from "@lac/client";
-import { useId } from "react";
 import { toLocalInput } from "../lib/time";
-import { type Choice, Choices, TextArea, TextField } from "../ui/Field";
+import { Checkbox, type Choice, Choices, TextArea, TextField } from "../ui/Field";
 
 /** What people write about a show. `time` is as the browser's own field has it; empty: none. */
 export interface ShowValues {
@@ -9,6 +8,7 @@ export interface ShowValues {
   description: string;
   visibility: Visibility;
   time: string;
+  /** From its first moment to its last. */
   recorded: boolean;
 }
 
@@ -40,13 +40,8 @@ export function wrongShow(
   return wrong;
 }
 
-export function showOf({
-  title,
-  description,
-  visibility,
-  time,
-  recorded,
-}: ShowValues): NewBroadcast {
+export function showOf(values: ShowValues): NewBroadcast {
+  const { title, description, visibility, time, recorded } = values;
   return {
     title: title.trim(),
     visibility,
@@ -83,7 +78,6 @@ export function ShowFields({
   /** It has not begun yet. */
   timed?: boolean;
 }) {
-  const hint = useId();
   const set = (changes: Partial<ShowValues>) => onChange({ ...values, ...changes });
   return (
     <>
@@ -124,23 +118,13 @@ export function ShowFields({
           className="max-w-64"
         />
       )}
-      {!titleOnly && timed && (
-        <label className="flex min-h-11 items-start gap-3">
-          <input
-            type="checkbox"
-            checked={values.recorded}
-            aria-label="Record the whole show"
-            aria-describedby={hint}
-            onChange={(event) => set({ recorded: event.target.checked })}
-            className="mt-0.5 size-5 shrink-0 accent-accent"
-          />
-          <span>
-            <span className="block font-medium">Record the whole show</span>
-            <span id={hint} className="block text-sm text-muted">
-              From its first second to its last. Everyone in the room can see that it is recorded.
-            </span>
-          </span>
-        </label>
+      {!titleOnly && (
+        <Checkbox
+          label="Record the whole show"
+          hint="From its first second to its last. Everyone in the room can see it, and hear it again."
+          checked={values.recorded}
+          onChange={(recorded) => set({ recorded })}
+        />
       )}
     </>
   );

@@ -4,6 +4,8 @@ import type { LinkStats } from "@lac/client";
 export interface Diagnostics {
   /** What is being heard. */
   readonly remoteTrack: MediaStreamTrack | null;
+  /** Media time of what is heard, in seconds, where that is not the present. */
+  heardAt(): number | null;
   /** What is being sent. */
   readonly localTrack: MediaStreamTrack | null;
   stats(): Promise<LinkStats | null>;

@@ -45,6 +45,18 @@ export function formatCountdown(ms: number): string {
   return `${minutes} min ${Math.floor(ms / 1000) % 60} s`;
 }
 
+/** "2 minutes 5 seconds", for ears: a clock's reading is read out as a time of day. */
+export function spokenDuration(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  const parts = [
+    [Math.floor(seconds / 3600), "hour"],
+    [Math.floor(seconds / 60) % 60, "minute"],
+    [seconds % 60, "second"],
+  ] as const;
+  const said = parts.filter(([count]) => count > 0).map(([count, unit]) => plural(count, unit));
+  return said.join(" ") || plural(0, "second");
+}
+
 export function plural(count: number, one: string, many = `${one}s`): string {
   return `${new Intl.NumberFormat().format(count)} ${count === 1 ? one : many}`;
 }

@@ -20,7 +20,7 @@ import { MicrophoneSetup } from "../components/MicrophoneSetup";
 import { PageState } from "../components/PageState";
 import { People } from "../components/People";
 import { FloatingReactions } from "../components/Reactions";
-import { RecordButton } from "../components/Recording";
+import { Recorder } from "../components/Recorder";
 import { Renew } from "../components/Renew";
 import { RequireUser } from "../components/RequireUser";
 import { useRoomProblem } from "../components/RoomProblem";
@@ -113,6 +113,7 @@ function Console({ studio, view, broadcast }: Props) {
         />
         {!ended && (
           <div className="grid min-w-0 gap-5">
+            {broadcast.status === "live" && <Recorder broadcast={broadcast} view={view} />}
             <People room={studio.room} view={view} />
             <ChatSettings room={studio.room} view={view} />
             <Bans id={studio.id} />
@@ -172,6 +173,7 @@ function StudioCard({ studio, view, broadcast }: Props) {
     () =>
       offerDiagnostics({
         remoteTrack: null,
+        heardAt: () => null,
         get localTrack() {
           return host.store.getState().track;
         },
@@ -258,7 +260,6 @@ function StudioCard({ studio, view, broadcast }: Props) {
           </Notice>
         )}
 
-        {live && <RecordButton id={broadcast.id} view={view} />}
         <Speakers view={view} />
         <StageSound broadcastId={broadcast.id} view={view} active={sending} />
 
@@ -478,9 +479,10 @@ function Ended({ broadcast }: { broadcast: Broadcast }) {
       </p>
       {lasted !== null && <p className="mt-1 text-muted">You were on for {formatClock(lasted)}.</p>}
       <div className="mt-4 flex flex-wrap gap-2">
-        <ButtonLink to="/host?new" look="primary">
-          Plan the next one
+        <ButtonLink to={`/b/${encodeURIComponent(broadcast.id)}`} look="primary">
+          Recording and chat
         </ButtonLink>
+        <ButtonLink to="/host?new">Plan the next one</ButtonLink>
         <ButtonLink to="/host">My shows</ButtonLink>
       </div>
     </Card>

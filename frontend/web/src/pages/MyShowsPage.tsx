@@ -8,6 +8,7 @@ import { emptyShow, ShowFields, showOf, wrongShow } from "../components/ShowFiel
 import { useLac, useUser } from "../services";
 import { Button } from "../ui/Button";
 import { Card } from "../ui/Card";
+import { CopyField } from "../ui/CopyField";
 import { PlusIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
 
@@ -93,6 +94,18 @@ function MyShows() {
               </ul>
             </section>
           ),
+      )}
+      {user && !empty && shows !== null && (
+        <Card title="Podcast" className="max-w-2xl">
+          <p className="mb-3 text-muted">
+            Recordings of your public shows appear in podcast apps, and so does a show while it is
+            on air. Give people this address, or enter it in a podcast directory.
+          </p>
+          <CopyField
+            label="Feed"
+            value={`${window.location.origin}/podcasts/${encodeURIComponent(user.id)}/feed.xml`}
+          />
+        </Card>
       )}
     </>
   );

@@ -4,8 +4,10 @@ import {
   type Host,
   mayHost,
   mayModerate,
+  maySpeak,
   messageOf,
   NOTE_MAX,
+  type OpenListen,
   type Player,
   type PlayerState,
   type Room,
@@ -23,7 +25,10 @@ import { useName } from "../components/NameDialog";
 import { Invitation, type Speaking, StagePanel, useSpeaking } from "../components/OnStage";
 import { People } from "../components/People";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
-import { RecordingBadge } from "../components/Recording";
+import { RecordingBadge } from "../components/Recorder";
+import { type Replay, ReplayPlayer, useReplay } from "../components/Replay";
+import { ReplayChat } from "../components/ReplayChat";
+import { Rewind } from "../components/Rewind";
 import { useRoomProblem } from "../components/RoomProblem";
 import { Speakers } from "../components/Speakers";
 import { audioContext, useLevel } from "../lib/audio";
@@ -53,10 +58,14 @@ export default function PlayerPage() {
   );
 }
 
+const CHAT_PLACE =
+  "h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:row-span-2 lg:h-[min(46rem,calc(100dvh-9rem))]";
+
 function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast: Broadcast }) {
   const { ensureName, nameDialog } = useName(room);
   const speaking = useSpeaking(room, view);
   const ended = broadcast.status === "ended";
+  const replay = useReplay(room, broadcast);
   // Who may host has the console for it.
   const moderates = mayModerate(view.you?.role) && !mayHost(view.you?.role) && !ended;
   return (
@@ -84,14 +93,19 @@ function Show({ room, view, broadcast }: { room: Room; view: RoomView; broadcast
           broadcast={broadcast}
           ensureName={ensureName}
           speaking={speaking}
+          replay={replay}
         />
       </div>
-      <Chat
-        room={room}
-        beforeSpeaking={ensureName}
-        disabled={ended ? "The show has ended, and the chat is closed." : null}
-        className="h-[min(34rem,75dvh)] lg:sticky lg:top-6 lg:row-span-2 lg:h-[min(46rem,calc(100dvh-9rem))]"
-      />
+      {replay.current ? (
+        <ReplayChat chat={replay.details.chat} position={replay.position} className={CHAT_PLACE} />
+      ) : (
+        <Chat
+          room={room}
+          beforeSpeaking={ensureName}
+          disabled={ended ? "The show has ended, and the chat is closed." : null}
+          className={CHAT_PLACE}
+        />
+      )}
       {moderates && (
         <div className="grid min-w-0 gap-5">
           <People room={room} view={view} />
@@ -110,28 +124,37 @@ function Stage({
   broadcast,
   ensureName,
   speaking,
+  replay,
 }: {
   room: Room;
   view: RoomView;
   broadcast: Broadcast;
   ensureName: () => Promise<boolean>;
   speaking: Speaking;
+  replay: Replay;
 }) {
   const [saves, setSaves] = useState(savesData);
-  const player = usePlayer(room, speaking.speaker, saves);
-  const state = useStore(player.store);
   const audio = useRef<HTMLAudioElement>(null);
+  // One element for each way: one that changes from a stream to a source stops, and the page has to ask to sound again.
+  const hlsAudio = useRef<HTMLAudioElement>(null);
+  const player = usePlayer(room, speaking.speaker, saves, hlsAudio);
+  const state = useStore(player.store);
   const meter = useRef<HTMLDivElement>(null);
   const ring = useRef<HTMLSpanElement>(null);
   const [armed, setArmed] = useState(false);
-  const { blocked, play } = usePlayback(audio, state.track);
-  useLevel(state.track, [meter, ring]);
+  const webRtc = usePlayback(audio, state.track);
+  const hls = useHlsPlayback(hlsAudio, state);
+  const { blocked, play } = state.via === "hls" ? hls : webRtc;
+  useLevel(state.track ?? hls.track, [meter, ring]);
+  useChangeOver(player, view, speaking);
 
   const { status } = broadcast;
   // The host is away, and somebody else is heard.
   const guest = view.hostAway ? view.producers.find((p) => p.userId !== broadcast.host.id) : null;
   useEffect(() => {
-    if (status === "ended") player.stop({ serverKnows: true });
+    // By HLS there are some seconds left to hear, or all of it for somebody who has gone back.
+    if (status === "ended" && player.store.getState().via !== "hls")
+      player.stop({ serverKnows: true });
     if (status === "live" && armed) {
       setArmed(false);
       player.start();
@@ -142,6 +165,7 @@ function Stage({
   const unlock = () => {
     audioContext();
     audio.current?.play().catch(() => undefined);
+    hlsAudio.current?.play().catch(() => undefined);
   };
   const listen = () => {
     unlock();
@@ -155,10 +179,11 @@ function Stage({
       className="relative rounded-card border border-line bg-surface p-5 shadow-card sm:p-7"
     >
       <audio ref={audio} muted={speaking.heard} className="hidden" />
+      <audio ref={hlsAudio} muted={speaking.heard} className="hidden" />
       <div className="flex flex-wrap items-center justify-between gap-3">
-        <span className="flex flex-wrap gap-2">
+        <span className="flex flex-wrap items-center gap-2">
           <StatusBadge status={status} away={view.hostAway !== null} />
-          {status === "live" && <RecordingBadge state={view.recording} />}
+          <RecordingBadge state={view.recording} />
         </span>
         {status !== "ended" && (
           <span className="inline-flex items-center gap-1.5 text-muted tabular-nums">
@@ -191,7 +216,22 @@ function Stage({
           }}
         />
       )}
-      {status === "ended" && <Ended broadcast={broadcast} />}
+      {status === "ended" && state.via === "hls" && state.position && (
+        <div className="mt-5 grid justify-items-center gap-4">
+          <p role="status">You hear the rest of it.</p>
+          <Rewind player={player} position={state.position} />
+          <Volume audio={[audio, hlsAudio]} />
+          <Button icon={<StopIcon />} onClick={() => player.stop()}>
+            Stop
+          </Button>
+        </div>
+      )}
+      {status === "ended" && (
+        <div className="mt-6">
+          <ReplayPlayer replay={replay} />
+          {replay.current === null && <Ended broadcast={broadcast} />}
+        </div>
+      )}
       {status === "live" && (
         <>
           <div className="relative mt-6 flex flex-col items-center gap-5">
@@ -202,12 +242,15 @@ function Stage({
               onStop={() => player.stop()}
             />
             <p role="status" className="min-h-6 text-center font-medium">
-              {words(state.phase)}
+              {words(state)}
             </p>
             <div className="w-full max-w-md">
               <LevelMeter label="Sound level" target={meter} />
             </div>
-            <Volume audio={audio} />
+            {state.via === "hls" && state.position && (
+              <Rewind player={player} position={state.position} />
+            )}
+            <Volume audio={[audio, hlsAudio]} />
             <SaveData
               saves={saves}
               onChange={(wanted) => {
@@ -284,23 +327,41 @@ function Stage({
   );
 }
 
-function usePlayer(room: Room, speaker: Host, saves: boolean): Player {
-  const { lac, loadWebRtc } = useServices();
+function usePlayer(
+  room: Room,
+  speaker: Host,
+  saves: boolean,
+  hlsAudio: RefObject<HTMLAudioElement | null>,
+): Player {
+  const { lac, loadWebRtc, loadHls } = useServices();
   const saving = useRef(saves);
-  const player = useMemo(
-    () =>
-      createPlayer(async (handlers) => {
-        const { listen } = await loadWebRtc();
-        return listen({
-          broadcastId: room.id,
-          request: lac.api.request,
-          auth: room.mediaAuth,
-          variant: () => variantFor(saving.current),
-          ...handlers,
-        });
-      }),
-    [lac, loadWebRtc, room],
-  );
+  const player = useMemo(() => {
+    const openListen: OpenListen = async (handlers) => {
+      const { listen } = await loadWebRtc();
+      return listen({
+        broadcastId: room.id,
+        request: lac.api.request,
+        auth: room.mediaAuth,
+        variant: () => variantFor(saving.current),
+        ...handlers,
+      });
+    };
+    const find = () => lac.api.hlsAddress(room.id, room.mediaAuth());
+    return createPlayer(openListen, {
+      find,
+      told: () => room.store.getState().hls ?? null,
+      open: async (address, handlers) => {
+        const { playHls } = await loadHls();
+        const audio = hlsAudio.current;
+        if (!audio) throw new Error("The page has gone.");
+        return playHls(address, { audio, renew: find, ...handlers });
+      },
+    });
+  }, [lac, loadWebRtc, loadHls, room, hlsAudio]);
+  useEffect(() => {
+    room.listenBy(player.heardAt);
+    return () => room.listenBy(null);
+  }, [room, player]);
   useEffect(() => {
     if (saving.current === saves) return;
     saving.current = saves;
@@ -316,6 +377,7 @@ function usePlayer(room: Room, speaker: Host, saves: boolean): Player {
       get localTrack() {
         return speaker.store.getState().track;
       },
+      heardAt: player.heardAt,
       stats: player.stats,
       rawStats: player.rawStats,
     });
@@ -353,6 +415,59 @@ function usePlayback(audio: RefObject<HTMLAudioElement | null>, track: MediaStre
     );
   };
   return { blocked, play };
+}
+
+/** The same for the element that hls.js plays through, which starts it by itself. */
+function useHlsPlayback(audio: RefObject<HTMLAudioElement | null>, { via, phase }: PlayerState) {
+  const [blocked, setBlocked] = useState(false);
+  const [track, setTrack] = useState<MediaStreamTrack | null>(null);
+  const playing = via === "hls" && phase === "playing";
+  useEffect(() => {
+    setBlocked(false);
+    const element = audio.current;
+    if (via !== "hls" || !element) return;
+    // Refused before it has anything to play: it says so in no other way.
+    const look = () => setBlocked(element.paused && !element.ended && element.readyState >= 2);
+    element.addEventListener("canplay", look);
+    element.addEventListener("playing", look);
+    return () => {
+      element.removeEventListener("canplay", look);
+      element.removeEventListener("playing", look);
+    };
+  }, [audio, via]);
+  useEffect(() => {
+    // Only to be measured. Not in every browser, thus not in the types.
+    const element = audio.current as { captureStream?: () => MediaStream } | null;
+    if (!playing || !element?.captureStream) return;
+    setTrack(element.captureStream().getAudioTracks()[0] ?? null);
+    return () => setTrack(null);
+  }, [audio, playing]);
+  const play = () => {
+    audioContext();
+    audio.current?.play().then(
+      () => setBlocked(false),
+      () => undefined,
+    );
+  };
+  return { blocked, play, track };
+}
+
+/** Back to WebRTC when the server says that there is room, and at once for who is to speak. */
+function useChangeOver(player: Player, view: RoomView, speaking: Speaking): void {
+  const offers = view.webRtcOffers;
+  const answered = useRef(offers);
+  useEffect(() => {
+    if (offers === answered.current) return;
+    answered.current = offers;
+    const { position } = player.store.getState();
+    // Somebody who has gone back is where they want to be.
+    if (position === null || position.live) player.changeToWebRtc();
+  }, [player, offers]);
+  const speaks = speaking.onStage || maySpeak(view.you?.role);
+  const { via } = useStore(player.store);
+  useEffect(() => {
+    if (speaks && via === "hls") player.changeToWebRtc(true);
+  }, [player, speaks, via]);
 }
 
 /** The lock screen and the keys of headphones know what is playing. */
@@ -414,7 +529,11 @@ function ListenButton({
   );
 }
 
-function words(phase: PlayerState["phase"]): string {
+function words({ phase, via, position }: PlayerState): string {
+  if (phase === "playing" && via === "hls") {
+    if (position && !position.live) return "You hear what was said before";
+    return "You are listening live, a few seconds behind";
+  }
   switch (phase) {
     case "stopped":
       return "Press Listen to hear the show";
@@ -441,7 +560,7 @@ function socketWords(view: RoomView, status: Broadcast["status"]): string {
   return "";
 }
 
-function Volume({ audio }: { audio: RefObject<HTMLAudioElement | null> }) {
+function Volume({ audio }: { audio: readonly RefObject<HTMLAudioElement | null>[] }) {
   const [percent, setPercent] = useState(100);
   return (
     <label className="flex min-h-11 w-full max-w-md items-center gap-3 text-muted">
@@ -455,7 +574,7 @@ function Volume({ audio }: { audio: RefObject<HTMLAudioElement | null> }) {
         onChange={(event) => {
           const value = event.target.valueAsNumber;
           setPercent(value);
-          if (audio.current) audio.current.volume = value / 100;
+          for (const { current } of audio) if (current) current.volume = value / 100;
         }}
         className="h-11 w-full accent-accent"
       />
@@ -537,7 +656,7 @@ function Ended({ broadcast }: { broadcast: Broadcast }) {
   const { startedAt, endedAt } = broadcast;
   const lasted = startedAt && endedAt ? Date.parse(endedAt) - Date.parse(startedAt) : null;
   return (
-    <div className="mt-6 flex flex-col items-center gap-3 rounded-2xl bg-sunken px-4 py-10 text-center">
+    <div className="mt-4 flex flex-col items-center gap-3 rounded-2xl bg-sunken px-4 py-10 text-center">
       <p role="status" className="text-xl font-semibold">
         This show has ended
       </p>

@@ -163,3 +163,35 @@ export function Choices<Value extends string>({
     </fieldset>
   );
 }
+
+export function Checkbox({
+  label,
+  hint,
+  checked,
+  onChange,
+}: {
+  label: string;
+  hint: string;
+  checked: boolean;
+  onChange: (checked: boolean) => void;
+}) {
+  const id = useId();
+  return (
+    <label className="flex min-h-11 items-start gap-3">
+      <input
+        type="checkbox"
+        checked={checked}
+        aria-label={label}
+        aria-describedby={id}
+        onChange={(event) => onChange(event.target.checked)}
+        className="mt-0.5 size-5 shrink-0 accent-accent"
+      />
+      <span>
+        <span className="block font-medium">{label}</span>
+        <span id={id} className="block text-sm text-muted">
+          {hint}
+        </span>
+      </span>
+    </label>
+  );
+}

@@ -138,3 +138,13 @@ export function BrandMark({ size = 30 }: { size?: number }) {
     </svg>
   );
 }
+export const RecordIcon = (props: Props) => (
+  <Icon {...props}>
+    <circle cx="12" cy="12" r="6" fill="currentColor" />
+  </Icon>
+);
+export const DownloadIcon = (props: Props) => (
+  <Icon {...props}>
+    <path d="M12 4v11m-5-5 5 5 5-5M5 20h14" />
+  </Icon>
+);

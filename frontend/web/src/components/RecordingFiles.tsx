@@ -1,0 +1,206 @@
+import {
+  type Broadcast,
+  type ExportFormat,
+  messageOf,
+  type Recording,
+  type RecordingExport,
+  type RequestOptions,
+} from "@lac/client";
+import { useCallback, useEffect, useState } from "react";
+import { saveBlob } from "../lib/download";
+import { audioPath } from "../lib/recordings";
+import { useLac } from "../services";
+import { Button } from "../ui/Button";
+import { Dialog } from "../ui/Dialog";
+import { DownloadIcon } from "../ui/icons";
+import { Notice } from "../ui/Notice";
+
+const EXPORTS: readonly { format: ExportFormat; label: string }[] = [
+  { format: "m4a", label: "M4A" },
+  { format: "mp3", label: "MP3" },
+];
+const LOOK_EVERY_MS = 1_500;
+
+const isUnderWay = ({ status }: RecordingExport) => status === "queued" || status === "running";
+
+/** A recording's files to take home, and, for whom it belongs to, copies in other formats and its end. */
+export function RecordingFiles({
+  broadcast,
+  recording,
+  auth,
+  onDeleted,
+}: {
+  broadcast: Broadcast;
+  recording: Recording;
+  auth: RequestOptions["auth"];
+  onDeleted: () => void;
+}) {
+  const { api } = useLac();
+  const [copies, setCopies] = useState<RecordingExport[]>([]);
+  const [problem, setProblem] = useState<string | null>(null);
+  const [deleting, setDeleting] = useState(false);
+  const { id } = recording;
+  const runs =
+    broadcast.yourRole !== null && ["admin", "host", "cohost"].includes(broadcast.yourRole);
+  const owns = broadcast.yourRole === "admin" || broadcast.yourRole === "host";
+  const bearer = typeof auth === "object" ? auth.bearer : auth;
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `bearer` stands for `auth`
+  const look = useCallback(
+    () =>
+      api.exports(id, auth).then(
+        ({ items }) => setCopies(items),
+        () => undefined, // The recording itself is there without them.
+      ),
+    [api, id, bearer],
+  );
+  useEffect(() => void look(), [look]);
+  const waiting = copies.some(isUnderWay);
+  useEffect(() => {
+    if (!waiting) return;
+    const timer = setInterval(() => void look(), LOOK_EVERY_MS);
+    return () => clearInterval(timer);
+  }, [waiting, look]);
+
+  async function act(work: () => Promise<unknown>): Promise<void> {
+    setProblem(null);
+    try {
+      await work();
+    } catch (error) {
+      setProblem(messageOf(error));
+    }
+  }
+  const save = (path: string, extension: string) =>
+    act(async () => saveBlob(`${recording.title}.${extension}`, await api.file(path, auth)));
+
+  return (
+    <div className="grid gap-3 border-t border-line pt-5">
+      <h2 className="font-semibold">Take it with you</h2>
+      {problem && <Notice tone="error">{problem}</Notice>}
+      <div className="flex flex-wrap items-center gap-2">
+        <FileLink
+          broadcast={broadcast}
+          path={audioPath(id)}
+          onSave={() => void save(audioPath(id), "ogg")}
+        >
+          Original (Ogg Opus)
+        </FileLink>
+        {EXPORTS.map(({ format, label }) => {
+          const copy = copies.find((copy) => copy.format === format);
+          const path = `/api/recordings/${encodeURIComponent(id)}/exports/${format}/download`;
+          if (copy?.status === "ready")
+            return (
+              <FileLink
+                key={format}
+                broadcast={broadcast}
+                path={path}
+                onSave={() => void save(path, format)}
+              >
+                {label}
+              </FileLink>
+            );
+          if (copy && isUnderWay(copy))
+            return (
+              <span
+                key={format}
+                role="status"
+                className="inline-flex min-h-11 items-center gap-2 px-2 text-sm text-muted"
+              >
+                Making {label}
+                <progress
+                  value={copy.progress}
+                  max={1}
+                  aria-label={`Progress of ${label}`}
+                  className="w-24 accent-accent"
+                />
+              </span>
+            );
+          if (!runs) return null;
+          return (
+            <Button
+              key={format}
+              onClick={() =>
+                void act(async () => {
+                  const asked = await api.requestExport(id, format);
+                  setCopies((copies) => [
+                    ...copies.filter((copy) => copy.format !== format),
+                    asked,
+                  ]);
+                })
+              }
+            >
+              Make {label}
+            </Button>
+          );
+        })}
+        {owns && (
+          <Button look="quiet" className="ml-auto" onClick={() => setDeleting(true)}>
+            Delete recording
+          </Button>
+        )}
+      </div>
+      {copies.map(
+        ({ format, status, error }) =>
+          status === "failed" && (
+            <Notice
+              key={format}
+              tone="warn"
+              title={`The ${format.toUpperCase()} could not be made`}
+            >
+              {error ?? "Try again."}
+            </Notice>
+          ),
+      )}
+      <Dialog open={deleting} onClose={() => setDeleting(false)} title="Delete this recording?">
+        <p className="mb-5 text-muted">Its files go for good, and nobody can hear it again.</p>
+        <div className="flex flex-wrap justify-end gap-2">
+          <Button look="quiet" onClick={() => setDeleting(false)}>
+            Keep it
+          </Button>
+          <Button
+            look="signal"
+            onClick={() => {
+              setDeleting(false);
+              void act(async () => {
+                await api.deleteRecording(id);
+                onDeleted();
+              });
+            }}
+          >
+            Delete for good
+          </Button>
+        </div>
+      </Dialog>
+    </div>
+  );
+}
+
+/** A private show's file needs the listener's token, which a link cannot carry. */
+function FileLink({
+  broadcast,
+  path,
+  onSave,
+  children,
+}: {
+  broadcast: Broadcast;
+  path: string;
+  onSave: () => void;
+  children: string;
+}) {
+  if (broadcast.visibility === "private")
+    return (
+      <Button icon={<DownloadIcon />} onClick={onSave}>
+        {children}
+      </Button>
+    );
+  return (
+    <a
+      href={path}
+      download=""
+      className="inline-flex min-h-11 items-center justify-center gap-2 rounded-full border border-line-strong bg-surface px-4 font-medium text-ink transition-colors hover:bg-sunken"
+    >
+      <DownloadIcon />
+      {children}
+    </a>
+  );
+}
