@@ -2,9 +2,9 @@
 
     python -m benchmarks.busy [--listeners 1000] [--requests 100] [--seconds 15]
 
-The requests come from a process of their own, at fixed times, whether or not the earlier ones have been answered; each is
-measured from the time at which it was due. One of five writes to the database. The forwarding delay is the server's own
-measurement, from a packet's arrival to its last listener.
+The requests come from a process of their own, at fixed times, whether or not the earlier ones have been answered; each
+is measured from the time at which it was due. One of five writes to the database. The forwarding delay is the server's
+own measurement, from a packet's arrival to its last listener.
 """
 
 from __future__ import annotations
