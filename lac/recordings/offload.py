@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,28 @@ class Shipment:
     complete: trio.Event = field(default_factory=trio.Event)
     mirrors: dict[str, Mirror] = field(default_factory=dict)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+class Place(StrEnum):
+    """Where a recording's files are."""
+
+    DISK = "disk"
+    #: On their way into the bucket, or following a recording that is being made.
+    UPLOADING = "uploading"
+    #: On the disk, because the bucket is away, or refuses us.
+    WAITING = "waiting"
+    REFUSED = "refused"
+    BUCKET = "bucket"
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """`sent_bytes` of `size_bytes`, as far as they are known, are in the bucket. `trouble`: why they wait."""
+
+    place: Place
+    size_bytes: int = 0
+    sent_bytes: int = 0
+    trouble: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +142,23 @@ class Offloader:
     def may_record(self) -> bool:
         """Whether there is room for more while the bucket does not take it."""
         return not self.spool.is_full
+
+    async def whereabouts(self, recording_id: str) -> Whereabouts:
+        """Of one recording that there is."""
+        shipment = self._shipments.get(recording_id)
+        if shipment is None:
+            there = await self._db.read(partial(store.is_offloaded, recording_id=recording_id))
+            return Whereabouts(Place.BUCKET if there else Place.DISK)
+        mirrors = list(shipment.mirrors.values())
+        states = {mirror.state for mirror in mirrors}
+        place = Place.UPLOADING
+        if MirrorState.REFUSED in states:
+            place = Place.REFUSED
+        elif MirrorState.WAITING in states:
+            place = Place.WAITING
+        trouble = next((mirror.trouble for mirror in mirrors if mirror.trouble is not None), None)
+        size, sent = sum(mirror.size for mirror in mirrors), sum(mirror.sent for mirror in mirrors)
+        return Whereabouts(place, size, sent, trouble)
 
     async def run(self) -> None:
         """Until cancelled."""

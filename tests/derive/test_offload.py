@@ -18,7 +18,7 @@ from lac.recordings import store as recording_store
 from lac.recordings.derivative import Kind
 from lac.recordings.layout import PROGRAM
 from lac.recordings.model import RecordingStatus
-from lac.recordings.offload import Offloader, open_offloader
+from lac.recordings.offload import Offloader, Place, Whereabouts, open_offloader
 from lac.recordings.retention import remove_expired, run_retention
 from lac.storage.errors import StoreAwayError
 from lac.storage.mirror import Mirror, journal_path
@@ -81,6 +81,7 @@ async def test_a_complete_recording_moves_into_the_bucket(
     async with offloading(shelf) as offloader:
         await trio.sleep(30)
         assert offloader.finished == 1
+        assert await offloader.whereabouts("r1") == Whereabouts(Place.BUCKET)
         assert offloader.spool.waiting_bytes == 0
     assert offloaded(shelf)
     assert bucket.objects[f"recordings/r1/{PROGRAM}"] == program
@@ -135,6 +136,8 @@ async def test_an_outage_has_a_state_and_a_bound(shelf: Shelf, bucket: MemorySto
         append(shelf, PART + PART)
         await trio.sleep(60)
         assert offloader.spool.trouble == "the bucket cannot be reached"
+        state = await offloader.whereabouts("r1")
+        assert state == Whereabouts(Place.WAITING, 2 * SMALLEST_PART, 0, "the bucket cannot be reached")
         assert offloader.spool.recordings == 1
         assert offloader.may_record()
         append(shelf, PART)
@@ -229,10 +232,11 @@ def test_whenever_it_is_cancelled_nothing_is_open_and_nothing_is_lost(tmp_path: 
         bucket.fail("complete", StoreAwayError("away"), late=True)
         for name, content in audio.items():
             shelf.places.path("r1", name).write_bytes(content)
-        async with offloading(shelf):
+        async with offloading(shelf) as offloader:
             await trio.sleep(1)
             shelf.set_status("r1", RecordingStatus.PROCESSING, RecordingStatus.READY)
-            await trio.sleep(30)
+            offloader.wake()
+            await trio.sleep(3)
             assert offloaded(shelf)
 
     def check() -> None:
