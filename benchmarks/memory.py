@@ -15,6 +15,7 @@ import os
 import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -131,7 +132,8 @@ def main() -> None:
         with measured_server() as server:
             host = server.register("Hanna")
             warm_up(server, host)
-            plan = {"ramp_s": listeners / PACE, "duration_s": 2.0, "chatters": sockets, "chat_per_s": 0.0}
+            plan: dict[str, Any] = {"ramp_s": listeners / PACE, "duration_s": 2.0}
+            plan |= {"chatters": sockets, "chat_per_s": 0.0}
             grown_kib = gather(server, host, listeners=listeners, **plan).grown_kib
         print_row(listeners, sockets, f"{grown_kib / 1024:.1f}", f"{grown_kib / listeners:.1f}")
 
