@@ -129,12 +129,13 @@ class Tape:
                     return
                 self._check_room()
                 # Silence goes no further than to what has just come.
-                came = [batch.packets[0].arrived_at for batch in batches if batch.packets]
-                goes_on = self._open(min([now, *came]))
+                arrivals = [batch.packets[0].arrived_at for batch in batches if batch.packets]
+                goes_on = self._open(min([now, *arrivals]))
             self._check_room()
             begins_at = self._track.duration_ticks
             dropped = any(batch.dropped for batch in batches)
-            self._append(self._take(batches) + self._track.advance(self._origin.ticks_at(now)))
+            came = self._take(batches) + self._track.advance(self._origin.ticks_at(now))
+            self._append(came + self._track.flush())
             if goes_on:
                 self._note_segment(begins_at, self._lost_from or 0, self.failure)
                 log.info("a track goes on", file=self.file, lost_from_s=self._segments[-1].lost_from_s)
