@@ -14,17 +14,18 @@ from quart import Blueprint, Response, request
 from quart.wrappers.response import ResponseBody
 from quart_schema import tag_blueprint
 
-from lac.broadcasts.model import Broadcast
+from lac.broadcasts.model import Broadcast, Visibility
 from lac.errors import NotSignedInError
 from lac.identity import Identity
 from lac_media.streams.formats import BITRATES_KBPS, CONTENT_TYPES, StreamFormat
 from lac_media.streams.hub import StreamHub
 from lac_media.streams.listener import StreamListener
-from lac_web.api.endpoint import access
+from lac_web.api.endpoint import access, endpoint
 from lac_web.client_address import address_group
 from lac_web.hypercorn_fixes import STREAM_KEY, GuardedHTTPStream
 from lac_web.icy import METAINT, IcyInterleaver, header_text
 from lac_web.rate_limits import account_limit
+from lac_web.schemas_media import ListenAddresses
 from lac_web.security import BEARER_MAX, Access, identify, request_address
 from lac_web.services import Services, current_services
 from lac_web.streaming import at_request_end
@@ -35,14 +36,14 @@ tag_blueprint(blueprint, ["listen"])
 _FORMATS = ", ".join(StreamFormat)
 
 
-async def _identify_listener(services: Services) -> Identity | None:
+async def _identify_listener(services: Services, broadcast_id: str) -> Identity | None:
     """By bearer token or, because players have nothing but an address, by `?token=`."""
     token = request.args.get("token")
     if token is None:
         return await identify(Access.OPTIONAL)
     if len(token) > BEARER_MAX:
         raise NotSignedInError("The token cannot be read. Ask for a new link.", code="token_invalid")
-    return await services.auth.identify(token)
+    return await services.auth.identify_listener(token, broadcast_id)
 
 
 class StreamBody(ResponseBody):
@@ -77,17 +78,35 @@ class StreamBody(ResponseBody):
                 return data
 
 
+@blueprint.post("/api/broadcasts/<broadcast_id>/listen")
+@endpoint(Access.OPTIONAL, returns=ListenAddresses, status=201)
+async def listen_addresses(identity: Identity | None, broadcast_id: str) -> ListenAddresses:
+    """Addresses for radios and players.
+
+    Those of a private show are the caller's own: they have a token in them, which is good for listening to it and for
+    nothing else, as long as this sign-in and at most a week. They also tell when a show that is to come is on air.
+    """
+    services = current_services()
+    broadcast = await services.broadcasts.get(identity, broadcast_id)
+    query = ""
+    if broadcast.visibility is Visibility.PRIVATE and identity is not None:
+        query = f"?token={services.auth.issue_listen(identity, broadcast_id)}"
+    paths = {str(kind): f"/listen/{broadcast.id}.{kind}{query}" for kind in StreamFormat}
+    return ListenAddresses(**paths)
+
+
 @blueprint.get(f"/listen/<broadcast_id>.<any({_FORMATS}):stream_format>")
 @access(Access.OPTIONAL, status=200, returns_binary=tuple(CONTENT_TYPES.values()))
 async def listen(broadcast_id: str, stream_format: str) -> Response:
     """The program as an endless stream, for radios, cars and players.
 
     `.ogg` is Opus as the host sends it, `.mp3` and `.aac` are for everything that does not play Opus. With the header
-    `Icy-MetaData: 1` titles come in between the audio. For a private show add `?token=`, or send it as Bearer.
+    `Icy-MetaData: 1` titles come in between the audio. A private show needs a token: as Bearer, or in the address that
+    `POST /api/broadcasts/:id/listen` gives.
     """
     services = current_services()
     kind = StreamFormat(stream_format)
-    identity = await _identify_listener(services)
+    identity = await _identify_listener(services, broadcast_id)
     address = request_address()
     # Ogg has its own way to say what is on; a block in between would break its pages.
     with_titles = kind is not StreamFormat.OGG and request.headers.get("Icy-MetaData", "").strip() == "1"

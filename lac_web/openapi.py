@@ -147,7 +147,7 @@ HEADER_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     ],
     "listen": [
         _header_parameter("Icy-MetaData", "`1`: titles in between the audio, every `icy-metaint` bytes."),
-        {**_header_parameter("token", "For a private show: an access or guest token."), "in": "query"},
+        {**_header_parameter("token", "For a private show: from `POST /api/broadcasts/:id/listen`."), "in": "query"},
     ],
     "whip_patch": [_IF_MATCH_SESSION],
     "whep_patch": [_IF_MATCH_SESSION],

@@ -27,6 +27,7 @@ _BROADCAST: dict[str, Any] = {
     "startedAt": None,
     "endedAt": None,
     "recordingEnabled": False,
+    "rewindEnabled": False,
     "host": _USER,
     "listenerCount": 0,
     "createdAt": _AT,
@@ -104,6 +105,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "finishedAt": None,
         "url": None,
     },
+    "WhereaboutsAnswer": {"place": "uploading", "sizeBytes": 31457280, "sentBytes": 26214400, "trouble": None},
     "Peaks": {
         "version": 2,
         "channels": 1,

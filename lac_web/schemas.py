@@ -92,6 +92,8 @@ class NewBroadcast(Request, frozen=True):
     visibility: Visibility = Visibility.PUBLIC
     tags: Tags = msgspec.field(default_factory=list)
     recording_enabled: bool = False
+    #: Encode for HLS from the beginning on, so that who comes late can go back.
+    rewind_enabled: bool = False
 
 
 class BroadcastChanges(Request, frozen=True):
@@ -103,6 +105,7 @@ class BroadcastChanges(Request, frozen=True):
     visibility: Visibility | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
     recording_enabled: bool | UnsetType = UNSET
+    rewind_enabled: bool | UnsetType = UNSET
 
 
 class BroadcastQuery(Request, frozen=True):
@@ -132,6 +135,7 @@ class BroadcastAnswer(Answer, frozen=True):
     started_at: AwareTime | None
     ended_at: AwareTime | None
     recording_enabled: bool
+    rewind_enabled: bool
     host: Host
     listener_count: int
     created_at: AwareTime

@@ -298,6 +298,15 @@ _OPUS_PARAMETERS = {"useinbandfec": 1, "usedtx": 0, "minptime": 10}
 #: Generic NACK (RFC 4585 section 6.2.1). No transport-cc: with it browsers probe an audio-only connection needlessly.
 _OPUS_FEEDBACK = [RtcpFeedback(type="nack")]
 
+
+class ListenAddresses(MediaAnswer, frozen=True):
+    """Paths on this server, for radios and players."""
+
+    ogg: str
+    mp3: str
+    aac: str
+
+
 ROUTER_CAPABILITIES = RouterCapabilities(
     rtp_capabilities=RtpCapabilities(
         codecs=[

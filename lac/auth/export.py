@@ -46,6 +46,7 @@ class ExportedBroadcast(_Part, frozen=True):
     visibility: str
     tags: list[str]
     recording_enabled: bool
+    rewind_enabled: bool
     scheduled_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None

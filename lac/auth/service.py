@@ -18,9 +18,12 @@ from lac.auth.tokens import (
     SETUP_LIFETIME,
     AccessClaims,
     GuestClaims,
+    ListenClaims,
+    decode_listen_untrusted,
     decode_token_untrusted,
     encode_access,
     encode_guest,
+    encode_listen,
     hash_opaque_token,
     new_opaque_token,
     successor_of,
@@ -152,14 +155,28 @@ class AuthService:
         when the account is gone or this sign-in has ended)."""
         claims = decode_token_untrusted(bearer, key=self._settings.jwt_secret, now=self._clock())
         if isinstance(claims, GuestClaims):
-            return Identity(
-                IdentityKind.GUEST,
-                claims.guest_id,
-                claims.display_name,
-                broadcast_id=claims.broadcast_id,
-                invite_version=claims.invite_version,
-            )
+            return _guest(claims)
         return await self.identify_sign_in(claims.user_id, claims.sign_in_id)
+
+    async def identify_listener(self, token: str, broadcast_id: str) -> Identity:
+        """Who presents this token in a player's address: a guest, or an account with `issue_listen`'s. Raises as
+        `identify`; an access token is not taken there."""
+        claims = decode_listen_untrusted(token, key=self._settings.jwt_secret, now=self._clock())
+        if isinstance(claims, GuestClaims):
+            return _guest(claims)
+        if claims.broadcast_id != broadcast_id:
+            raise NotSignedInError("This address is another show's.", code="token_invalid")
+        return await self.identify_sign_in(claims.user_id, claims.sign_in_id)
+
+    def issue_listen(self, identity: Identity, broadcast_id: str) -> str:
+        """A token for a player's address: good for listening to this broadcast, for a week at most, and as long as the
+        sign-in that asks for it. A guest's is as good as the guest's own."""
+        if identity.is_guest:
+            return self.issue_guest(
+                broadcast_id, identity.id, identity.display_name, invite_version=identity.invite_version
+            )
+        claims = ListenClaims(identity.id, identity.sign_in_id or "", broadcast_id)
+        return encode_listen(claims, key=self._settings.jwt_secret, now=self._clock())
 
     async def identify_sign_in(self, user_id: str, sign_in_id: str) -> Identity:
         """The account with this sign-in. Raises `NotSignedInError` (token_invalid) when either is gone."""
@@ -326,4 +343,14 @@ def _invalid_setup_token() -> ForbiddenError:
     return ForbiddenError(
         "This setup link has been used or has expired. Restart the server to get a new one.",
         code="setup_token_invalid",
+    )
+
+
+def _guest(claims: GuestClaims) -> Identity:
+    return Identity(
+        IdentityKind.GUEST,
+        claims.guest_id,
+        claims.display_name,
+        broadcast_id=claims.broadcast_id,
+        invite_version=claims.invite_version,
     )

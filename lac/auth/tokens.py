@@ -14,6 +14,7 @@ import ipaddress
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import jwt
 
@@ -27,6 +28,8 @@ REFRESH_RETRY_WINDOW = timedelta(seconds=10)
 SETUP_LIFETIME = timedelta(hours=24)
 VERIFY_LIFETIME = timedelta(days=3)
 RESET_LIFETIME = timedelta(hours=1)
+#: Somebody has typed it into a radio.
+LISTEN_LIFETIME = timedelta(days=7)
 TOKEN_MAX = 4096
 
 _ALGORITHM = "HS256"
@@ -48,6 +51,15 @@ class GuestClaims:
     invite_version: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ListenClaims:
+    """For an address that is given to a player: good for listening to one broadcast, and nothing else."""
+
+    user_id: str
+    sign_in_id: str
+    broadcast_id: str
+
+
 def encode_access(claims: AccessClaims, *, key: str, now: datetime) -> str:
     return _encode({"typ": "access", "sub": claims.user_id, "sid": claims.sign_in_id}, ACCESS_LIFETIME, key, now)
 
@@ -64,12 +76,35 @@ def encode_guest(claims: GuestClaims, *, key: str, now: datetime) -> str:
     return _encode(payload, GUEST_LIFETIME, key, now)
 
 
+def encode_listen(claims: ListenClaims, *, key: str, now: datetime) -> str:
+    payload = {"typ": "listen", "sub": claims.user_id, "sid": claims.sign_in_id, "broadcast": claims.broadcast_id}
+    return _encode(payload, LISTEN_LIFETIME, key, now)
+
+
+def decode_listen_untrusted(token: str, *, key: str, now: datetime) -> ListenClaims | GuestClaims:
+    """The claims of a token that may stand in a player's address: not those of an access token, which opens more.
+    Raises as `decode_token_untrusted`."""
+    payload = _payload_untrusted(token, key, now)
+    match payload:
+        case {"typ": "listen", "sub": str(user_id), "sid": str(sign_in_id), "broadcast": str(broadcast_id)}:
+            return ListenClaims(user_id, sign_in_id, broadcast_id)
+    claims = _claims_of(payload)
+    if isinstance(claims, GuestClaims):
+        return claims
+    raise _invalid()
+
+
 def decode_token_untrusted(token: str, *, key: str, now: datetime) -> AccessClaims | GuestClaims:
     """The claims of a token of ours. Raises `NotSignedInError` with `token_expired` or `token_invalid`."""
+    return _claims_of(_payload_untrusted(token, key, now))
+
+
+def _payload_untrusted(token: str, key: str, now: datetime) -> dict[str, Any]:
+    """What a token of ours says that has not expired."""
     if len(token) > TOKEN_MAX:
         raise _invalid()
     try:
-        payload = jwt.decode(
+        payload: dict[str, Any] = jwt.decode(
             token,
             key,
             algorithms=[_ALGORITHM],
@@ -83,6 +118,10 @@ def decode_token_untrusted(token: str, *, key: str, now: datetime) -> AccessClai
         raise _invalid()
     if now.timestamp() >= expires_at:
         raise NotSignedInError("Your sign-in has expired. Refresh it or sign in again.", code="token_expired")
+    return payload
+
+
+def _claims_of(payload: dict[str, Any]) -> AccessClaims | GuestClaims:
     match payload:
         case {"typ": "access", "sub": str(user_id), "sid": str(sign_in_id)}:
             return AccessClaims(user_id, sign_in_id)

@@ -91,6 +91,9 @@ class Show(Protocol):
     @property
     def id(self) -> str: ...
 
+    def rewind_enabled(self) -> bool:
+        """Encode although nobody listens."""
+
     def hls_opened(self, session_id: str, listener: HlsPass) -> None: ...
 
     def hls_closed(self, session_id: str) -> None: ...
@@ -173,7 +176,7 @@ class HlsDesk:
 
     # the broadcast's
 
-    async def serve(self, show: Show, media: MediaRoom, *, keep_encoding: bool = False) -> None:
+    async def serve(self, show: Show, media: MediaRoom) -> None:
         """The broadcast's stream, for as long as it is on air."""
         run = secrets.token_hex(4)
         began_at = utc_now() - timedelta(seconds=media.media_time_s())
@@ -186,7 +189,7 @@ class HlsDesk:
             first_msn=int(utc_now().timestamp() / SEGMENT_S),
             window_s=self._window_s,
             workers=self._workers,
-            keep_encoding=keep_encoding,
+            keep_encoding=show.rewind_enabled(),
         )
         served = self._shows[show.id] = HlsShow(show.id, stream, began_at, show)
         try:
@@ -351,6 +354,8 @@ class HlsDesk:
             await trio.sleep(LOOK_INTERVAL_S)
             now = trio.current_time()
             served.drop_gone(now=now)
+            if served.show is not None:
+                served.stream.keep_encoding(served.show.rewind_enabled())
             if now >= invite_at:
                 invite_at = now + RETURN_INTERVAL_S
                 self._invite_back(served, now=now)

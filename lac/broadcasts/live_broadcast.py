@@ -421,6 +421,9 @@ class LiveBroadcast:
 
     # what HLS tells it
 
+    def rewind_enabled(self) -> bool:
+        return self.broadcast.rewind_enabled
+
     def hls_opened(self, session_id: str, listener: HlsPass) -> None:
         self._ledger.session_opened(session_id, listener.owner, listener.user_id, "hls", Direction.RECV)
         self._listeners.value = self.listener_count

@@ -104,3 +104,5 @@ class Broadcast:
     settings: RoomSettings = RoomSettings()
     #: Raised to make all earlier invite links, and what came of them, invalid.
     invite_version: int = 1
+    #: Encoded for HLS from the beginning on, whether or not somebody listens: who comes late can go back.
+    rewind_enabled: bool = False

@@ -66,6 +66,7 @@ class BroadcastService:
         visibility: Visibility = Visibility.PUBLIC,
         tags: Collection[str] = (),
         recording_enabled: bool = False,
+        rewind_enabled: bool = False,
         *,
         repeatable: Repeatable | None = None,
     ) -> Broadcast:
@@ -83,6 +84,7 @@ class BroadcastService:
                 "visibility": visibility,
                 "tags": tags,
                 "recording_enabled": recording_enabled,
+                "rewind_enabled": rewind_enabled,
             }
         )
         now = self._clock()
@@ -159,7 +161,8 @@ class BroadcastService:
         *,
         only_if: Callable[[Broadcast], bool] | None = None,
     ) -> Broadcast:
-        """Change the fields in `changes` (title, description, scheduled_at, visibility, tags, recording_enabled).
+        """Change the fields in `changes` (title, description, scheduled_at, visibility, tags, recording_enabled,
+        rewind_enabled).
 
         Raises `ChangedError` when `only_if` says that it is not what the caller has seen.
         """
@@ -429,6 +432,7 @@ _CHECKS: dict[str, Any] = {
     "visibility": Visibility,
     "tags": _check_tags,
     "recording_enabled": bool,
+    "rewind_enabled": bool,
 }
 
 

@@ -18,6 +18,7 @@ def broadcast_view(broadcast: Broadcast, *, role: Role | None, listener_count: i
         "startedAt": broadcast.started_at,
         "endedAt": broadcast.ended_at,
         "recordingEnabled": broadcast.recording_enabled,
+        "rewindEnabled": broadcast.rewind_enabled,
         "host": {"id": broadcast.host_id, "displayName": broadcast.host_name},
         "listenerCount": listener_count,
         "createdAt": broadcast.created_at,

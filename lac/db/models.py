@@ -158,6 +158,7 @@ class Broadcast(Base):
     visibility: Mapped[Visibility] = mapped_column(_enum(Visibility, "visibility"))
     tags: Mapped[list[str]] = mapped_column(sa.JSON)
     recording_enabled: Mapped[bool]
+    rewind_enabled: Mapped[bool] = mapped_column(server_default=sa.false())
     scheduled_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]

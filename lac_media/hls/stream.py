@@ -96,8 +96,6 @@ class HlsStream:
         keep_encoding: bool = False,
     ) -> None:
         self.plan = Plan(run=run, began_at=began_at, first_msn=first_msn, window_s=window_s)
-        #: Encode although nobody asks.
-        self.keep_encoding = keep_encoding
         self.encoding = False
         #: Packets that came too late for us or were none.
         self.lost_packets = 0
@@ -115,8 +113,8 @@ class HlsStream:
         self._news = trio.Event()
         self._waiting = 0
         self._released = False
-        if keep_encoding:
-            self._wanted.set()
+        self._keeps_encoding = False
+        self.keep_encoding(keep_encoding)
 
     # what players ask
 
@@ -124,6 +122,12 @@ class HlsStream:
         """Somebody is listening."""
         self._needed_at = trio.current_time()
         self._wanted.set()
+
+    def keep_encoding(self, keeps: bool) -> None:
+        """Encode although nobody asks."""
+        self._keeps_encoding = keeps
+        if keeps:
+            self._wanted.set()
 
     async def playlist(
         self, rendition: Rendition, prefix: str = "", *, after: Position | None = None, skip: bool = False
@@ -224,7 +228,7 @@ class HlsStream:
 
     @property
     def _is_wanted(self) -> bool:
-        return self.keep_encoding or trio.current_time() - self._needed_at < IDLE_STOP_S
+        return self._keeps_encoding or trio.current_time() - self._needed_at < IDLE_STOP_S
 
     async def _encode(self, source: Source) -> None:
         """One run: from a first packet on, without a hole, until nobody wants it or there is a hole that is too long.

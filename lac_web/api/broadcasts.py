@@ -57,6 +57,7 @@ def _answer(
         started_at=broadcast.started_at,
         ended_at=broadcast.ended_at,
         recording_enabled=broadcast.recording_enabled,
+        rewind_enabled=broadcast.rewind_enabled,
         host=Host(id=broadcast.host_id, display_name=broadcast.host_name),
         listener_count=services.on_air.listener_count(broadcast.id),
         created_at=broadcast.created_at,
@@ -109,6 +110,7 @@ async def create_broadcast(identity: Identity, data: NewBroadcast) -> Answered:
         visibility=data.visibility,
         tags=tuple(data.tags),
         recording_enabled=data.recording_enabled,
+        rewind_enabled=data.rewind_enabled,
         repeatable=_repeatable(data),
     )
     answer, headers = await _answer_one(services, identity, broadcast)

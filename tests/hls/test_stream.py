@@ -172,6 +172,18 @@ async def test_nobody_listens_and_nothing_is_encoded_then_it_goes_on(
         assert abs(ticks[0] / RATE - (2 + 6 + 11)) < 0.1, "on media time"
 
 
+async def test_a_show_that_asks_for_it_is_encoded_for_nobody(tmp_path: Path, autojump_clock: MockClock) -> None:
+    radio = Radio()
+    async with on_air(tmp_path / "s", radio, keep_encoding=True) as stream:
+        await radio.play(8)
+        assert stream.encoding
+        first = stream.plan.segments[0]
+        assert first.ticks < 960 * 3, "from the beginning on"
+        stream.keep_encoding(False)
+        await radio.play(1)
+        assert not stream.encoding
+
+
 async def test_the_window_moves_and_the_files_with_it(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

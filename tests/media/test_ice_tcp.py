@@ -297,8 +297,9 @@ async def test_a_listener_moves_between_udp_and_tcp(autojump_clock: MockClock) -
         assert other.speech == spoken
         assert listener.speech == spoken
         assert isinstance(listener.session._core.remote_address, TcpAddress)
-        (group,) = studio.room.fanout._groups.values()
-        assert sorted((part.over_tcp, len(part.seats)) for part in group.slices) == [(False, 1), (True, 1)]
+        # Perhaps in groups of their own: what was lost between two ways may have brought redundancy.
+        parts = [part for group in studio.room.fanout._groups.values() for part in group.slices]
+        assert sorted((part.over_tcp, len(part.seats)) for part in parts) == [(False, 1), (True, 1)]
         assert studio.room.fanout.listeners == 2
         by_udp.close()
 

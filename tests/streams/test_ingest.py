@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lac_media.container.comments import parse_comments_untrusted, song_of
-from lac_media.container.ogg import OggPage, encode_page
+from lac_media.container.ogg import OggPage, OggPager, encode_page
 from lac_media.container.ogg_opus import OggOpusWriter, OpusHead, encode_head, encode_tags
 from lac_media.errors import ParseError
 from lac_media.opus import Decoder, Encoder
@@ -216,6 +216,29 @@ def test_damaged_streams_raise_parse_errors_only(kind: SourceType, cuts: list[tu
         return
     for packet in packets:
         duration_ticks_untrusted(packet)
+
+
+VORBIS = list(OggStreamReader().receive(SAMPLES[SourceType.OGG]))
+
+
+@slow
+@given(
+    headers=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=3),
+    packets=st.lists(st.binary(max_size=200), max_size=8),
+)
+def test_vorbis_of_strangers_in_sound_pages_raises_parse_errors_only(
+    headers: list[tuple[int, int]], packets: list[bytes]
+) -> None:
+    setup = mutated(VORBIS[2].data, headers)
+    pager = OggPager(1)
+    data = pager.add(VORBIS[0].data, 0) + pager.flush() + pager.add(VORBIS[1].data, 0) + pager.add(setup, 0)
+    for packet in [VORBIS[3].data, *packets, VORBIS[4].data]:
+        data += pager.add(packet, 1000)
+    data += pager.flush()
+    try:
+        ingested(Ingest(SourceType.OGG), data)
+    except ParseError:
+        return
 
 
 @pytest.mark.parametrize("kind", SourceType)

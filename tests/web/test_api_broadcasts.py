@@ -23,6 +23,7 @@ KEYS = {
     "startedAt",
     "endedAt",
     "recordingEnabled",
+    "rewindEnabled",
     "host",
     "listenerCount",
     "createdAt",
@@ -46,6 +47,7 @@ async def test_create_answers_the_whole_broadcast(api: Api) -> None:
         "visibility": "unlisted",
         "tags": ["news", "radio"],
         "recordingEnabled": True,
+        "rewindEnabled": True,
     }
     response = await api.call("POST", "/api/broadcasts", account["accessToken"], json=body)
     assert response.status_code == 201
@@ -56,6 +58,7 @@ async def test_create_answers_the_whole_broadcast(api: Api) -> None:
     assert broadcast["status"] == "scheduled"
     assert broadcast["tags"] == ["news", "radio"]
     assert broadcast["recordingEnabled"] is True
+    assert broadcast["rewindEnabled"] is True
     assert broadcast["host"] == {"id": account["user"]["id"], "displayName": "Ann"}
     assert broadcast["yourRole"] == "host"
     assert broadcast["listenerCount"] == 0

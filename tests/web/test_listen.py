@@ -127,7 +127,8 @@ async def test_a_private_show_is_for_whoever_has_a_token(api: Api, host: str) ->
     for refused in (
         await api.call("GET", path),
         await api.call("GET", path, stranger),
-        await api.call("GET", f"{path}?token={stranger}"),
+        await api.call("POST", f"/api/broadcasts/{show['id']}/listen", stranger),
+        await api.call("POST", f"/api/broadcasts/{show['id']}/listen"),
     ):
         await problem_of(refused, 404, "not_found")
     await problem_of(await api.call("GET", f"{path}?token=nonsense"), 401, "token_invalid")
@@ -136,18 +137,40 @@ async def test_a_private_show_is_for_whoever_has_a_token(api: Api, host: str) ->
     invite = api.services.broadcasts.invite_token(link)
     accepted = await api.call("POST", f"/api/broadcasts/{show['id']}/invite/accept", json={"invite": invite})
     guest = (await accepted.get_json())["token"]
-    for method, token in (("bearer", host), ("query", host), ("query", guest)):
-        where = path if method == "bearer" else f"{path}?token={token}"
-        response = await api.call("HEAD", where, token if method == "bearer" else None)
-        assert response.status_code == 200
+    # An access token opens more than this: it does not belong into an address.
+    await problem_of(await api.call("GET", f"{path}?token={host}"), 401, "token_invalid")
+    for token in (host, guest):
+        assert (await api.call("HEAD", path, token)).status_code == 200
+        answer = await api.call("POST", f"/api/broadcasts/{show['id']}/listen", token)
+        assert answer.status_code == 201
+        addresses = await answer.get_json()
+        assert addresses.keys() == {"ogg", "mp3", "aac"}
+        for address in addresses.values():
+            assert (await api.call("HEAD", address)).status_code == 200
+        # Good for listening to this show, and nothing else.
+        query = addresses["mp3"].partition("?token=")[2]
+        other = await api.broadcast(host, live=True, visibility="private")
+        refused = await api.call("GET", f"/listen/{other['id']}.mp3?token={query}")
+        assert refused.status_code in (401, 404)
+        if token == host:
+            await problem_of(await api.call("GET", "/api/auth/me", query), 401, "token_invalid")
+            mine = addresses["ogg"]
+    await api.call("POST", "/api/auth/logout-all", host)
+    await problem_of(await api.call("GET", mine), 401, "token_invalid")
+
+
+async def test_addresses_of_a_show_for_everybody_are_everybodys(api: Api, host: str, show: dict[str, Any]) -> None:
+    for token in (None, host):
+        answer = await api.call("POST", f"/api/broadcasts/{show['id']}/listen", token)
+        assert (await answer.get_json())["mp3"] == f"/listen/{show['id']}.mp3"
 
 
 async def test_listeners_count_and_moderation_reaches_them(api: Api, host: str, show: dict[str, Any]) -> None:
     listener = await api.account("lea")
     with trio.fail_after(SOON_S):
         async with serving(api.app) as served, connected(served.port) as stream:
-            path = f"/listen/{show['id']}.ogg?token={listener['accessToken']}"
-            await stream.send_all(get(path))
+            path = f"/listen/{show['id']}.ogg"
+            await stream.send_all(get(path, f"Authorization: Bearer {listener['accessToken']}"))
             await read_until(stream, b"OpusTags")
             assert api.services.on_air.listener_count(show["id"]) == 1
             response = await api.call("GET", f"/api/broadcasts/{show['id']}", host)
@@ -160,7 +183,7 @@ async def test_listeners_count_and_moderation_reaches_them(api: Api, host: str, 
             assert banned.status_code in (200, 201, 204), await banned.get_data()
             await read_to_end(stream)
             assert api.services.on_air.listener_count(show["id"]) == 0
-        await problem_of(await api.call("GET", path), 403, "removed")
+        await problem_of(await api.call("GET", path, listener["accessToken"]), 403, "removed")
 
 
 async def test_a_client_that_goes_away_leaves_nothing(api: Api, show: dict[str, Any]) -> None:

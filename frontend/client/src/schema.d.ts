@@ -636,6 +636,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/recordings/{recording_id}/whereabouts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where a recording's files are, and how far on their way into the bucket; for those who run the show */
+        get: operations["get_whereabouts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/recordings/{recording_id}/peaks": {
         parameters: {
             query?: never;
@@ -1289,6 +1306,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/broadcasts/{broadcast_id}/listen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Addresses for radios and players
+         * @description Those of a private show are the caller's own: they have a token in them, which is good for listening to it and for
+         *     nothing else, as long as this sign-in and at most a week. They also tell when a show that is to come is on air.
+         */
+        post: operations["listen_addresses"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/listen/{broadcast_id}.{stream_format}": {
         parameters: {
             query?: never;
@@ -1299,7 +1337,8 @@ export interface paths {
         /**
          * The program as an endless stream, for radios, cars and players
          * @description `.ogg` is Opus as the host sends it, `.mp3` and `.aac` are for everything that does not play Opus. With the header
-         *     `Icy-MetaData: 1` titles come in between the audio. For a private show add `?token=`, or send it as Bearer.
+         *     `Icy-MetaData: 1` titles come in between the audio. A private show needs a token: as Bearer, or in the address that
+         *     `POST /api/broadcasts/:id/listen` gives.
          */
         get: operations["listen"];
         put?: never;
@@ -1447,6 +1486,7 @@ export interface components {
          *       "startedAt": null,
          *       "endedAt": null,
          *       "recordingEnabled": false,
+         *       "rewindEnabled": false,
          *       "host": {
          *         "id": "q4ls2xv7ezbm3k6a",
          *         "displayName": "Ada"
@@ -1468,6 +1508,7 @@ export interface components {
             startedAt: string | null;
             endedAt: string | null;
             recordingEnabled: boolean;
+            rewindEnabled: boolean;
             host: components["schemas"]["Host"];
             listenerCount: number;
             /** Format: date-time */
@@ -1492,6 +1533,7 @@ export interface components {
             visibility?: components["schemas"]["Visibility"];
             tags?: string[];
             recordingEnabled?: boolean;
+            rewindEnabled?: boolean;
         };
         /**
          * BroadcastPage
@@ -1511,6 +1553,7 @@ export interface components {
          *           "startedAt": null,
          *           "endedAt": null,
          *           "recordingEnabled": false,
+         *           "rewindEnabled": false,
          *           "host": {
          *             "id": "q4ls2xv7ezbm3k6a",
          *             "displayName": "Ada"
@@ -1833,6 +1876,7 @@ export interface components {
             visibility: string;
             tags: string[];
             recordingEnabled: boolean;
+            rewindEnabled: boolean;
             scheduledAt: string | null;
             startedAt: string | null;
             endedAt: string | null;
@@ -2028,6 +2072,15 @@ export interface components {
             token: string | null;
         };
         /**
+         * ListenAddresses
+         * @description Paths on this server, for radios and players.
+         */
+        ListenAddresses: {
+            ogg: string;
+            mp3: string;
+            aac: string;
+        };
+        /**
          * Login
          * @example {
          *       "email": "ada@example.org",
@@ -2129,6 +2182,8 @@ export interface components {
             tags?: string[];
             /** @default false */
             recordingEnabled?: boolean;
+            /** @default false */
+            rewindEnabled?: boolean;
         };
         /**
          * NewChapter
@@ -2229,6 +2284,12 @@ export interface components {
             /** @default false */
             speaking?: boolean;
         };
+        /**
+         * Place
+         * @description Where a recording's files are.
+         * @enum {unknown}
+         */
+        Place: "bucket" | "disk" | "refused" | "uploading" | "waiting";
         /**
          * Problem
          * @description An error as RFC 9457 writes it. Compare `code`; show `detail`.
@@ -2695,6 +2756,23 @@ export interface components {
          * @enum {unknown}
          */
         Visibility: "private" | "public" | "unlisted";
+        /**
+         * WhereaboutsAnswer
+         * @description Where a recording's files are. While they are "uploading", "waiting" or "refused", `sentBytes` of `sizeBytes` are
+         *     in the bucket so far, and `trouble` says what they wait for.
+         * @example {
+         *       "place": "uploading",
+         *       "sizeBytes": 31457280,
+         *       "sentBytes": 26214400,
+         *       "trouble": null
+         *     }
+         */
+        WhereaboutsAnswer: {
+            place: components["schemas"]["Place"];
+            sizeBytes: number;
+            sentBytes: number;
+            trouble: string | null;
+        };
         /**
          * WrongField
          * @description `field` is a path into the body (`tags[1]`, `rtpParameters.codecs`), or a query parameter.
@@ -7291,6 +7369,81 @@ export interface operations {
             };
         };
     };
+    get_whereabouts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhereaboutsAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
     get_peaks: {
         parameters: {
             query?: never;
@@ -11272,10 +11425,73 @@ export interface operations {
             };
         };
     };
+    listen_addresses: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a broadcast. */
+                broadcast_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListenAddresses"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
     listen: {
         parameters: {
             query?: {
-                /** @description For a private show: an access or guest token. */
+                /** @description For a private show: from `POST /api/broadcasts/:id/listen`. */
                 token?: string;
             };
             header?: {

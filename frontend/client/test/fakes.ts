@@ -126,6 +126,7 @@ export function broadcast(changes: Partial<Broadcast> = {}): Broadcast {
     startedAt: "2026-01-01T08:00:00Z",
     endedAt: null,
     recordingEnabled: false,
+    rewindEnabled: false,
     host: { id: "h", displayName: "Host" },
     listenerCount: 0,
     createdAt: "2026-01-01T07:00:00Z",

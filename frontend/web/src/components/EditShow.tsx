@@ -161,12 +161,13 @@ function touched(values: ShowValues, before: ShowValues): Partial<ShowValues> {
 
 /** Only what was changed: the rest may be somebody else's to change. */
 function changesOf(values: ShowValues, before: ShowValues): BroadcastChanges {
-  const { title, description, visibility, time, recorded } = touched(values, before);
+  const { title, description, visibility, time, recorded, rewind } = touched(values, before);
   return {
     ...(title === undefined ? {} : { title: title.trim() }),
     ...(description === undefined ? {} : { description: description.trim() }),
     ...(visibility === undefined ? {} : { visibility }),
     ...(recorded === undefined ? {} : { recordingEnabled: recorded }),
+    ...(rewind === undefined ? {} : { rewindEnabled: rewind }),
     ...(time === undefined
       ? {}
       : { scheduledAt: time === "" ? null : new Date(time).toISOString() }),

@@ -10,6 +10,7 @@ export interface ShowValues {
   time: string;
   /** From its first moment to its last. */
   recorded: boolean;
+  rewind: boolean;
 }
 
 export const emptyShow: ShowValues = {
@@ -18,6 +19,7 @@ export const emptyShow: ShowValues = {
   visibility: "public",
   time: "",
   recorded: false,
+  rewind: false,
 };
 
 export const valuesOf = (show: Broadcast): ShowValues => ({
@@ -26,6 +28,7 @@ export const valuesOf = (show: Broadcast): ShowValues => ({
   visibility: show.visibility,
   time: show.scheduledAt ? toLocalInput(show.scheduledAt) : "",
   recorded: show.recordingEnabled,
+  rewind: show.rewindEnabled,
 });
 
 /** What can be seen to be wrong without asking, by the server's names. `before` is what the show has already. */
@@ -41,13 +44,14 @@ export function wrongShow(
 }
 
 export function showOf(values: ShowValues): NewBroadcast {
-  const { title, description, visibility, time, recorded } = values;
+  const { title, description, visibility, time, recorded, rewind } = values;
   return {
     title: title.trim(),
     visibility,
     ...(description.trim() === "" ? {} : { description: description.trim() }),
     ...(time === "" ? {} : { scheduledAt: new Date(time).toISOString() }),
     ...(recorded ? { recordingEnabled: true } : {}),
+    ...(rewind ? { rewindEnabled: true } : {}),
   };
 }
 
@@ -124,6 +128,14 @@ export function ShowFields({
           hint="From its first second to its last. Everyone in the room can see it, and hear it again."
           checked={values.recorded}
           onChange={(recorded) => set({ recorded })}
+        />
+      )}
+      {!titleOnly && (
+        <Checkbox
+          label="Listeners may go back"
+          hint="Those who listen by HLS, as they do where many listen, can hear what they have missed. It costs the server a little all the time, not only while somebody listens so."
+          checked={values.rewind}
+          onChange={(rewind) => set({ rewind })}
         />
       )}
     </>
