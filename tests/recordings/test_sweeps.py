@@ -143,9 +143,8 @@ def test_a_disk_that_fills_up_and_a_process_that_stops_at_any_step_leave_what_ca
             await trio.sleep(0.3)
             path = station.archive.directory(recording.id) / "program.ogg"
             with no_file_beyond(path.stat().st_size + 50 if path.exists() else 50):
-                for _ in range(20):
-                    station.say(host)
-                await trio.sleep(0.4)
+                await station.talk(host, 0.2)
+                await trio.sleep(0.3)
             await trio.sleep(0.5)
             station.say(host)
             await on_air.stop_recording(HOST, station.show_id)
