@@ -19,9 +19,10 @@ web: $(STAMPS)/run  ## build the web client if its sources have changed
 
 test: test-python test-web  ## set everything up and run every test
 
+# CI=true: Hypothesis tries the same examples every time. `make fuzz`, and pytest without it, look for others.
 test-python: $(STAMPS)/dev web
 	scripts/ensure-test-packages.sh
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	CI=true $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 test-web: $(STAMPS)/dev web
 	$(BIN)/python scripts/npm.py test
@@ -48,7 +49,12 @@ types: $(STAMPS)/dev  ## renew frontend/openapi.json and the TypeScript types ma
 
 bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.fanout
+	$(BIN)/python -m benchmarks.encryption
+	$(BIN)/python -m benchmarks.audience --variants opus opus3
+	$(BIN)/python -m benchmarks.busy
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.soak
+	$(BIN)/python -m benchmarks.mouth_to_ear
 	$(BIN)/python -m benchmarks.room
 	$(BIN)/python -m benchmarks.mix
 	$(BIN)/python -m benchmarks.repair

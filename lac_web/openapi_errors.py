@@ -71,6 +71,7 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
         409: ("export_not_ready",),
         416: ("range_not_satisfiable",),
     },
+    "get_whereabouts": {403: ("forbidden",)},
     "get_peaks": {
         404: ("analysis_failed", "export_gone"),
         409: ("analysis_pending",),

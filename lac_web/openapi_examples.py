@@ -105,6 +105,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "finishedAt": None,
         "url": None,
     },
+    "WhereaboutsAnswer": {"place": "uploading", "sizeBytes": 31457280, "sentBytes": 26214400, "trouble": None},
     "Peaks": {
         "version": 2,
         "channels": 1,

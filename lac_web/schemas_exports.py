@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from lac.recordings.derivative import DerivativeStatus
+from lac.recordings.offload import Place
 from lac_media.derive.encode import ExportFormat
 from lac_web.schemas import Answer, AwareTime, Request
 
@@ -34,6 +35,16 @@ class ExportList(Answer, frozen=True):
     """Those that were asked for."""
 
     items: list[ExportAnswer]
+
+
+class WhereaboutsAnswer(Answer, frozen=True):
+    """Where a recording's files are. While they are "uploading", "waiting" or "refused", `sentBytes` of `sizeBytes` are
+    in the bucket so far, and `trouble` says what they wait for."""
+
+    place: Place
+    size_bytes: int
+    sent_bytes: int
+    trouble: str | None
 
 
 class Peaks(Answer, frozen=True, rename=None):

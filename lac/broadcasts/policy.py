@@ -157,6 +157,7 @@ ROUTES: dict[str, Need] = {
     "GET /api/recordings/<recording_id>/exports/<export>": Standing.AUDIENCE,
     "DELETE /api/recordings/<recording_id>/exports/<export>": Act.EDIT,
     "GET /api/recordings/<recording_id>/exports/<export>/download": Standing.AUDIENCE,
+    "GET /api/recordings/<recording_id>/whereabouts": Act.SEE_TRACKS,
     "GET /api/recordings/<recording_id>/peaks": Standing.AUDIENCE,
     "GET /api/recordings/<recording_id>/loudness": Standing.AUDIENCE,
     "GET /podcasts/<user_id>/feed.xml": Standing.ANYONE,  # public shows only

@@ -17,7 +17,7 @@ from lac.errors import ConfigError
 from lac.recordings import derivative_store
 from lac.recordings.archive import Archive
 from lac.recordings.derivatives import Derivatives, open_derivatives
-from lac.recordings.offload import Offloader, open_offloader
+from lac.recordings.offload import Offloader, Place, Whereabouts, open_offloader
 from lac.recordings.places import Places
 from lac.recordings.podcasts import PodcastService
 from lac.recordings.retention import run_retention
@@ -37,6 +37,10 @@ class Afterwards:
     #: None: there is no bucket.
     offloader: Offloader | None
     db: Database
+
+    async def whereabouts(self, recording_id: str) -> Whereabouts:
+        """Of a recording that there is."""
+        return Whereabouts(Place.DISK) if self.offloader is None else await self.offloader.whereabouts(recording_id)
 
     async def is_in_bucket(self, recording_id: str) -> bool:
         """Whether all of its files are there."""

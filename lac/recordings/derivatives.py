@@ -8,6 +8,7 @@ import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +57,8 @@ DISK_RESERVE_BYTES = 512 << 20
 #: A copy that does not get into the bucket within this time stays on the disk.
 UPLOAD_S = 900.0
 RELEASE_S = 2.0
+#: A player asks for part after part: it is not written down for each.
+USED_AGAIN = timedelta(minutes=10)
 #: Recordings that get their analysis, and the podcast's copy, at one look.
 BATCH = 100
 
@@ -186,10 +189,11 @@ class Derivatives:
         if running is not None:
             running.scope.cancel("not wanted any more")
 
-    async def used(self, recording_id: str, kind: Kind) -> None:
-        """Somebody has fetched it: it is kept for longer than those that nobody wants."""
+    async def used(self, derivative: Derivative) -> None:
+        """Somebody has fetched it, or a part: it is kept for longer than those that nobody wants."""
         at = self._clock()
-        await self._db.run(partial(store.touch, recording_id=recording_id, kind=kind, at=at))
+        if at - derivative.used_at >= USED_AGAIN:
+            await self._db.run(partial(store.touch, recording_id=derivative.recording_id, kind=derivative.kind, at=at))
 
     # --- the tasks ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple
@@ -32,10 +31,8 @@ class DiskThreads:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace the file at once: whoever reads it sees the old or the new content, also after a crash."""
+    """Replace the file at once: whoever reads it sees the old or the new content, also when this process is killed.
+    After a loss of power it may be neither."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    temporary.write_bytes(data)
     temporary.replace(path)

@@ -62,11 +62,13 @@ class RedundancyChooser:
         self._trial_packets = 0
         self._trial_lost = 0.0
 
-    def report(self, block: ReportBlock, *, round_trip_s: float | None, repaired: int, now: float) -> Variant:
+    def report(
+        self, block: ReportBlock, *, round_trip_s: float | None, repaired: int, now: float, allowed: bool = True
+    ) -> Variant:
         """Take a report about the program; the variant that this listener is to have from now on.
 
         `repaired` counts all that was ever sent to it again: it has come in the end and does not show as lost, so it is
-        counted in here. `now` is monotonic seconds.
+        counted in here. `now` is monotonic seconds. Not `allowed`: the server cannot afford redundancy just now.
         """
         expected, sent_again = self._since_last(block, repaired)
         if expected <= 0:
@@ -79,10 +81,14 @@ class RedundancyChooser:
         self._loss_long += min(1.0, expected / LONG_MEMORY_PACKETS) * (lost / expected - self._loss_long)
         quick = self._asks_again and round_trip_s is not None and round_trip_s <= QUICK_ROUND_TRIP_S
         if self.variant is Variant.OPUS:
-            if now >= self._may_enter_at and self._loss >= (ENTER_LOSS_IF_REPAIRED if quick else ENTER_LOSS):
+            if (
+                allowed
+                and now >= self._may_enter_at
+                and self._loss >= (ENTER_LOSS_IF_REPAIRED if quick else ENTER_LOSS)
+            ):
                 self._enter(max(self._loss, lost / expected), now)
         else:
-            if self._has_made_it_worse(expected, lost):
+            if self._has_made_it_worse(expected, lost) or not allowed:
                 self._leave(may_enter_at=now + BACK_OFF_S)
             elif now >= self._may_leave_at and self._loss_long < (LEAVE_LOSS_IF_REPAIRED if quick else LEAVE_LOSS):
                 self._leave(may_enter_at=now)

@@ -17,7 +17,7 @@ from lac_media.certificate import DtlsIdentity
 from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.load import LoadMeter
 from lac_media.net.endpoint import Endpoint
-from lac_media.parameters import ConsumerParameters, Direction
+from lac_media.parameters import ConsumerParameters, Direction, Variant
 from lac_media.proto.ice import IceLite
 from lac_media.proto.peer import PeerCore
 from lac_media.proto.rtcp import SenderReport, cname_sdes, encode_rtcp, ntp_from_unix
@@ -33,7 +33,7 @@ from lac_media.rooms.events import (
     SpeakerStopped,
     SpeakingChanged,
 )
-from lac_media.rooms.fanout import Fanout, encode_for
+from lac_media.rooms.fanout import Fanout, Seat, encode_for
 from lac_media.rooms.forward import Forward
 from lac_media.rooms.levels import Levels
 from lac_media.rooms.line import ProgramPacket
@@ -55,6 +55,8 @@ REPORT_INTERVAL_S = 2.0
 SPEAKING_INTERVAL_S = 0.5
 #: Program packets waiting for their turn to be sent: one second. When full the oldest is dropped and counted.
 PENDING_PACKETS = 50
+#: So many listeners of a room may be sent every packet twice, or this share of them.
+REPEATED_AT_LEAST, REPEATED_SHARE = 20, 0.25
 #: From this ratio of lost packets on, a listener's network is called weak.
 WEAK_LOSS = 0.05
 
@@ -476,6 +478,16 @@ class MediaRoom:
             report = self._encode_report(forward.ssrc, forward.rtp_timestamp(now=now), forward.packets, forward.octets)
             for listener, _ in self._routes_of(speaker):
                 listener.send_rtcp(report)
+
+    def may_repeat(self, seat: Seat) -> bool:
+        """Whether this listener may be sent every packet twice: not while this server is late itself, nor when so many
+        of the audience lose packets that the network that is full is likely the server's own."""
+        if self._load.overloaded:
+            return False
+        repeated = self.fanout.listeners_by_variant[Variant.OPUS_AGAIN]
+        return seat.variant is Variant.OPUS_AGAIN or repeated < max(
+            REPEATED_AT_LEAST, self.fanout.listeners * REPEATED_SHARE
+        )
 
     def _new_ssrc(self) -> int:
         """One that nobody has: a listener may be sent the program and several speakers."""

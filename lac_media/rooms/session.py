@@ -355,7 +355,11 @@ class Session:
         if self._seat is None or self._chooser is None:
             return
         variant = self._chooser.report(
-            block, round_trip_s=self._core.round_trip_s, repaired=self.retransmitted, now=trio.current_time()
+            block,
+            round_trip_s=self._core.round_trip_s,
+            repaired=self.retransmitted,
+            now=trio.current_time(),
+            allowed=self._seat.parameters.red_payload_type is not None or self.room.may_repeat(self._seat),
         )
         self.room.fanout.switch(self._seat, variant)
 

@@ -16,7 +16,7 @@ from lac.recordings.service import Found
 from lac_media.derive.encode import ExportFormat
 from lac_web.api.endpoint import access, endpoint
 from lac_web.file_responses import file_response, redirect_to
-from lac_web.schemas_exports import ExportAnswer, ExportList, LoudnessAnswer, NewExport, Peaks
+from lac_web.schemas_exports import ExportAnswer, ExportList, LoudnessAnswer, NewExport, Peaks, WhereaboutsAnswer
 from lac_web.security import Access, identify
 from lac_web.services import current_services
 
@@ -132,7 +132,7 @@ async def copy_response(derivative: Derivative, *, name: str) -> Response:
     )
     if place is None:
         raise NotFoundError("This copy is not there any more. Ask for it again.", code="export_gone")
-    await services.afterwards.derivatives.used(recording_id, kind)
+    await services.afterwards.derivatives.used(derivative)
     if not isinstance(place, Path):
         return redirect_to(place.url)
     return await file_response(
@@ -142,6 +142,19 @@ async def copy_response(derivative: Derivative, *, name: str) -> Response:
         name=name,
         extension=extension,
         limiter=services.archive.readers,
+    )
+
+
+@blueprint.get("/api/recordings/<recording_id>/whereabouts")
+@endpoint(Access.ACCOUNT, returns=WhereaboutsAnswer)
+async def get_whereabouts(identity: Identity, recording_id: str) -> WhereaboutsAnswer:
+    """Where a recording's files are, and how far on their way into the bucket; for those who run the show."""
+    services = current_services()
+    found = await services.recordings.get(identity, recording_id)
+    policy.require(found.role, policy.Act.SEE_TRACKS)
+    state = await services.afterwards.whereabouts(recording_id)
+    return WhereaboutsAnswer(
+        place=state.place, size_bytes=state.size_bytes, sent_bytes=state.sent_bytes, trouble=state.trouble
     )
 
 

@@ -176,7 +176,10 @@ async def test_those_unused_for_longest_make_room(shelf: Shelf, workers: FakeWor
             shelf.now += timedelta(minutes=1)
             if recording.id == "r1":
                 await trio.sleep(30)
-                await derivatives.used("r0", Kind.MP3)
+                shelf.now += timedelta(hours=1)
+                old = await derivatives.find("r0", Kind.MP3)
+                assert old is not None
+                await derivatives.used(old)
                 shelf.now += timedelta(minutes=1)
             await trio.sleep(30)
         assert await status_of(derivatives, Kind.MP3, "r0") is DerivativeStatus.READY

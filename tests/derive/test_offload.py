@@ -18,7 +18,7 @@ from lac.recordings import store as recording_store
 from lac.recordings.derivative import Kind
 from lac.recordings.layout import PROGRAM
 from lac.recordings.model import RecordingStatus
-from lac.recordings.offload import Offloader, open_offloader
+from lac.recordings.offload import Offloader, Place, Whereabouts, open_offloader
 from lac.recordings.retention import remove_expired, run_retention
 from lac.storage.errors import StoreAwayError
 from lac.storage.mirror import Mirror, journal_path
@@ -81,6 +81,7 @@ async def test_a_complete_recording_moves_into_the_bucket(
     async with offloading(shelf) as offloader:
         await trio.sleep(30)
         assert offloader.finished == 1
+        assert await offloader.whereabouts("r1") == Whereabouts(Place.BUCKET)
         assert offloader.spool.waiting_bytes == 0
     assert offloaded(shelf)
     assert bucket.objects[f"recordings/r1/{PROGRAM}"] == program
@@ -135,6 +136,8 @@ async def test_an_outage_has_a_state_and_a_bound(shelf: Shelf, bucket: MemorySto
         append(shelf, PART + PART)
         await trio.sleep(60)
         assert offloader.spool.trouble == "the bucket cannot be reached"
+        state = await offloader.whereabouts("r1")
+        assert state == Whereabouts(Place.WAITING, 2 * SMALLEST_PART, 0, "the bucket cannot be reached")
         assert offloader.spool.recordings == 1
         assert offloader.may_record()
         append(shelf, PART)
@@ -144,6 +147,26 @@ async def test_an_outage_has_a_state_and_a_bound(shelf: Shelf, bucket: MemorySto
         await trio.sleep(200)
         assert offloader.may_record()
         assert offloader.spool.trouble is None
+
+
+async def test_everything_that_waits_counts_and_a_few_go_at_a_time(
+    shelf: Shelf, bucket: MemoryStore, autojump_clock: object
+) -> None:
+    for number in range(10):
+        shelf.add(f"r{number}", audio=bytes(1000))
+    bucket.calls_take_s = 1.0
+    async with offloading(shelf, spool_bytes=15_000) as offloader:
+        bucket.away = True
+        await trio.sleep(12)
+        assert offloader.spool.recordings == 10
+        assert offloader.spool.waiting_bytes > 20_000
+        assert not offloader.may_record()
+        bucket.away = False
+        await trio.sleep(16)
+        assert 0 < len(offloader._shipments) <= 4
+        await trio.sleep(300)
+        assert offloader.finished == 10
+        assert offloader.may_record()
 
 
 async def test_a_bucket_that_is_away_at_the_start(shelf: Shelf, bucket: MemoryStore, autojump_clock: object) -> None:
@@ -229,10 +252,11 @@ def test_whenever_it_is_cancelled_nothing_is_open_and_nothing_is_lost(tmp_path: 
         bucket.fail("complete", StoreAwayError("away"), late=True)
         for name, content in audio.items():
             shelf.places.path("r1", name).write_bytes(content)
-        async with offloading(shelf):
+        async with offloading(shelf) as offloader:
             await trio.sleep(1)
             shelf.set_status("r1", RecordingStatus.PROCESSING, RecordingStatus.READY)
-            await trio.sleep(30)
+            offloader.wake()
+            await trio.sleep(3)
             assert offloaded(shelf)
 
     def check() -> None:

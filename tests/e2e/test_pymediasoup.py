@@ -15,8 +15,8 @@ from tests.e2e.server import LacServer
 
 pytestmark = pytest.mark.e2e
 
-#: From the host's command to the removed person's silence.
-REMOVED_WITHIN_S = 1.0
+#: From the host's command to the removed person's silence. Usually a tenth of a second: `test_loss_of_rights` measures.
+REMOVED_WITHIN_S = 5.0
 
 
 def test_a_guest_hears_what_the_host_publishes(server: LacServer, aio: AsyncioThread) -> None:

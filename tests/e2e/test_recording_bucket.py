@@ -62,6 +62,8 @@ def test_a_recording_goes_into_the_bucket_comes_back_and_is_removed(tmp_path: Pa
             name = f"recordings/{recording['id']}"
             local = data_dir / name
             wait_for(lambda: not (local / "program.ogg").exists(), server)
+            where = f"/api/recordings/{recording['id']}/whereabouts"
+            assert server.call("GET", where, token=host.token)["place"] == "bucket"
             assert {f"{name}/{file}" for file in ("program.ogg", "manifest.json")} <= set(rclone.objects())
             assert hashlib.sha256(rclone.content(f"{name}/program.ogg")).hexdigest() == recording["sha256"]
 

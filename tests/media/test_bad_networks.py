@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from lac_media.parameters import Variant
 from lac_media.proto.ice import CONSENT_INTERVAL_S
+from lac_media.rooms.room import REPEATED_AT_LEAST
 from tests.fakes.impairment import Burst, Impairment
 from tests.fakes.net import Net
 from tests.media.bad_network import Ear, Misses, Talker, add_ear, add_talker
@@ -77,6 +78,23 @@ async def test_at_ten_percent_loss_both_ways_half_a_percent_is_missing_at_most(a
         assert variants == [Variant.OPUS_RED, Variant.OPUS_AGAIN]
         for ear in ears[2:]:
             assert ear.client.session.retransmitted < asking.client.session.retransmitted / 2
+
+
+async def test_a_server_that_is_late_or_a_whole_audience_that_loses_is_spared_repetition(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_studio(Net(usual())) as studio:
+        bad = usual()
+        talker = await add_talker(studio, nack=True, red=False)
+        ears = [await add_ear(studio, bad, nack=True, red=False) for _ in range(REPEATED_AT_LEAST + 5)]
+        bad.loss = 0.15
+        await talker.talk(SETTLE_S)
+        by_variant = studio.room.fanout.listeners_by_variant
+        assert (by_variant[Variant.OPUS_AGAIN], by_variant[Variant.OPUS]) == (REPEATED_AT_LEAST, 5)
+        studio.engine.load.overloaded = True
+        await talker.talk(2)
+        assert by_variant[Variant.OPUS_AGAIN] == 0
+        assert not any(ear.client.session.closed for ear in ears)
 
 
 @pytest.mark.parametrize("red", [False, True], ids=["nack", "both"])

@@ -39,6 +39,7 @@ class Reporter:
         self.highest = highest
         self.repaired = 0
         self.history: list[Variant] = []
+        self.allowed = True
         self.report(0.0)  # where to begin
 
     def report(self, loss: float, *, repaired: float = 0.0, packets: int = PACKETS) -> Variant:
@@ -47,7 +48,9 @@ class Reporter:
         self.highest = (self.highest + packets) & 0xFFFF_FFFF
         self.repaired += round(repaired * packets)
         block = ReportBlock(1, min(255, int(loss * 256)), 0, self.highest, 0)
-        variant = self.chooser.report(block, round_trip_s=self.round_trip_s, repaired=self.repaired, now=self.now)
+        variant = self.chooser.report(
+            block, round_trip_s=self.round_trip_s, repaired=self.repaired, now=self.now, allowed=self.allowed
+        )
         assert variant is self.chooser.variant
         self.history.append(variant)
         return variant
@@ -78,6 +81,17 @@ def test_what_repetition_hides_is_reckoned_with() -> None:
     assert listener.go_on(0.01, 600) is Variant.OPUS_AGAIN
     assert listener.go_on(0.0, 90) is Variant.OPUS
     assert listener.switches == 2
+
+
+def test_what_the_server_cannot_afford_ends_and_does_not_begin() -> None:
+    listener = Reporter(redundant=Variant.OPUS_AGAIN)
+    listener.allowed = False
+    assert listener.go_on(0.1, 30) is Variant.OPUS
+    listener.allowed = True
+    assert listener.report(0.1) is Variant.OPUS_AGAIN
+    listener.allowed = False
+    assert listener.report(0.01) is Variant.OPUS
+    assert listener.go_on(0.1, 120) is Variant.OPUS
 
 
 def test_nobody_is_moved_back_at_once() -> None:

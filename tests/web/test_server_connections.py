@@ -30,7 +30,7 @@ QUICK = HttpLimits(
     write_timeout_s=0.15, slowest_bytes_per_s=1e6, linger_s=0.15, keep_alive_s=0.15, ping_interval_s=60.0
 )
 #: Much more than any of the times above, much less than a hang.
-SOON_S = 1.5
+SOON_S = 5.0
 
 
 def make_app() -> QuartTrio:

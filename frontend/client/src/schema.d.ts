@@ -636,6 +636,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/recordings/{recording_id}/whereabouts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where a recording's files are, and how far on their way into the bucket; for those who run the show */
+        get: operations["get_whereabouts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/recordings/{recording_id}/peaks": {
         parameters: {
             query?: never;
@@ -2268,6 +2285,12 @@ export interface components {
             speaking?: boolean;
         };
         /**
+         * Place
+         * @description Where a recording's files are.
+         * @enum {unknown}
+         */
+        Place: "bucket" | "disk" | "refused" | "uploading" | "waiting";
+        /**
          * Problem
          * @description An error as RFC 9457 writes it. Compare `code`; show `detail`.
          * @example {
@@ -2733,6 +2756,23 @@ export interface components {
          * @enum {unknown}
          */
         Visibility: "private" | "public" | "unlisted";
+        /**
+         * WhereaboutsAnswer
+         * @description Where a recording's files are. While they are "uploading", "waiting" or "refused", `sentBytes` of `sizeBytes` are
+         *     in the bucket so far, and `trouble` says what they wait for.
+         * @example {
+         *       "place": "uploading",
+         *       "sizeBytes": 31457280,
+         *       "sentBytes": 26214400,
+         *       "trouble": null
+         *     }
+         */
+        WhereaboutsAnswer: {
+            place: components["schemas"]["Place"];
+            sizeBytes: number;
+            sentBytes: number;
+            trouble: string | null;
+        };
         /**
          * WrongField
          * @description `field` is a path into the body (`tags[1]`, `rtpParameters.codecs`), or a query parameter.
@@ -7310,6 +7350,81 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
                         code: "too_many_requests";
+                    };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_whereabouts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `id` of a recording. */
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhereaboutsAnswer"];
+                };
+            };
+            /** @description Sign in, or sign in again. */
+            401: {
+                headers: {
+                    /** @description RFC 6750. */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_signed_in" | "token_expired" | "token_invalid";
+                    };
+                };
+            };
+            /** @description Known, but not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "account_needed" | "forbidden";
+                    };
+                };
+            };
+            /** @description There is no such thing, or none that you may know of. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "not_found";
                     };
                 };
             };
