@@ -49,7 +49,12 @@ types: $(STAMPS)/dev  ## renew frontend/openapi.json and the TypeScript types ma
 
 bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.fanout
+	$(BIN)/python -m benchmarks.encryption
+	$(BIN)/python -m benchmarks.audience --variants opus opus3
+	$(BIN)/python -m benchmarks.busy
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.soak
+	$(BIN)/python -m benchmarks.mouth_to_ear
 	$(BIN)/python -m benchmarks.room
 	$(BIN)/python -m benchmarks.mix
 	$(BIN)/python -m benchmarks.repair

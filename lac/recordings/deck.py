@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 MAX_SPEAKERS = 64
 #: How often the manifest is replaced, and how much of the time that may take at most.
 MANIFEST_INTERVAL_S = 1.0
-MANIFEST_SHARE = 0.05
+MANIFEST_SHARE = 0.005
 #: What a loss of power may cost. (The end of the process alone costs less: what was written is the kernel's.)
 SYNC_INTERVAL_S = 5.0
 #: How often the directory is tried to be made when it could not be at the beginning.

@@ -215,14 +215,12 @@ class ToOffload:
         return self.status in (RecordingStatus.READY, RecordingStatus.FAILED)
 
 
-def to_offload(session: orm.Session, *, limit: int) -> list[ToOffload]:
-    """All that are being made, and the first few of those that are complete."""
+def to_offload(session: orm.Session) -> list[ToOffload]:
+    """All of them, the earliest first."""
     recording, offload = models.Recording, models.RecordingOffload
     here = sa.select(recording.id, recording.status).outerjoin(offload, offload.recording_id == recording.id)
-    here = here.where(offload.recording_id.is_(None)).order_by(recording.started_at)
-    complete = recording.status.in_((RecordingStatus.READY, RecordingStatus.FAILED))
-    rows = [*session.execute(here.where(~complete)), *session.execute(here.where(complete).limit(limit))]
-    return [ToOffload(recording_id, status) for recording_id, status in rows]
+    here = here.where(offload.recording_id.is_(None)).order_by(recording.started_at, recording.id)
+    return [ToOffload(recording_id, status) for recording_id, status in session.execute(here)]
 
 
 def note_offloaded(session: orm.Session, recording_id: str, size_bytes: int, *, at: datetime) -> bool:

@@ -6,7 +6,7 @@ the bucket answers or not, until `LAC_RECORDING_SPOOL_MB` wait.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -127,6 +127,8 @@ class Offloader:
         self._clock = clock
         self._shipments: dict[str, Shipment] = {}
         self._not_before: dict[str, float] = {}
+        #: Bytes on our disk of what is not in the bucket, as of the last look.
+        self._sizes: dict[str, int | None] = {}
         self._news = trio.Event()
         #: Set once nothing is open in the bucket that an earlier process has left. Nobody sends anything before.
         self.swept = trio.Event()
@@ -165,8 +167,8 @@ class Offloader:
         while True:
             self._news = trio.Event()
             with boundary("look after the bucket"):
-                shipping = await self._db.read(partial(store.to_offload, limit=COMPLETE_AT_A_TIME))
-                await self._measure(one.recording_id for one in shipping)
+                shipping = await self._db.read(store.to_offload)
+                await self._measure(shipping)
                 # Before anything is sent: what is open then is nobody's who is alive.
                 if not self.swept.is_set() and await self._sweep_uploads():
                     self.swept.set()
@@ -183,10 +185,15 @@ class Offloader:
         for recording_id, shipment in self._shipments.items():
             if recording_id not in wanted:
                 shipment.scope.cancel("the recording was removed")
+        places = COMPLETE_AT_A_TIME - sum(shipment.complete.is_set() for shipment in self._shipments.values())
         for recording_id, one in wanted.items():
             if recording_id not in self._shipments:
                 if trio.current_time() < self._not_before.get(recording_id, 0.0):
                     continue
+                if one.complete:
+                    if places <= 0:
+                        continue
+                    places -= 1
                 self._shipments[recording_id] = Shipment(recording_id)
                 start_clean(self._nursery, self._run, self._shipments[recording_id], name=f"offload {recording_id}")
             if one.complete:
@@ -273,16 +280,20 @@ class Offloader:
                 at = self._clock()
                 await self._db.run(partial(store.note_cleared, recording_id=recording_id, at=at))
 
-    async def _measure(self, recording_ids: Iterable[str]) -> None:
-        """What is here and not in the bucket."""
-        directories = [self._places.directory(recording_id) for recording_id in recording_ids]
-        here = await self._places.disk.run(lambda: sum(map(size_of, directories)))
+    async def _measure(self, shipping: list[store.ToOffload]) -> None:
+        """What is here and not in the bucket. Those that are complete do not change: they are measured once."""
+        self._sizes = {one.recording_id: self._sizes.get(one.recording_id) for one in shipping}
+        unknown = [one for one in shipping if not one.complete or self._sizes[one.recording_id] is None]
+        directories = [self._places.directory(one.recording_id) for one in unknown]
+        sizes = await self._places.disk.run(lambda: list(map(size_of, directories)))
+        self._sizes.update((one.recording_id, size) for one, size in zip(unknown, sizes, strict=True))
+        here = sum(size or 0 for size in self._sizes.values())
         mirrors = [mirror for shipment in self._shipments.values() for mirror in shipment.mirrors.values()]
         sent = sum(mirror.sent for mirror in mirrors)
         troubles = [mirror.trouble for mirror in mirrors if mirror.state in (MirrorState.WAITING, MirrorState.REFUSED)]
         before = self.spool
         self.spool = SpoolState(
-            len(directories), max(0, here - sent), before.limit_bytes, next(filter(None, troubles), None)
+            len(shipping), max(0, here - sent), before.limit_bytes, next(filter(None, troubles), None)
         )
         if self.spool.is_full and not before.is_full:
             log.error(

@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-#: How often what came is handed to the kernel. With a page (0.25 s) and what `Timeline` holds back for packets that
-#: were overtaken (0.4 s) it is what a killed process loses: less than a second.
+#: How often what came is handed to the kernel. With what `Timeline` holds back behind a hole (0.4 s) it is what a
+#: killed process loses: less than a second.
 WRITE_INTERVAL_S = 0.25
 #: A disk that has not taken something for this long hangs, and will cost packets.
 HANGS_S = 5.0

@@ -97,6 +97,7 @@ class Tape:
         self._file: IO[bytes] | None = None
         tags = {"TITLE": title} if display_name is None else {"TITLE": title, "ARTIST": display_name}
         self._track = Track(serial, origin.ticks, tags=tags)
+        self._listed: list[Gap] = []
         self._segments = [Segment(start_s=0.0)]
         self._broke_off = False
         #: Ticks up to which it was whole before the present interruption.
@@ -129,12 +130,13 @@ class Tape:
                     return
                 self._check_room()
                 # Silence goes no further than to what has just come.
-                came = [batch.packets[0].arrived_at for batch in batches if batch.packets]
-                goes_on = self._open(min([now, *came]))
+                arrivals = [batch.packets[0].arrived_at for batch in batches if batch.packets]
+                goes_on = self._open(min([now, *arrivals]))
             self._check_room()
             begins_at = self._track.duration_ticks
             dropped = any(batch.dropped for batch in batches)
-            self._append(self._take(batches) + self._track.advance(self._origin.ticks_at(now)))
+            came = self._take(batches) + self._track.advance(self._origin.ticks_at(now))
+            self._append(came + self._track.flush())
             if goes_on:
                 self._note_segment(begins_at, self._lost_from or 0, self.failure)
                 log.info("a track goes on", file=self.file, lost_from_s=self._segments[-1].lost_from_s)
@@ -189,7 +191,7 @@ class Tape:
             closed=self.closed and self.failure is None,
             failure=self.failure,
             segments=list(self._segments),
-            gaps=[Gap(_seconds(gap.start_ticks), _seconds(gap.duration_ticks)) for gap in track.gaps],
+            gaps=self._list_gaps(),
             unlisted_gaps=track.unlisted_gaps,
             dropped=self.dropped,
             unwritten=self.unwritten,
@@ -197,6 +199,14 @@ class Tape:
             malformed=track.malformed_packets,
             clock_shifts=track.clock_shifts,
         )
+
+    def _list_gaps(self) -> list[Gap]:
+        """There are thousands, and only the last may have grown since they were listed before."""
+        listed = self._listed
+        del listed[-1:]
+        for gap in self._track.gaps[len(listed) :]:
+            listed.append(Gap(_seconds(gap.start_ticks), _seconds(gap.duration_ticks)))
+        return list(listed)
 
     def _check_room(self) -> None:
         """What may be on our disk is a limit, as a quota is."""
@@ -223,6 +233,7 @@ class Tape:
             before = found.granule if self._lost_from is None else self._lost_from
             self._lost_from = min(before, found.granule)
             self._track = self._track.resume(found)
+            self._listed.clear()
         self._append(self._track.advance(self._origin.ticks_at(now)))
         return True
 

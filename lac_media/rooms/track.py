@@ -13,7 +13,7 @@ from lac_media.container.ogg_opus import OggOpusWriter, Scanned
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 from lac_media.rooms.timeline import ClockFollower, Piece, Timeline
 
-#: A page of the file: what is lost at most, with the hold-back, when the process is killed.
+#: A page of the file: what is lost at most, with the hold-back, when the process is killed and nobody calls `flush`.
 PAGE_TICKS = OPUS_CLOCK_RATE_HZ // 4
 #: Gaps that are listed one by one. Further ones are counted, and their silence is in the file like any other's.
 MAX_GAPS = 10_000
@@ -102,6 +102,11 @@ class Track:
     def advance(self, ticks: int) -> bytes:
         """The clock is at `ticks`: what will not come any more becomes silence."""
         return self._write(self._line.advance(ticks))
+
+    def flush(self) -> bytes:
+        """What is settled and waits for its page."""
+        self._page_at = self._writer.granule
+        return self._writer.flush()
 
     def end(self, ticks: int) -> bytes:
         """The rest of the file; the track ends at `ticks`."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+import msgspec
 import numpy as np
 import pytest
 import trio
@@ -231,6 +234,21 @@ async def test_a_worker_goes_with_whoever_wanted_it(tmp_path: Path) -> None:
         with pytest.raises(WorkerError, match="unexpectedly") as caught:
             await run_job(job)
     assert caught.value.may_help
+
+
+async def test_a_worker_ends_with_the_server_however_that_ends(tmp_path: Path) -> None:
+    """SIGKILL closes the pipe and does nothing else."""
+    fifo = tmp_path / "a.ogg"
+    os.mkfifo(fifo)
+    job = EncodeJob(str(fifo), str(tmp_path / "a.mp3"), ExportFormat.MP3)
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-m", "lac_media.derive.worker"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    assert process.stdin is not None
+    with trio.fail_after(100):
+        await process.stdin.send_all(msgspec.json.encode(job) + b"\n")
+        await process.stdin.aclose()
+        assert await process.wait() == 1
 
 
 async def _kill_next_child(before: set[int]) -> None:

@@ -149,6 +149,26 @@ async def test_an_outage_has_a_state_and_a_bound(shelf: Shelf, bucket: MemorySto
         assert offloader.spool.trouble is None
 
 
+async def test_everything_that_waits_counts_and_a_few_go_at_a_time(
+    shelf: Shelf, bucket: MemoryStore, autojump_clock: object
+) -> None:
+    for number in range(10):
+        shelf.add(f"r{number}", audio=bytes(1000))
+    bucket.calls_take_s = 1.0
+    async with offloading(shelf, spool_bytes=15_000) as offloader:
+        bucket.away = True
+        await trio.sleep(12)
+        assert offloader.spool.recordings == 10
+        assert offloader.spool.waiting_bytes > 20_000
+        assert not offloader.may_record()
+        bucket.away = False
+        await trio.sleep(16)
+        assert 0 < len(offloader._shipments) <= 4
+        await trio.sleep(300)
+        assert offloader.finished == 10
+        assert offloader.may_record()
+
+
 async def test_a_bucket_that_is_away_at_the_start(shelf: Shelf, bucket: MemoryStore, autojump_clock: object) -> None:
     shelf.add()
     bucket.away = True

@@ -14,6 +14,7 @@ from lac_media.proto.demux import PacketKind, classify
 from lac_media.proto.dtls_records import is_plausible, split_records_untrusted
 from lac_media.proto.framing import MAX_FRAME, FrameParser, encode_frame
 from lac_media.proto.opus import duration_ticks_untrusted, is_dtx, parse_opus_untrusted
+from lac_media.proto.opus_join import OpusJoiner
 from lac_media.proto.red import build_red, parse_red_untrusted
 from lac_media.proto.rtcp import MAX_LOST, Nack, encode_rtcp, parse_rtcp_untrusted
 from lac_media.proto.rtp import (
@@ -152,6 +153,29 @@ def test_opus_framing(data: bytes) -> None:
     assert packet.duration_ticks == duration_ticks_untrusted(data)
     assert packet.is_dtx == is_dtx(data)
     assert sum(packet.frame_sizes) < len(data)
+
+
+@fast
+@given(st.lists(st.one_of(st.binary(max_size=1500), damaged(samples.OPUS)), max_size=12), st.integers(1, 2000))
+def test_opus_joined(stream: list[bytes], max_bytes: int) -> None:
+    """Whatever can be parsed can be joined, or refused, and what comes out can be parsed with the same frames."""
+    joiner, frames, heard = OpusJoiner(max_bytes=max_bytes), list[int](), list[int]()
+
+    def flush() -> None:
+        heard.extend(parse_opus_untrusted(joiner.take()).frame_sizes)
+
+    for data in stream:
+        try:
+            packet = parse_opus_untrusted(data)
+        except ParseError:
+            continue
+        if not joiner.add(packet, data):
+            flush()
+            assert joiner.add(packet, data)
+        frames.extend(packet.frame_sizes)
+    if joiner.ticks:
+        flush()
+    assert heard == frames
 
 
 @fast

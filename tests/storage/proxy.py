@@ -17,6 +17,7 @@ class FailingProxy:
         self.budget: int | None = None
         self.word: bytes | None = None
         self.late = False
+        self._answered = trio.Event()
         self.broken = 0
         #: Accept, and say nothing at all: a store that hangs.
         self.hangs = False
@@ -35,7 +36,8 @@ class FailingProxy:
                         await store.send_all(data)
                     if breaks:
                         if self.late:
-                            await trio.sleep(0.5)  # the store does what it was told
+                            with trio.move_on_after(20):
+                                await self._answered.wait()
                         break
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
@@ -53,8 +55,10 @@ class FailingProxy:
     async def _pass_on(self, source: trio.SocketStream, sink: trio.SocketStream, scope: trio.CancelScope) -> None:
         try:
             async for data in source:
-                if not (self.late and self.broken == 1 and b"CompleteMultipartUploadResult" in data):
-                    await sink.send_all(data)
+                if self.late and self.broken and not self._answered.is_set():
+                    self._answered.set()  # nobody hears it
+                    continue
+                await sink.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         scope.cancel("the store has closed")
