@@ -1,6 +1,6 @@
 """A whole server and its audience: what a delivered packet costs, how late it is, and how both grow with the crowd.
 
-    python -m benchmarks.audience [--listeners 100 400 1000 2000 3000] [--variants opus opusx3] [--seconds 10]
+    python -m benchmarks.audience [--listeners 100 400 1000 2000 3000] [--variants opus opus3] [--seconds 10]
 
 A real `lac serve` in a process of its own; `lac loadtest` here, with real WebRTC listeners (ICE, DTLS, SRTP) and a
 publisher of 50 packets a second. Both share this machine. "Listeners per core" is the crowd divided by the share of a
@@ -21,7 +21,7 @@ PACE = 60
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--listeners", type=int, nargs="+", default=[100, 400, 1000, 2000, 3000])
-    parser.add_argument("--variants", nargs="+", default=["opus"], choices=["opus", "opusx3"])
+    parser.add_argument("--variants", nargs="+", default=["opus"], choices=["opus", "opus3"])
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     print_head(

@@ -1,8 +1,8 @@
-"""Memory that one connected WebRTC listener costs the relay.
+"""Memory that one connected WebRTC listener costs: the relay alone, the whole server, and that with a WebSocket.
 
     python -m benchmarks.memory [--listeners 1000]
 
-The relay runs in a process of its own, the listeners in another, so that only the relay's growth is counted: its
+The server runs in a process of its own, the listeners in another, so that only the server's growth is counted: its
 resident memory with N connected listeners less that before the first, divided by N.
 """
 
@@ -15,9 +15,11 @@ import os
 import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import trio
 
+from benchmarks.support import gather, measured_server, print_head, print_row, warm_up
 from lac_media.certificate import make_dtls_identity
 from lac_media.engine import EngineConfig, open_engine
 from lac_media.net.peer_task import ClientPeer
@@ -36,6 +38,8 @@ from lac_media.rooms.events import RoomEvent, SessionConnected
 
 #: Handshakes under way at once.
 TOGETHER = 20
+#: The same for the whole server: listeners a second.
+PACE = 60
 
 
 def resident_kib() -> int:
@@ -122,7 +126,16 @@ def main() -> None:
     process.join()
     print("| listeners | relay before, MiB | with them, MiB | KiB per listener |")
     print("| ---: | ---: | ---: | ---: |")
-    print(f"| {listeners} | {before / 1024:.1f} | {after / 1024:.1f} | {(after - before) / listeners:.1f} |")
+    print(f"| {listeners} | {before / 1024:.1f} | {after / 1024:.1f} | {(after - before) / listeners:.1f} |\n")
+    print_head("listeners", "WebSockets", "server's growth, MiB", "KiB per listener")
+    for sockets in (0, listeners):
+        with measured_server() as server:
+            host = server.register("Hanna")
+            warm_up(server, host)
+            plan: dict[str, Any] = {"ramp_s": listeners / PACE, "duration_s": 2.0}
+            plan |= {"chatters": sockets, "chat_per_s": 0.0}
+            grown_kib = gather(server, host, listeners=listeners, **plan).grown_kib
+        print_row(listeners, sockets, f"{grown_kib / 1024:.1f}", f"{grown_kib / listeners:.1f}")
 
 
 if __name__ == "__main__":

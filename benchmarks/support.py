@@ -6,7 +6,7 @@ import os
 import re
 import resource
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,8 @@ def measured_server(*, program: str = "lac.cli.main", **environment: str) -> Ite
         "LAC_OVERLOAD_DELAY_MS": "60000",
         "LAC_OVERLOAD_LAG_MS": "60000",
         "LAC_HLS_OFFLOAD_LISTENERS": "1000000",
+        "LAC_HOST_GRACE_S": "3600",  # a show may go on without its host
     }
-    free["LAC_HOST_GRACE_S"] = "3600"  # a show may go on without its host
     with (
         tempfile.TemporaryDirectory() as data_dir,
         running_server(Path(data_dir), program=program, **free | environment) as server,
@@ -124,8 +124,3 @@ def print_head(*columns: str) -> None:
 
 def print_row(*values: object) -> None:
     print("| " + " | ".join(str(value) for value in values) + " |", flush=True)
-
-
-def median_of(rounds: Sequence[float]) -> float:
-    ordered = sorted(rounds)
-    return ordered[len(ordered) // 2]

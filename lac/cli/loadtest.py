@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "With --email (and the password in LAC_LOADTEST_PASSWORD, or asked for) it starts a show of its own, publishes "
         "audio to it and measures how late that arrives. Without, it listens to a public show that is live. A server "
-        "that limits how many come from one address says so: start it with LAC_LIMITS_FACTOR=100 for the test."
+        "that limits how many come from one address says so: start it with LAC_LIMITS_FACTOR=100 for the test. One "
+        "that sends listeners to HLS from a number on (use_hls) has it in LAC_HLS_OFFLOAD_LISTENERS."
     )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the server (default: %(default)s)")
     parser.add_argument("--listeners", type=_positive, default=100, help="how many (default: %(default)s)")
@@ -33,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ramp", type=_seconds, default=5.0, metavar="S", help="over how long they come (%(default)s)")
     parser.add_argument("--duration", type=_seconds, default=15.0, metavar="S", help="how long they stay (%(default)s)")
     parser.add_argument(
-        "--mode", choices=["webrtc", "ws"], default="webrtc", help="webrtc hears the audio, ws sits in the room"
+        "--mode",
+        choices=[mode.value for mode in Mode],
+        default="webrtc",
+        help="webrtc and hls hear the audio, ws sits in the room",
     )
     parser.add_argument("--variant", choices=["opus", "opus3"], default="opus", help="of the audio (default: opus)")
     parser.add_argument("--chatters", type=_count, default=0, help="people in the room besides the listeners")

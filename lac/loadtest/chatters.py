@@ -12,12 +12,10 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, wrap_client_stream
 
 from lac.loadtest.signalling import RefusedError
+from lac.loadtest.streams import CONNECT_TIMEOUT_S, Stream, open_stream
 
 #: Begins every message of ours; what follows is the Unix time at which it was sent.
 MARK = "load test "
-CONNECT_TIMEOUT_S = 20.0
-
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 
 class Chatter:
@@ -38,7 +36,7 @@ class Chatter:
         up."""
         try:
             # The library leaves the stream open when it is cancelled.
-            async with await self._open_stream() as stream, trio.open_nursery() as nursery:
+            async with await open_stream(self._url) as stream, trio.open_nursery() as nursery:
                 socket = await self._connect(nursery, stream)
                 await self._join(socket)
                 self.joined = True
@@ -50,17 +48,6 @@ class Chatter:
             reason = next(closed.reason for closed in group.exceptions if isinstance(closed, ConnectionClosed))
             code = "gone" if reason is None else f"closed {reason.code}"
             raise RefusedError(0, code, "the server closed the socket") from group
-
-    async def _open_stream(self) -> Stream:
-        host, encrypted = str(self._url.hostname), self._url.scheme == "https"
-        port = self._url.port or (443 if encrypted else 80)
-        try:
-            with trio.fail_after(CONNECT_TIMEOUT_S):
-                if encrypted:
-                    return await trio.open_ssl_over_tcp_stream(host, port, https_compatible=True)
-                return await trio.open_tcp_stream(host, port)
-        except (OSError, trio.TooSlowError) as error:
-            raise RefusedError(0, "no_socket", str(error) or type(error).__name__) from error
 
     async def _connect(self, nursery: trio.Nursery, stream: Stream) -> WebSocketConnection:
         try:

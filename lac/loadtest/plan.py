@@ -13,6 +13,7 @@ from lac.errors import ConfigError
 
 class Mode(StrEnum):
     WEBRTC = "webrtc"
+    HLS = "hls"
     WS = "ws"
 
 

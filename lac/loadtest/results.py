@@ -57,6 +57,9 @@ class Results:
     worst_loss: float = 0.0
     #: Of the audio that a sample of the listeners decrypted.
     latency_ms: Spread | None = None
+    #: Of HLS, and how far the end of each was from live when it had arrived.
+    parts_received: int = 0
+    behind_live_ms: Spread | None = None
     messages_sent: int = 0
     messages_received: int = 0
     chat_latency_ms: Spread | None = None
@@ -87,11 +90,21 @@ class Results:
         return self.server_cpu_s / self.packets_received * 1e6
 
     @property
+    def server_us_per_part(self) -> float | None:
+        """The same for each part of HLS, the playlists that tell of it included."""
+        if self.server_cpu_s is None or not self.parts_received:
+            return None
+        return self.server_cpu_s / self.parts_received * 1e6
+
+    @property
     def generator_us_per_packet(self) -> float | None:
         return self.generator_cpu_s / self.packets_received * 1e6 if self.packets_received else None
 
     def as_json(self) -> dict[str, Any]:
-        derived = ("joins_per_s", "joins_per_core", "loss", "server_us_per_packet", "generator_us_per_packet")
+        derived = (
+            *("joins_per_s", "joins_per_core", "loss"),
+            *("server_us_per_packet", "server_us_per_part", "generator_us_per_packet"),
+        )
         return {**dataclasses.asdict(self), **{name: getattr(self, name) for name in derived}}
 
     def sentences(self) -> Iterator[str]:
@@ -112,6 +125,8 @@ class Results:
                 f"{self.packets_received} of {self.packets_expected} packets arrived in {self.measured_s:.0f} s "
                 f"({self.loss:.3%} lost; {self.without_loss} listeners lost nothing, the worst {self.worst_loss:.2%})"
             )
+        if self.behind_live_ms is not None:
+            yield f"{self.parts_received} parts of HLS arrived, behind live {_ms(self.behind_live_ms, 1)}"
         if self.messages_sent:
             late = "" if self.chat_latency_ms is None else f", {_ms(self.chat_latency_ms, 1)} later"
             yield f"{self.messages_sent} chat messages sent, {self.messages_received} received{late}"
@@ -119,8 +134,11 @@ class Results:
             yield f"audio from sending to arrival {_ms(self.latency_ms, 1)}"
         if self.server_cpu_s is not None and self.measured_s:
             share = f"server: {self.server_cpu_s / self.measured_s:.0%} of a core"
-            per_packet = self.server_us_per_packet
-            yield share if per_packet is None else f"{share}, {per_packet:.1f} us of CPU for each packet"
+            if self.server_us_per_packet is not None:
+                share += f", {self.server_us_per_packet:.1f} us of CPU for each packet"
+            if self.server_us_per_part is not None:
+                share += f", {self.server_us_per_part:.0f} us of CPU for each part"
+            yield share
         if self.measured_s:
             share = f"this generator: {self.generator_cpu_s / self.measured_s:.0%} of a core"
             per_packet = self.generator_us_per_packet

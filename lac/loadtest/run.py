@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ import trio
 from lac.errors import LacError
 from lac.loadtest.audio import Speech
 from lac.loadtest.chatters import Chatter
+from lac.loadtest.hls import HlsListener
 from lac.loadtest.listeners import Listener, Swarm, open_client_socket
 from lac.loadtest.plan import Mode, Plan
 from lac.loadtest.results import Results, Spread
@@ -59,6 +60,7 @@ class LoadTest:
         self._chatters: list[Chatter] = []
         self._latencies_ms: list[float] = []
         self._chat_latencies_ms: list[float] = []
+        self._behind_live_ms: list[float] = []
         self._joins_s: list[float] = []
         self._measuring = False
         # Looked for now: it takes a while, in which nothing may wait.
@@ -79,7 +81,7 @@ class LoadTest:
                 async with self._live_shows(signalling) as shows, trio.open_nursery() as nursery:
                     nursery.start_soon(self._swarm.run)
                     nursery.start_soon(self._show_progress)
-                    if self.plan.publishes and self.plan.mode is Mode.WEBRTC:
+                    if self.plan.publishes and self.plan.mode is not Mode.WS:
                         for show in shows:
                             await self._publish(signalling, show, nursery)
                     await self._bring_everyone(signalling, shows, nursery)
@@ -144,7 +146,7 @@ class LoadTest:
                 await places.acquire_on_behalf_of(number)
                 join = partial(self._join, signalling, shows[number % len(shows)], number, nursery)
                 joining.start_soon(self._join_in_turn, join, places, number)
-        chatters = self.plan.chatters if self.plan.mode is Mode.WEBRTC else 0
+        chatters = self.plan.chatters if self.plan.mode is not Mode.WS else 0
         for number in range(chatters):
             await self._chat(shows[number % len(shows)].id, number, chatters, nursery)
         self.results.joining_s = trio.current_time() - began_at
@@ -161,6 +163,9 @@ class LoadTest:
         try:
             if self.plan.mode is Mode.WS:
                 await self._chat(show.id, number, self.plan.listeners, nursery)
+            elif self.plan.mode is Mode.HLS:
+                player = HlsListener(self.plan.url, show.id, self._part_came)
+                await nursery.start(self._keep, player.run, lambda: player.joined)
             else:
                 await self._listen(signalling, show, number)
         except RefusedError as error:
@@ -202,24 +207,25 @@ class LoadTest:
         chatter = Chatter(self.plan.url, show_id, self._message_came)
         speaking = self.plan.chat_per_s > 0 and number < self.plan.chat_per_s * 10
         every_s = min(chatters, self.plan.chat_per_s * 10) / self.plan.chat_per_s if speaking else None
-        await nursery.start(self._keep_chatting, chatter, every_s)
+        await nursery.start(self._keep, partial(chatter.run, every_s), lambda: chatter.joined)
         self._chatters.append(chatter)
 
-    async def _keep_chatting(
+    async def _keep(
         self,
-        chatter: Chatter,
-        every_s: float | None,
+        run: Callable[..., Awaitable[None]],
+        has_joined: Callable[[], bool],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """A socket that breaks later is counted, not raised."""
+        """Run a client. One that breaks later is counted, not raised."""
+        refused: list[RefusedError] = []
         try:
-            await chatter.run(every_s, task_status=task_status)
+            await run(task_status=task_status)
         except* RefusedError as group:
-            errors = [error for error in group.exceptions if isinstance(error, RefusedError)]
-            if not chatter.joined:
-                raise errors[0] from None
-            self.results.lost_connections.update(error.code for error in errors)
+            refused += [error for error in group.exceptions if isinstance(error, RefusedError)]
+        if refused and not has_joined():
+            raise refused[0]
+        self.results.lost_connections.update(error.code for error in refused)
 
     async def _measure(self) -> None:
         for listener in self._swarm.listeners:
@@ -249,7 +255,7 @@ class LoadTest:
     def _hear(self, speech: Speech, plain: bytes, received_at: float) -> None:
         if not self._measuring or not received_at:
             return
-        sent_at = speech.sent.get(parse_rtp_untrusted(plain).payload)
+        sent_at = speech.sent_at_untrusted(parse_rtp_untrusted(plain).payload)
         if sent_at is not None:
             self._latencies_ms.append((received_at - sent_at) * 1000)
 
@@ -258,19 +264,26 @@ class LoadTest:
         if self._measuring:
             self._chat_latencies_ms.append(delay_s * 1000)
 
+    def _part_came(self, behind_s: float) -> None:
+        if self._measuring:
+            self.results.parts_received += 1
+            self._behind_live_ms.append(behind_s * 1000)
+
     async def _show_progress(self) -> None:
         while True:
             await trio.sleep(PROGRESS_S)
             failed = sum(self.results.failed.values())
             self._tell(
                 f"{'measuring' if self._measuring else 'joining'}: {self.results.connected} connected, "
-                f"{failed} failed, {self.packets} packets"
+                f"{failed} failed, {self.packets or self.results.parts_received} "
+                f"{'parts' if self.plan.mode is Mode.HLS else 'packets'}"
             )
 
     def _summarise(self) -> None:
         results, listeners = self.results, self._swarm.listeners
         results.join_s = Spread.of(self._joins_s)
         results.latency_ms = Spread.of(self._latencies_ms)
+        results.behind_live_ms = Spread.of(self._behind_live_ms)
         results.chat_latency_ms = Spread.of(self._chat_latencies_ms)
         results.lost_connections.update(self._swarm.lost)
         results.packets_expected = sum(listener.expected for listener in listeners)

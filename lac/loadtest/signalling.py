@@ -133,8 +133,9 @@ class Signalling:
                 ) from error
             if response.is_success:
                 return response
-            if response.status_code not in (429, 503) or attempt == RETRIES:
-                raise _refused(response)
+            refused = _refused(response)
+            if response.status_code not in (429, 503) or refused.code == "use_hls" or attempt == RETRIES:
+                raise refused
             self.retried += 1
             await trio.sleep(min(MAX_WAIT_S, _retry_after_s(response)))
         raise AssertionError("unreachable")

@@ -16,10 +16,11 @@ from lac.loadtest.run import LoadTest
 from tests.e2e.server import Account, LacServer, running_server
 
 FIELDS = {
-    "broken_off", "chat_latency_ms", "connected", "failed", "generator_cpu_s", "generator_us_per_packet", "join_s",
-    "joining_s", "joins_per_core", "joins_per_s", "latency_ms", "loss", "lost_connections", "measured_s",
-    "messages_received", "messages_sent", "mode", "packets_expected", "packets_received", "retried", "server_cpu_s",
-    "server_join_cpu_s", "server_us_per_packet", "url", "wanted", "without_loss", "worst_loss",
+    "behind_live_ms", "broken_off", "chat_latency_ms", "connected", "failed", "generator_cpu_s",
+    "generator_us_per_packet", "join_s", "joining_s", "joins_per_core", "joins_per_s", "latency_ms", "loss",
+    "lost_connections", "measured_s", "messages_received", "messages_sent", "mode", "packets_expected",
+    "packets_received", "parts_received", "retried", "server_cpu_s", "server_join_cpu_s", "server_us_per_packet",
+    "server_us_per_part", "url", "wanted", "without_loss", "worst_loss",
 }  # fmt: skip
 
 
@@ -54,6 +55,20 @@ def test_a_crowd_of_sockets_is_measured_by_what_it_says(server: LacServer) -> No
     assert (results.connected, results.broken_off) == (8, None)
     assert results.messages_sent >= 8
     assert results.chat_latency_ms is not None
+
+
+def test_a_crowd_that_listens_by_hls_is_measured_by_its_parts(server: LacServer) -> None:
+    results = run_plan(plan_of(server, server.register("Hanna"), mode=Mode.HLS, listeners=4, duration_s=1.5))
+    assert (results.connected, results.broken_off, results.failed) == (4, None, {})
+    assert results.parts_received >= 4
+    assert results.behind_live_ms is not None
+    assert results.behind_live_ms.p50 > 0
+    assert any("parts of HLS arrived" in sentence for sentence in results.sentences())
+
+
+def test_who_does_not_find_a_playlist_says_so(server: LacServer) -> None:
+    plan = Plan(server.url, mode=Mode.HLS, listeners=2, ramp_s=0, duration_s=0.1, broadcast_id="nosuchshow234567")
+    assert run_plan(plan).failed == {"http_404": 2}
 
 
 def test_somebody_elses_live_show_is_listened_to_and_left_alone(server: LacServer) -> None:

@@ -1,0 +1,108 @@
+"""Does the API disturb the audio, and the audio the API? A thousand listeners, with and without 100 requests a second.
+
+    python -m benchmarks.busy [--listeners 1000] [--requests 100] [--seconds 15]
+
+The requests come from a process of their own, at fixed times, whether or not the earlier ones have been answered; each
+is measured from the time at which it was due. One of five writes to the database. The forwarding delay is the server's
+own measurement, from a packet's arrival to its last listener.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from multiprocessing.connection import Connection
+
+import httpx
+import trio
+
+from benchmarks.support import Crowd, gather, measured_server, print_head, print_row, warm_up
+from lac.loadtest.results import Spread
+from tests.e2e.server import Account, LacServer
+
+PACE = 60
+
+
+def ask(pipe: Connection, url: str, token: str, show_id: str, per_s: float) -> None:
+    """Wait for the word, then ask until the other end says stop; sends the delays in milliseconds and the failures."""
+    pipe.recv()
+    pipe.send(trio.run(ask_on, pipe, url, token, show_id, per_s))
+
+
+async def ask_on(pipe: Connection, url: str, token: str, show_id: str, per_s: float) -> tuple[list[float], int]:
+    delays_ms: list[float] = []
+    failures = 0
+    show = f"/api/broadcasts/{show_id}"
+    asked = [
+        ("GET", "/api/broadcasts?status=live", None),
+        ("GET", show, None),
+        ("GET", "/api/auth/me", None),
+        ("GET", f"{show}/audit", None),
+        ("PATCH", show, {"description": "Changed again and again."}),
+    ]
+
+    async def one(http: httpx.AsyncClient, number: int, due: float) -> None:
+        nonlocal failures
+        method, path, body = asked[number % len(asked)]
+        try:
+            response = await http.request(method, path, json=body)
+        except httpx.HTTPError:
+            failures += 1
+            return
+        failures += not response.is_success
+        delays_ms.append((trio.current_time() - due) * 1000)
+
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=20) as http, trio.open_nursery() as nursery:
+        began, number = trio.current_time(), 0
+        while not pipe.poll():
+            due = began + number / per_s
+            await trio.sleep_until(due)
+            nursery.start_soon(one, http, number, due)
+            number += 1
+    return delays_ms, failures
+
+
+def measure(server: LacServer, host: Account, listeners: int, per_s: float, seconds: float) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    show_id = server.create_show(host)["id"]
+    arguments = (theirs, server.url, host.token, show_id, per_s)
+    asking = multiprocessing.get_context("spawn").Process(target=ask, args=arguments)
+    if per_s:
+        asking.start()
+    plan = {"listeners": listeners, "ramp_s": listeners / PACE, "duration_s": seconds}
+    crowd: Crowd = gather(server, host, on_all_in=lambda: ours.send("go") if per_s else None, **plan)
+    delays: list[float] = []
+    failures = 0
+    if per_s:
+        ours.send("stop")
+        delays, failures = ours.recv()
+        asking.join()
+    heard, api = crowd.results.latency_ms, Spread.of(delays)
+    print_row(
+        *(crowd.results.connected, f"{per_s:g}", f"{crowd.core:.0%}", f"{crowd.results.loss:.2%}"),
+        *(f"{crowd.forwarding_p50_ms:.1f}", f"{crowd.forwarding_p99_ms:.1f}"),
+        *(("–", "–") if heard is None else (f"{heard.p50:.0f}", f"{heard.p99:.0f}")),
+        *(("–", "–", "–") if api is None else (f"{api.p50:.0f}", f"{api.p95:.0f}", failures)),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--listeners", type=int, default=1000)
+    parser.add_argument("--requests", type=float, default=100.0, help="a second")
+    parser.add_argument("--seconds", type=float, default=15.0)
+    arguments = parser.parse_args()
+    print_head(
+        *("listeners", "requests/s", "server core", "lost", "forwarding p50 ms", "p99 ms", "heard p50 ms", "p99 ms"),
+        *("API p50 ms", "p95 ms", "failed"),
+    )
+    with measured_server() as server:
+        host = server.register("Hanna")
+        warm_up(server, host)
+        for per_s in (0.0, arguments.requests):
+            measure(server, host, arguments.listeners, per_s, arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()
