@@ -7,7 +7,9 @@ from collections import OrderedDict
 
 import trio
 
+from lac_media.errors import ParseError
 from lac_media.net.peer_task import ClientPeer
+from lac_media.proto.opus import parse_opus_untrusted
 from lac_media.proto.rtp import RtpPacket
 
 FRAME_S = 0.02
@@ -28,6 +30,16 @@ class Speech:
         self._peer = peer
         self.sent: OrderedDict[bytes, float] = OrderedDict()
         self.packets = 0
+
+    def sent_at_untrusted(self, payload: bytes) -> float | None:
+        """The Unix time at which the first frame of a packet was sent; None if it is none of ours. Of joined packets
+        (`opus3`) the first has waited for the others."""
+        try:
+            packet = parse_opus_untrusted(payload)
+        except ParseError:
+            return None
+        first = payload[packet.frames_at : packet.frames_at + packet.frame_sizes[0]]
+        return self.sent.get(bytes([payload[0] & 0xFC]) + first)
 
     async def run(self) -> None:
         due = trio.current_time()

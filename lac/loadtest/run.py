@@ -255,7 +255,7 @@ class LoadTest:
     def _hear(self, speech: Speech, plain: bytes, received_at: float) -> None:
         if not self._measuring or not received_at:
             return
-        sent_at = speech.sent.get(parse_rtp_untrusted(plain).payload)
+        sent_at = speech.sent_at_untrusted(parse_rtp_untrusted(plain).payload)
         if sent_at is not None:
             self._latencies_ms.append((received_at - sent_at) * 1000)
 
