@@ -20,8 +20,8 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 WCAG_2_2_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
-#: Browsers report every refused request as an error. This one is a goodbye that came after the DTLS connection's own, by
-#: which the server had closed the transport.
+#: Browsers report every refused request as an error. This one is a goodbye that came after DTLS's own, by which
+#: the server had closed the transport.
 GOODBYE = re.compile(r"status of 404\b.* http\S+/api/mediasoup/transports/\w+$")
 
 #: What the page itself plays, in Hz; 0 is silence, null is no sound at all.
