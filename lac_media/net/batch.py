@@ -125,25 +125,29 @@ class MmsgBatch:
         self._iovecs = _ffi.new("struct iovec[]", slots)
         self._messages = _ffi.new("struct mmsghdr[]", slots)
         self._sessions: list[SrtpSession | None] = [None] * slots
-        # What libsrtp is called with, by slot.
+        # What libsrtp is called with, by slot; the latter two as far as slots have been used.
         self._contexts: list[Any] = [None] * slots
         self._buffers: list[Any] = []
         self._lengths: list[Any] = []
-        for index in range(slots):
-            buffer, iovec = self._memory + index * SLOT_BYTES, self._iovecs + index
-            iovec.iov_base = buffer
-            self._buffers.append(buffer)
-            self._lengths.append(_ffi.cast("int *", _ffi.cast("char *", _ffi.addressof(iovec, "iov_len")) + _LOW_HALF))
-            header = self._messages[index].msg_hdr
-            header.msg_iov = iovec
-            header.msg_iovlen = 1
-            header.msg_name = self._names + index * _SOCKADDR_BYTES
         # The same memory, for writing all slots at once: the packets as rows, and every `iov_len`.
         rows = np.frombuffer(memoryview(_ffi.buffer(self._memory, slots * SLOT_BYTES)), np.uint8)
         self._rows = rows.reshape(slots, SLOT_BYTES)
         self._sizes = np.frombuffer(memoryview(_ffi.buffer(self._iovecs)), np.uintp)[1::2]
 
+    def _prepare_slot(self, index: int) -> None:
+        """Tie its parts together: when it is used for the first time, because most slices are never full."""
+        buffer, iovec = self._memory + index * SLOT_BYTES, self._iovecs + index
+        iovec.iov_base = buffer
+        self._buffers.append(buffer)
+        self._lengths.append(_ffi.cast("int *", _ffi.cast("char *", _ffi.addressof(iovec, "iov_len")) + _LOW_HALF))
+        header = self._messages[index].msg_hdr
+        header.msg_iov = iovec
+        header.msg_iovlen = 1
+        header.msg_name = self._names + index * _SOCKADDR_BYTES
+
     def set_slot(self, index: int, srtp: SrtpSession, address: Address) -> None:
+        for unused in range(len(self._buffers), index + 1):
+            self._prepare_slot(unused)
         name = encode_sockaddr(self._sock.kernel_address(address), is_ipv6=self._sock.is_ipv6)
         _ffi.memmove(self._names + index * _SOCKADDR_BYTES, name, len(name))
         self._messages[index].msg_hdr.msg_namelen = len(name)

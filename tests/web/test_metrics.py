@@ -14,8 +14,9 @@ import lac_media.load
 from lac.config import Settings
 from lac.errors import UnavailableError
 from lac_media.load import WARM_UP_S
-from lac_media.parameters import Direction
+from lac_media.parameters import ConsumerParameters, Direction
 from lac_web.app import create_app
+from tests.media.test_batch import session as make_srtp
 from tests.web.conftest import Api, problem_of
 
 HERE: dict[str, Any] = {"scope_base": {"client": ("127.0.0.1", 1)}}
@@ -51,6 +52,22 @@ async def test_requests_are_counted_by_route_and_status(api: Api) -> None:
     assert found["lac_http_requests_total{method=other,route=none,status=405}"] == 1
     assert found[f"lac_http_request_seconds_count{{route={route}}}"] == 4
     assert not any(broadcast["id"] in name for name in found), "an id is a label: one series for each"
+
+
+async def test_listeners_are_told_apart_by_variant(api: Api) -> None:
+    """Here at seats that nobody sits on: `tests/media/test_redundancy.py` has those who do."""
+    broadcast = await api.broadcast(await api.token(), live=True)
+    session = await api.services.on_air.open_media_session(None, broadcast["id"], Direction.RECV, "whep")
+    srtp, address = make_srtp(1), ("127.0.0.1", 9)
+    fanout = session.room.fanout
+    seats = [fanout.add(ConsumerParameters(economy=number < 2), srtp, address) for number in range(5)]
+    found = await samples(api)
+    assert found["lac_listeners_by_variant{variant=opus}"] == 3
+    assert found["lac_listeners_by_variant{variant=opus3}"] == 2
+    assert found["lac_listeners_by_variant{variant=opus+red}"] == 0
+    assert found["lac_listeners_switched_total"] == 0
+    for seat in seats:
+        fanout.remove(seat)
 
 
 async def test_media_is_counted_and_goes_on_counting_when_the_room_has_closed(api: Api) -> None:
