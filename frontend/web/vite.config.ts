@@ -40,6 +40,7 @@ export default defineConfig({
   server: {
     proxy: {
       "/api": server,
+      "/hls": server,
       "/ws": { target: server, ws: true },
     },
   },

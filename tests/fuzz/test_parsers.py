@@ -12,6 +12,7 @@ from lac_media.errors import LocalProtocolError, ParseError
 from lac_media.parameters import Direction, Fingerprint, IceCandidate, IceParameters
 from lac_media.proto.demux import PacketKind, classify
 from lac_media.proto.dtls_records import is_plausible, split_records_untrusted
+from lac_media.proto.framing import MAX_FRAME, FrameParser, encode_frame
 from lac_media.proto.opus import duration_ticks_untrusted, is_dtx, parse_opus_untrusted
 from lac_media.proto.opus_join import OpusJoiner
 from lac_media.proto.red import build_red, parse_red_untrusted
@@ -73,6 +74,21 @@ def test_dtls_records(data: bytes) -> None:
         position += len(record.fragment)
         assert is_plausible(record) in {True, False}
     assert position <= len(data)
+
+
+@fast
+@given(damaged([b"".join(map(encode_frame, samples.session().to_server))]), st.integers(1, 3000))
+def test_frames_of_a_stream(data: bytes, piece: int) -> None:
+    parser = FrameParser()
+    taken = 0
+    try:
+        for start in range(0, len(data), piece):
+            for frame in parser.feed_untrusted(data[start : start + piece]):
+                taken += len(frame)
+                assert 0 < len(frame) <= MAX_FRAME
+    except ParseError:
+        pass
+    assert taken <= len(data)
 
 
 @fast
