@@ -23,6 +23,7 @@ import { ConnectionDetails } from "../components/ConnectionDetails";
 import { LevelMeter } from "../components/LevelMeter";
 import { useName } from "../components/NameDialog";
 import { Invitation, type Speaking, StagePanel, useSpeaking } from "../components/OnStage";
+import { OtherPlayers } from "../components/OtherPlayers";
 import { People } from "../components/People";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
 import { RecordingBadge } from "../components/Recorder";
@@ -319,7 +320,8 @@ function Stage({
         </p>
       )}
       {status === "live" && (
-        <div className="mt-5">
+        <div className="mt-5 grid gap-3">
+          <OtherPlayers room={room} />
           <ConnectionDetails stats={player.stats} />
         </div>
       )}
