@@ -10,6 +10,8 @@ from typing import TypeVarTuple
 import structlog
 import trio
 
+from lac.errors import UnavailableError
+
 log = structlog.get_logger(__name__)
 
 Args = TypeVarTuple("Args")
@@ -34,10 +36,12 @@ def cleanup_scope(seconds: float, what: str, **ids: object) -> Iterator[trio.Can
 
 @contextmanager
 def boundary(what: str, **ids: object) -> Iterator[None]:
-    """One tier's edge: errors in the block are logged with their traceback and end here. `Cancelled` passes through,
-    also out of an exception group that has both."""
+    """One tier's edge: errors in the block are logged with their traceback and end here; a database that is away, which
+    is nobody's error, with one line. `Cancelled` passes through, also out of an exception group that has both."""
     try:
         yield
+    except* UnavailableError as away:
+        log.warning("not possible just now", what=what, why=str(away.exceptions[0]), **ids)
     except* Exception:
         log.exception("failed", what=what, **ids)
 

@@ -174,13 +174,8 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
     "whep_patch": {412: ("precondition_failed",), 428: ("precondition_required",)},
 }
 
-#: What a path's variable stands for, and the code when there is no such thing.
-_UNKNOWN = {
-    "broadcast_id": "not_found",
-    "user_id": "not_found",
-    "transport_id": "session_not_found",
-    "session_id": "session_not_found",
-}
+#: Variables that stand for media sessions, which have codes of their own when there is no such session.
+_SESSIONS = frozenset({"transport_id", "session_id"})
 #: They touch neither the database nor anything else that can be away.
 _ALWAYS_THERE = frozenset({"health", "metrics"})
 
@@ -214,9 +209,9 @@ def errors_of(rule: Rule, operation_id: str, spec: EndpointSpec) -> dict[str, An
     if spec.access is Access.ACCOUNT:
         add(403, "account_needed")
     for variable in rule.arguments:
-        add(404, _UNKNOWN.get(variable, "not_found"))
-        if variable in ("transport_id", "session_id"):
-            add(404, "session_closed")
+        add(404, "not_found")  # for sessions too: of what cannot be an id
+        if variable in _SESSIONS:
+            add(404, "session_not_found", "session_closed")
     if rule.endpoint in RULES:
         add(429, "too_many_requests")
     if operation_id not in _ALWAYS_THERE:

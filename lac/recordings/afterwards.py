@@ -81,20 +81,21 @@ async def open_afterwards(
         async with trio.open_nursery() as nursery:
             if settings.recordings.retention is not None:
                 nursery.start_soon(_retain, db, settings, archive.wake)
-            _connect(archive, derivatives, offloader)
+            _connect(archive, places, derivatives, offloader)
             try:
                 yield Afterwards(places, derivatives, podcasts, offloader, db)
             finally:
                 nursery.cancel_scope.cancel("the server stops")
 
 
-def _connect(archive: Archive, derivatives: Derivatives, offloader: Offloader | None) -> None:
+def _connect(archive: Archive, places: Places, derivatives: Derivatives, offloader: Offloader | None) -> None:
     def changed() -> None:
         derivatives.wake()
         if offloader is not None:
             offloader.wake()
 
     archive.on_change = changed
+    archive.read_elsewhere = places.manifest
     if offloader is not None:
         archive.has_room = offloader.may_record
 

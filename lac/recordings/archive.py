@@ -121,6 +121,8 @@ class Archive:
         self.blocking = blocking
         #: Whether there is room for more; where there is not, recordings are interrupted as by a full disk.
         self.has_room: Callable[[], bool] = lambda: True
+        #: The manifest of a recording that has left this disk, or came from another machine.
+        self.read_elsewhere: Callable[[str], Awaitable[Manifest | None]] = _read_nowhere
         #: Called when a recording has begun, or is finished.
         self.on_change: Callable[[], None] = lambda: None
         self._nursery = nursery
@@ -139,8 +141,9 @@ class Archive:
         return recording_dir(self._data_dir, recording_id)
 
     async def read_manifest(self, recording_id: str) -> Manifest | None:
-        """None where there is none."""
-        return await self.blocking(partial(read_manifest, self.directory(recording_id)))
+        """None where there is none. Raises `UnavailableError` when it may be elsewhere, and cannot be read there."""
+        manifest = await self.blocking(partial(read_manifest, self.directory(recording_id)))
+        return await self.read_elsewhere(recording_id) if manifest is None else manifest
 
     def totals(self) -> ArchiveTotals:
         totals = ArchiveTotals(
@@ -358,6 +361,10 @@ class Archive:
                 if self._remove_elsewhere is not None:
                     await self._remove_elsewhere(recording_id)
                 await self._db.run(partial(_forget, recording_id))
+
+
+async def _read_nowhere(_recording_id: str) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 def _mend_locked(directory: Path, recording: Recording) -> Mended:

@@ -227,7 +227,6 @@ class Derivatives:
         scope = trio.CancelScope()
         self._running[key] = Progress(scope)
         try:
-            failed = True
             with boundary("make a copy of a recording", **ids), scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, key, scope)
@@ -237,9 +236,7 @@ class Derivatives:
             if scope.cancelled_caught and not finished:
                 finished = True
                 await self._tidy_up(wanted)
-        except trio.Cancelled:
-            failed = False
-            raise
+            failed = not finished  # whoever is cancelled does not come here
         finally:
             del self._running[key]
             if not finished:

@@ -141,7 +141,15 @@ def read_manifest(directory: Path) -> Manifest | None:
         path = directory / MANIFEST
         if path.stat().st_size > MAX_BYTES:
             return None
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return parse_manifest_untrusted(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def parse_manifest_untrusted(data: bytes) -> Manifest | None:
+    """None for what is no manifest, or names other files than a recording has."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError:
         return None
     return manifest if all(is_track_file(track.file) for track in manifest.tracks) else None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lac.errors import UnavailableError
-from lac.recordings.layout import PROGRAM, RECORDINGS, SPEAKERS, recording_dir, recordings_dir
+from lac.recordings.layout import MANIFEST, PROGRAM, RECORDINGS, SPEAKERS, recording_dir, recordings_dir
+from lac.recordings.manifest import Manifest, parse_manifest_untrusted
 from lac.recordings.model import Recording
 from lac.storage.disk import Disk
 from lac.storage.errors import StoreError
@@ -77,6 +78,11 @@ class Places:
             raise UnavailableError(
                 "The store of recordings cannot be reached just now.", code="storage_unavailable"
             ) from None
+
+    async def manifest(self, recording_id: str) -> Manifest | None:
+        """Of a recording, here or in the bucket. None: there is none. Raises `UnavailableError`."""
+        data = await self.read(recording_id, MANIFEST, in_bucket=True)
+        return None if data is None else parse_manifest_untrusted(data)
 
     @asynccontextmanager
     async def source(self, recording: Recording, *, borrower: str) -> AsyncGenerator[Path, None]:

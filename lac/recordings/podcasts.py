@@ -20,7 +20,6 @@ from lac.recordings import derivative_store
 from lac.recordings import store as recordings
 from lac.recordings.derivative import Derivative, DerivativeStatus, Kind, content_type
 from lac.recordings.feed import Episode, LiveItem, Podcast
-from lac.recordings.manifest import read_manifest
 from lac.recordings.model import Recording, RecordingStatus
 from lac.recordings.places import Places
 from lac.urls import base_url_of
@@ -77,7 +76,7 @@ class PodcastService:
     async def chapters(self, host_id: str, recording_id: str) -> list[tuple[float, str]]:
         """What the hosts marked. Raises `NotFoundError`."""
         found = await self.episode(host_id, recording_id)
-        manifest = await self._places.disk.run(read_manifest, self._places.directory(found.recording.id))
+        manifest = await self._places.manifest(found.recording.id)
         if manifest is None:
             raise _not_found()
         return [(chapter.start_s, chapter.title) for chapter in manifest.chapters if chapter.kind == "marker"]

@@ -16,6 +16,7 @@ import trio
 from lac.broadcasts.model import Visibility
 from lac.config_recordings import RecordingSettings
 from lac.errors import ConflictError, UnavailableError
+from lac.recordings import derivative_store
 from lac.recordings import derivatives as module
 from lac.recordings.derivative import MAX_ATTEMPTS, DerivativeStatus, Kind
 from lac.recordings.derivatives import Derivatives, open_derivatives
@@ -340,3 +341,18 @@ def test_whenever_the_server_stops_nothing_half_made_is_left(tmp_path: Path, wit
         shelf.db.now(look)
 
     assert sweep(scenario, check) > 20
+
+
+async def test_a_server_that_is_stopped_does_not_count_as_an_attempt(
+    shelf: Shelf, workers: FakeWorkers, autojump_clock: object
+) -> None:
+    shelf.add()
+    async with working(shelf, workers):
+        await trio.sleep(5)
+        assert workers.active == 1
+    found = shelf.db.now(lambda session: derivative_store.find(session, "r1", Kind.ANALYSIS))
+    assert found is not None
+    assert (found.status, found.attempts) == (DerivativeStatus.QUEUED, 0)
+    async with working(shelf, workers) as derivatives:
+        await trio.sleep(11)
+        assert await status_of(derivatives, Kind.ANALYSIS) is DerivativeStatus.READY, "at once"

@@ -9,6 +9,7 @@ import structlog.testing
 import trio
 from trio.testing import MockClock
 
+from lac.errors import UnavailableError
 from lac.tasks import boundary, cleanup_scope, start_clean
 
 
@@ -50,6 +51,17 @@ async def test_a_boundary_keeps_errors_and_lets_cancelled_through() -> None:
         pytest.fail("Cancelled was swallowed")
     assert len(logs) == 1
     assert scope.cancelled_caught
+
+
+async def test_a_database_that_is_away_is_told_in_one_line_and_errors_beside_it_with_their_traceback() -> None:
+    with structlog.testing.capture_logs() as logs, boundary("part", broadcast_id="b1"):
+        raise UnavailableError("The database is away.")
+    (away,) = logs
+    assert (away["log_level"], away["why"], away["broadcast_id"]) == ("warning", "The database is away.", "b1")
+    assert "exc_info" not in away
+    with structlog.testing.capture_logs() as logs, boundary("part"):
+        raise ExceptionGroup("two", [UnavailableError("The database is away."), OSError("broken")])
+    assert sorted(entry["log_level"] for entry in logs) == ["error", "warning"]
 
 
 async def test_a_task_started_clean_carries_nothing_of_its_starter() -> None:

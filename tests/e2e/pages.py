@@ -20,6 +20,10 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 WCAG_2_2_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
+#: Browsers report every refused request as an error. This one is a goodbye that came after DTLS's own, by which
+#: the server had closed the transport.
+GOODBYE = re.compile(r"status of 404\b.* http\S+/api/mediasoup/transports/\w+$")
+
 #: What the page itself plays, in Hz; 0 is silence, null is no sound at all.
 HEARD_HZ = """() => {
   const track = window.lacDiagnostics?.remoteTrack;
@@ -75,9 +79,12 @@ class People:
         page = message.page
         if message.type != "error" and "Content Security Policy" not in message.text:
             return
+        url = str(message.location.get("url"))
+        if GOODBYE.search(f"{message.text} {url}"):
+            return
         pattern = self._tolerated.get(page.context) if page is not None else None
         if pattern is None or not re.search(pattern, message.text):
-            self.complaints.append(f"{page.url if page else '?'}: {message.text} ({message.location.get('url')})")
+            self.complaints.append(f"{page.url if page else '?'}: {message.text} ({url})")
 
 
 def sign_in(page: Page, account: Account) -> None:

@@ -73,6 +73,7 @@ def _slow_the_chat_down_and_close_it(moderator: PlayerPage, listener: PlayerPage
     expect(moderator.chat.get_by_text("What a fine evening")).to_be_visible()
     expect(listener.page.get_by_text("you can write again in")).to_be_visible()
     listener.page.reload()  # who comes back waits on
+    expect(listener.notice("Slow mode: one message every 60 s")).to_be_visible()  # is in the room again
     listener.say("Too soon")
     expect(listener.page.get_by_text("you can write again in")).to_be_visible()
     expect(moderator.chat.get_by_text("Too soon")).to_be_hidden()

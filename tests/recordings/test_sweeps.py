@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
 from lac.errors import LacError
+from lac.recordings import tape
 from lac.recordings.manifest import read_manifest
 from lac.recordings.model import RecordingStatus
 from tests.fakes.air import HOST
+from tests.recordings.disk import no_file_beyond
 from tests.recordings.room import positions
 from tests.recordings.station import RecordedStation
 from tests.recordings.test_tape import decoded_s
@@ -50,8 +53,9 @@ def check_finished(station: RecordedStation) -> None:
         directory = station.archive.directory(row.id)
         assert row.status in (RecordingStatus.READY, RecordingStatus.FAILED)
         if row.status is RecordingStatus.FAILED:
-            assert row.failure == "nothing_recorded"
-            assert all(positions(path.read_bytes())[1] == 0 for path in directory.rglob("*.ogg"))
+            lengths = [positions(path.read_bytes())[1] for path in directory.rglob("*.ogg")]
+            assert row.failure in ("nothing_recorded", "disk_full")
+            assert row.failure == "disk_full" or not any(lengths)
             continue
         manifest = read_manifest(directory)
         assert manifest is not None
@@ -119,3 +123,34 @@ def test_a_host_who_goes_away_at_any_step_stops_neither_the_recording_nor_the_sh
             await on_air.end(HOST, station.show_id)
 
     sweep_within(scenario, lambda: check_nothing_open(station), refusals=(LacError,))
+
+
+def test_a_disk_that_fills_up_and_a_process_that_stops_at_any_step_leave_what_can_be_played(
+    new_station: NewStation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorder goes on in a new segment, or not any more. `capsys`: what is logged must not go to a file now."""
+    monkeypatch.setattr(tape, "FIRST_RETRY_S", 0.2)
+    station = new_station()
+
+    async def scenario() -> None:
+        nonlocal station
+        station = new_station()
+        async with station.open() as on_air:
+            await station.start()
+            host = (await station.publish()).speak()
+            recording = await on_air.start_recording(HOST, station.show_id)
+            station.say(host)
+            await trio.sleep(0.3)
+            path = station.archive.directory(recording.id) / "program.ogg"
+            with no_file_beyond(path.stat().st_size + 50 if path.exists() else 50):
+                await station.talk(host, 0.2)
+                await trio.sleep(0.3)
+            await trio.sleep(0.5)
+            station.say(host)
+            await on_air.stop_recording(HOST, station.show_id)
+            manifest = read_manifest(station.archive.directory(recording.id))
+            assert manifest is not None
+            assert [segment.cause for segment in manifest.tracks[0].segments] == [None, "disk_full"]
+
+    steps = sweep(scenario, lambda: check_nothing_open(station), refusals=(LacError,))
+    assert steps > 30

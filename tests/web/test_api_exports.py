@@ -231,6 +231,7 @@ async def in_bucket(shows: Shows, bucket: MemoryStore) -> Shows:
     here = shows.afterwards.places
     elsewhere = replace(shows.afterwards, places=places.Places(here.data_dir, here.disk, bucket))
     shows.api.services = replace(shows.api.services, afterwards=elsewhere)
+    shows.api.services.archive.read_elsewhere = elsewhere.places.manifest
     attach_services(shows.api.app, shows.api.services)
     db: Database = shows.api.services.db
     at = a_recording().started_at
@@ -244,9 +245,9 @@ async def in_bucket(shows: Shows, bucket: MemoryStore) -> Shows:
 
     await db.run(mark)
     places.remove_audio(directory)
-    for name in ("audio.m4a", "peaks.json"):
-        path = directory / "derived" / name
-        bucket.objects[f"recordings/{shows.id}/derived/{name}"] = path.read_bytes()
+    for name in ("derived/audio.m4a", "derived/peaks.json", "manifest.json"):
+        path = directory / name
+        bucket.objects[f"recordings/{shows.id}/{name}"] = path.read_bytes()
         path.unlink()
     return shows
 
@@ -264,5 +265,7 @@ async def test_what_is_in_the_bucket_is_fetched_from_there(in_bucket: Shows, buc
     episode = await in_bucket.api.call("GET", f"/podcasts/{in_bucket.user_id}/{in_bucket.id}.m4a")
     assert episode.status_code == 302
     assert (await (await in_bucket.get("peaks")).get_json())["length"] == 30
+    chapters = await (await in_bucket.get("chapters")).get_json()
+    assert chapters["chapters"][0]["title"] == "Hello"
     bucket.away = True
     await problem_of(await in_bucket.get("peaks"), 503, "storage_unavailable")

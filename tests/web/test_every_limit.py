@@ -102,6 +102,18 @@ async def download(tries: Tries) -> bool:
     return bool(response.status_code == 429)
 
 
+async def export(tries: Tries) -> bool:
+    token = await tries.token() or await tries.api.token(tries.name)
+    path = "/api/recordings/none/exports"
+    response = await call_from(tries.api, tries.address, "POST", path, token, json={"format": "mp3"})
+    return bool(response.status_code == 429)
+
+
+async def feed(tries: Tries) -> bool:
+    response = await call_from(tries.api, tries.address, "GET", "/podcasts/nobody/feed.xml")
+    return bool(response.status_code == 429)
+
+
 async def join(tries: Tries) -> bool:
     async with room_socket(tries.api, tries.address, await tries.show_id(), await tries.token()) as socket:
         frame = await answer_to(socket, 0)
@@ -130,6 +142,8 @@ WAYS: dict[str, Callable[[Tries], Awaitable[bool]]] = {
     "join": join,
     "record": record,
     "download": download,
+    "export": export,
+    "feed": feed,
     "chat": in_the_room("chatMessage"),
     "reaction": in_the_room("reaction"),
     "hand": in_the_room("raiseHand"),

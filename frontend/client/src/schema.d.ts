@@ -9471,7 +9471,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "session_closed" | "session_not_found";
+                        code: "not_found" | "session_closed" | "session_not_found";
                     };
                 };
             };
@@ -9610,7 +9610,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "session_closed" | "session_not_found";
+                        code: "not_found" | "session_closed" | "session_not_found";
                     };
                 };
             };
@@ -9761,7 +9761,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "producer_not_found" | "session_closed" | "session_not_found";
+                        code: "not_found" | "producer_not_found" | "session_closed" | "session_not_found";
                     };
                 };
             };
@@ -9947,7 +9947,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "session_closed" | "session_not_found";
+                        code: "not_found" | "session_closed" | "session_not_found";
                     };
                 };
             };
@@ -10020,7 +10020,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "session_closed" | "session_not_found";
+                        code: "not_found" | "session_closed" | "session_not_found";
                     };
                 };
             };
@@ -10083,7 +10083,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "session_closed" | "session_not_found";
+                        code: "not_found" | "session_closed" | "session_not_found";
                     };
                 };
             };
