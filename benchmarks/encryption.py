@@ -61,7 +61,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print_head("listeners", "unencrypted µs/packet", "encrypted µs/packet", "ratio")
     for listeners in arguments.listeners:
-        with measured_server(program="benchmarks.plain_server") as server:
+        with measured_server(program="benchmarks.unencrypted_server") as server:
             host = server.register("Hanna")
             warm_up(server, host)
             trio.run(take_turns, server, host, listeners, arguments.rounds, arguments.seconds)

@@ -304,7 +304,7 @@ class MediaSession(Base):
     #: A user's id, a guest's, or that of a listener who never said anything.
     person_id: Mapped[str] = mapped_column(ID)
     user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"), index=True)
-    #: The way in: "mediasoup", "whip" or "whep".
+    #: The way in: "mediasoup", "whip", "whep", "icecast" (source clients), "stream" (plain HTTP) or "hls".
     kind: Mapped[str] = mapped_column(sa.String(16))
     direction: Mapped[str] = mapped_column(sa.String(8))
     opened_at: Mapped[datetime]

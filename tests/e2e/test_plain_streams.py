@@ -127,10 +127,9 @@ def test_the_server_stops_in_order_while_radios_listen_and_an_encoder_sends(tmp_
             with subprocess.Popen([program("curl"), "--silent", "--no-buffer", url], stdout=subprocess.PIPE) as radio:
                 assert radio.stdout is not None
                 read_packets(radio.stdout, 20)
-                stopped_at = time.monotonic()
                 assert server.stop() == 0
-                assert time.monotonic() - stopped_at < 12  # without hanging up it takes the whole grace period
-                radio.communicate(timeout=10)
+                radio.communicate(timeout=30)
+            assert radio.returncode == 0  # 56 after the reset that ends the grace period
             encoder.wait(10)
 
 

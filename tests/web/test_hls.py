@@ -231,6 +231,14 @@ async def test_the_show_ends_and_can_be_heard_for_a_while(api: Api, monkeypatch:
         assert not list((api.services.settings.data_dir / "hls").iterdir())
 
 
+async def test_what_an_earlier_process_left_is_removed(api: Api) -> None:
+    left = api.services.settings.data_dir / "hls" / "some-show" / "high-1.m4s"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"old")
+    api.services.on_air.hls.clear()
+    assert not left.parent.exists()
+
+
 async def test_new_listeners_are_sent_here_when_there_are_many(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async with show(api) as (live, token):
 

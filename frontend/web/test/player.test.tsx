@@ -328,3 +328,24 @@ it("offers figures for support as window.lacDiagnostics while the page is open",
   expect(window.lacDiagnostics).toBeUndefined();
   expect(links[0]?.closed).toBe(true);
 });
+
+describe("other players", () => {
+  it("are given addresses when somebody asks for them", async () => {
+    const { calls } = await visit("/b/b1", {
+      shows: [live()],
+      answer: ({ path, method }) =>
+        method === "POST" && path.endsWith("/b1/listen")
+          ? {
+              status: 201,
+              body: { mp3: "/listen/b1.mp3", aac: "/listen/b1.aac", ogg: "/listen/b1.ogg" },
+            }
+          : null,
+    });
+    const asked = () => calls.some(({ path }) => path.endsWith("/listen"));
+    const summary = await screen.findByText("Listen in another player");
+    expect(asked()).toBe(false);
+    await userEvent.click(summary);
+    expect(await screen.findByDisplayValue(/\/listen\/b1\.mp3$/)).toBeVisible();
+    expect(asked()).toBe(true);
+  });
+});

@@ -338,6 +338,12 @@ export function createApi(request: Request) {
         query: { limit: 100, cursor },
         ...(auth ? { auth } : {}),
       }),
+    /** Paths for players that know nothing of this app. A private show's have a token of one's own in them. */
+    listenAddresses: (id: string, auth?: RequestOptions["auth"]) =>
+      request<Schemas["ListenAddresses"]>(`/api/broadcasts/${at(id)}/listen`, {
+        method: "POST",
+        ...(auth ? { auth } : {}),
+      }),
     giveRole: (id: string, userId: string, role: Schemas["NewRole"]["role"]) =>
       request<void>(`/api/broadcasts/${at(id)}/roles/${at(userId)}`, {
         method: "PUT",

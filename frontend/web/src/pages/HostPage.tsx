@@ -455,6 +455,12 @@ function EncoderCard({ studio, broadcast }: { studio: Studio; broadcast: Broadca
           OBS calls the key “Bearer Token”. Whoever has it can speak in your show: keep it to
           yourself.
         </p>
+        <p className="text-muted">
+          BUTT, Mixxx and other Icecast sources: server {window.location.hostname}, port{" "}
+          {window.location.port || (window.location.protocol === "https:" ? 443 : 80)}, user
+          “source”, the key above as the password, and this mount point.
+        </p>
+        <CopyField label="Mount point" value={`/source/${encodeURIComponent(studio.id)}`} />
         {owns(broadcast) && (
           <Renew
             label="New stream key"

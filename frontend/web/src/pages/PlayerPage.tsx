@@ -23,6 +23,7 @@ import { ConnectionDetails } from "../components/ConnectionDetails";
 import { LevelMeter } from "../components/LevelMeter";
 import { useName } from "../components/NameDialog";
 import { Invitation, type Speaking, StagePanel, useSpeaking } from "../components/OnStage";
+import { OtherPlayers } from "../components/OtherPlayers";
 import { People } from "../components/People";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
 import { RecordingBadge } from "../components/Recorder";
@@ -251,13 +252,15 @@ function Stage({
               <Rewind player={player} position={state.position} />
             )}
             <Volume audio={[audio, hlsAudio]} />
-            <SaveData
-              saves={saves}
-              onChange={(wanted) => {
-                chooseSaving(wanted);
-                setSaves(wanted);
-              }}
-            />
+            {state.via !== "hls" && (
+              <SaveData
+                saves={saves}
+                onChange={(wanted) => {
+                  chooseSaving(wanted);
+                  setSaves(wanted);
+                }}
+              />
+            )}
             <FloatingReactions room={room} />
           </div>
           <div className="mt-5 flex justify-center empty:hidden">
@@ -319,7 +322,8 @@ function Stage({
         </p>
       )}
       {status === "live" && (
-        <div className="mt-5">
+        <div className="mt-5 grid gap-3">
+          <OtherPlayers room={room} />
           <ConnectionDetails stats={player.stats} />
         </div>
       )}
@@ -439,8 +443,18 @@ function useHlsPlayback(audio: RefObject<HTMLAudioElement | null>, { via, phase 
     // Only to be measured. Not in every browser, thus not in the types.
     const element = audio.current as { captureStream?: () => MediaStream } | null;
     if (!playing || !element?.captureStream) return;
-    setTrack(element.captureStream().getAudioTracks()[0] ?? null);
-    return () => setTrack(null);
+    const stream = element.captureStream();
+    // It comes a moment later, and another one after each leap in time.
+    const take = () =>
+      setTrack(stream.getAudioTracks().find(({ readyState }) => readyState === "live") ?? null);
+    take();
+    stream.addEventListener("addtrack", take);
+    stream.addEventListener("removetrack", take);
+    return () => {
+      stream.removeEventListener("addtrack", take);
+      stream.removeEventListener("removetrack", take);
+      setTrack(null);
+    };
   }, [audio, playing]);
   const play = () => {
     audioContext();
