@@ -51,8 +51,9 @@ class MediaPage:
 
     def wait_for_packets(self, count: int) -> dict[str, Any]:
         """Until `count` more packets have been received; the inbound statistics then."""
-        wanted = self.ask("stats('inbound-rtp')")["packetsReceived"] + count
-        self.wait_until(f"session.stats('inbound-rtp').then((stats) => stats.packetsReceived >= {wanted})")
+        already = self.ask("stats('inbound-rtp')")  # there is no such thing before the first packet
+        wanted = (already["packetsReceived"] if already else 0) + count
+        self.wait_until(f"session.stats('inbound-rtp').then((stats) => stats?.packetsReceived >= {wanted})")
         stats: dict[str, Any] = self.ask("stats('inbound-rtp')")
         return stats
 
