@@ -9,7 +9,8 @@ from tests.e2e.chromium import MICROPHONE_HZ
 from tests.e2e.pages import TOLERANCE_HZ, ConsolePage, People, PlayerPage, accessibility_problems, sign_in
 from tests.e2e.server import LacServer
 
-pytestmark = pytest.mark.e2e
+#: Verifying and copying are done by processes of the lowest priority, which on a busy machine wait for all others.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 #: What the recording sounds like, in Hz, while it plays.
 REPLAYED_HZ = """(() => {
@@ -41,7 +42,7 @@ def test_a_show_is_recorded_and_heard_again_with_its_chapters_and_its_chat(peopl
     host.page.wait_for_timeout(2000)
     host.end()
 
-    listener.button("Play the recording").click(timeout=30_000)
+    listener.button("Play the recording").click(timeout=90_000)
     listener.wait_until(f"{REPLAYED_HZ} !== null && Math.abs({REPLAYED_HZ} - {MICROPHONE_HZ}) < {TOLERANCE_HZ}")
     listener.page.get_by_role("button", name="The lighthouse").click()
     expect(listener.chat.get_by_text("Welcome aboard")).to_be_visible()
@@ -50,7 +51,7 @@ def test_a_show_is_recorded_and_heard_again_with_its_chapters_and_its_chat(peopl
     host.page.get_by_role("link", name="Recording and chat").click()
     host.button("Make MP3").click()
     copy = host.page.get_by_role("link", name="MP3")
-    expect(copy).to_be_visible(timeout=60_000)
+    expect(copy).to_be_visible(timeout=90_000)
     assert server.call("GET", copy.get_attribute("href") or "").headers["Content-Type"] == "audio/mpeg"
     for page in (host.page, listener.page):
         assert accessibility_problems(page) == []
