@@ -12,9 +12,8 @@ import feedparser
 import pytest
 
 from lac_media.derive.audio import SAMPLE_RATE_HZ, read_audio
-from tests.e2e.hearing import PATIENCE_S
 from tests.e2e.raw_publisher import publishing_frames
-from tests.e2e.recordings import finished
+from tests.e2e.recordings import FINISHED_WITHIN_S, finished
 from tests.e2e.server import LacServer, running_server
 from tests.e2e.test_serve_command import refused_start
 from tests.rclone import KEY, SECRET, Rclone, rclone_server
@@ -33,7 +32,7 @@ def environment(rclone: Rclone, *, secret: str = SECRET) -> dict[str, str]:
 
 
 def wait_for(condition: Callable[[], bool], server: LacServer) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + FINISHED_WITHIN_S
     while not condition():
         assert time.monotonic() < deadline, server.log()
         time.sleep(0.1)
