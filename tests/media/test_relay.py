@@ -304,7 +304,8 @@ async def test_lost_packets_come_back_over_a_lossy_network(autojump_clock: MockC
             await trio.sleep(FRAME_S)
             missing, _ = ask_for_missing(newest)
         assert not missing
-        assert listener.session.stats().retransmitted > 20
+        # Not for each of some thirty lost ones: who loses so many is soon sent everything twice.
+        assert listener.session.stats().retransmitted > 5
 
 
 async def test_nobody_can_have_more_than_so_many_retransmissions(autojump_clock: MockClock) -> None:
