@@ -32,6 +32,10 @@ SLICE = 100
 #: After so much work in one go everything else gets its turn. Giving way more often would let a crowd that is joining
 #: stand before every slice, and the audience wait for it.
 TURN_S = 0.004
+#: A packet that is older than this when its turn comes is behind: everything else had more than its share. It then goes
+#: out in one go, up to this length, or a busy API would push the audio back further with every slice.
+LATE_S = 0.02
+LATE_TURN_S = 0.02
 
 _HEADER = Struct("!BBHLL")
 _LEVEL_EXTENSION = Struct("!HHBBxx")
@@ -209,7 +213,8 @@ class Fanout:
             copy = None if before is None else copy_for(packet, before.packet)
         delivery = Delivery(packet, self._deliveries, copy)
         self._sent.add(delivery)
-        turn_ends_at = trio.current_time() + TURN_S
+        now = trio.current_time()
+        turn_ends_at = now + (TURN_S if now - packet.sent_at < LATE_S else LATE_TURN_S)
         turn_ends_at = await self._deliver(delivery, (Variant.OPUS, Variant.OPUS_RED, Variant.OPUS_AGAIN), turn_ends_at)
         if before is not None and copy is not None and self._deliveries - before.number <= AGAIN_REACH:
             turn_ends_at = await self._deliver(before, (Variant.OPUS_AGAIN,), turn_ends_at)
