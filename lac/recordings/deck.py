@@ -66,6 +66,8 @@ class Deck:
     _directory_lock: DirectoryLock | None = None
     _prepare_at: float = -math.inf
     _manifest_at: float = 0.0
+    #: Tracks that the manifest on disk names.
+    _listed: int = 0
     _sync_at: float = 0.0
     _closed: Manifest | None = None
 
@@ -165,11 +167,17 @@ class Deck:
             lock.release()
             raise
         self._directory_lock = lock
+        self._listed = len(self._tapes())
         self._manifest_at = now + MANIFEST_INTERVAL_S
         self._sync_at = now
 
     def _write(self, batches: Sequence[Batch], now: float) -> None:
-        for tape in self._tapes():
+        tapes = self._tapes()
+        if len(tapes) > self._listed:
+            # Whose track a file is, the manifest alone says.
+            self._listed = len(tapes)
+            self._manifest_at = now
+        for tape in tapes:
             tape.write([batch for batch in batches if batch.tape is tape], now=now)
         sync = now - self._sync_at >= SYNC_INTERVAL_S
         if sync:

@@ -60,13 +60,16 @@ class Mended:
 
 
 def mend(directory: Path, recording: Recording) -> Mended:
-    """Close every Ogg file that is still open and remove what was half written. Blocking. Raises `OSError`."""
+    """Close every Ogg file that is still open and remove what was half written. Blocking. Raises `OSError`.
+
+    A track that began after the manifest was last written is a track all the same."""
     for temporary in [*directory.glob(f"*{TEMPORARY}"), *directory.glob(f"{SPEAKERS}/*{TEMPORARY}")]:
         temporary.unlink(missing_ok=True)
     manifest = read_manifest(directory)
     if manifest is None or manifest.id != recording.id:
         log.error("a recording has no manifest that can be read; it is made anew", recording_id=recording.id)
-        manifest = _manifest_from_files(directory, recording)
+        manifest = _manifest_without_tracks(recording)
+    manifest = msgspec.structs.replace(manifest, tracks=[*manifest.tracks, *_unlisted_tracks(directory, manifest)])
     durations: dict[str, float] = {}
     for track in manifest.tracks:
         path = directory / track.file
@@ -82,8 +85,7 @@ def mend(directory: Path, recording: Recording) -> Mended:
     return Mended(manifest, durations)
 
 
-def _manifest_from_files(directory: Path, recording: Recording) -> Manifest:
-    names = [PROGRAM, *sorted(path.relative_to(directory).as_posix() for path in directory.glob(f"{SPEAKERS}/*.ogg"))]
+def _manifest_without_tracks(recording: Recording) -> Manifest:
     return Manifest(
         id=recording.id,
         broadcast_id=recording.broadcast_id,
@@ -92,12 +94,18 @@ def _manifest_from_files(directory: Path, recording: Recording) -> Manifest:
         status=RecordingStatus.RECORDING,
         started_at=recording.started_at,
         media_start_s=recording.media_start_s,
-        tracks=[
-            TrackInfo(file=name, person_id=None if name == PROGRAM else name.partition("-")[2].removesuffix(".ogg"))
-            for name in names
-            if is_track_file(name) and (directory / name).exists()
-        ],
     )
+
+
+def _unlisted_tracks(directory: Path, manifest: Manifest) -> list[TrackInfo]:
+    """Files of this recording that its manifest does not name, the program first."""
+    listed = {track.file for track in manifest.tracks}
+    names = [PROGRAM, *sorted(path.relative_to(directory).as_posix() for path in directory.glob(f"{SPEAKERS}/*.ogg"))]
+    return [
+        TrackInfo(file=name, person_id=None if name == PROGRAM else name.partition("-")[2].removesuffix(".ogg"))
+        for name in names
+        if name not in listed and is_track_file(name) and (directory / name).exists()
+    ]
 
 
 async def examine_files(directory: Path, mended: Mended) -> dict[str, Examined]:

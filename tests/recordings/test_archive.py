@@ -148,6 +148,22 @@ def test_without_its_manifest_a_recording_is_made_out_from_its_files(tmp_path: P
     ]
 
 
+def test_a_speaker_who_began_after_the_manifest_was_last_written_has_a_track(tmp_path: Path) -> None:
+    directory = tmp_path / "rec-1"
+    (directory / "speakers").mkdir(parents=True)
+    for file in ("program.ogg", "speakers/1-ada.ogg", "speakers/2-bob.ogg"):
+        (directory / file).write_bytes(ogg(2, ended=False))
+    ada = TrackInfo(file="speakers/1-ada.ogg", person_id="ada", display_name="Ada")
+    write_manifest(directory, manifest(TrackInfo(file="program.ogg"), ada, duration_s=1.0, reason=None))
+    mended = mend(directory, a_recording())
+    assert [(track.file, track.display_name) for track in mended.manifest.tracks] == [
+        ("program.ogg", None),
+        ("speakers/1-ada.ogg", "Ada"),
+        ("speakers/2-bob.ogg", None),
+    ]
+    assert mended.durations["speakers/2-bob.ogg"] == pytest.approx(2, abs=0.05)
+
+
 def test_a_manifest_that_names_other_files_is_no_manifest(tmp_path: Path) -> None:
     write_manifest(tmp_path, manifest(TrackInfo(file="../../secrets.json"), duration_s=1.0))
     assert read_manifest(tmp_path) is None
