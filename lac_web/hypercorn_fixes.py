@@ -215,8 +215,9 @@ class GuardedH11Protocol(H11Protocol):
     And status lines have a reason phrase, on all paths: see `REASONS`.
     """
 
-    #: Whether the present request is a source client's.
+    #: Whether the present request is a source client's, and whether it is HTTP/1.0.
     _in_source = False
+    _speaks_1_0 = False
 
     config: ServerConfig
 
@@ -267,6 +268,7 @@ class GuardedH11Protocol(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         connection = self.connection
         self._in_source = event.target.startswith(ENDLESS_BODIES) and event.method in (b"PUT", b"SOURCE")
+        self._speaks_1_0 = event.http_version == b"1.0"
         if not isinstance(connection, h11.Connection):
             return
         if event.target.startswith(ENDLESS_RESPONSES):
@@ -291,7 +293,7 @@ class GuardedH11Protocol(H11Protocol):
             object.__setattr__(event, "reason", REASONS.get(event.status_code, b"Unknown"))
         if not self._in_source:
             await super()._send_h11_event(event)
-        elif isinstance(event, h11.Response) and self.connection.their_http_version == b"1.0":
+        elif isinstance(event, h11.Response) and self._speaks_1_0:
             await self._send_old_response(event)
         elif not (isinstance(event, h11.InformationalResponse) and event.status_code == 100):
             await super()._send_h11_event(event)

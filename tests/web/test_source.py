@@ -96,7 +96,7 @@ async def test_a_source_client_begins_the_show_and_is_heard(
     async with serving(api.app) as served, connected(served.port) as stream, trio.open_nursery() as nursery:
         with trio.fail_after(SOON_S):
             await stream.send_all(head(show, *headers, method=method, version=version))
-            # Before a byte of audio; in the client's own version, and with a phrase: DarkIce and libshout insist on them.
+            # Before a byte of audio. DarkIce insists on its own version, libshout on the phrase.
             assert (await read_head(stream)).startswith(f"HTTP/{version} 200 OK\r\n".encode())
             nursery.start_soon(Encoder(stream, chunked=chunked).talk, 2.0)
             await is_heard(api, show)
@@ -273,6 +273,16 @@ async def test_the_title_of_what_is_playing(api: Api, host: str, show: dict[str,
             by_parts = path.replace("song=A%20song%0D%0A", "artist=Hanna&title=Now")
             assert (await api.call("GET", by_parts, headers=headers)).status_code == 200
             assert source.room.streams.describe().text == "Hanna - Now"
+            in_latin_1 = path.replace("A%20song%0D%0A", "M%FCller+%26+Co&charset=ISO-8859-1")
+            assert (await api.call("GET", in_latin_1, headers=headers)).status_code == 200
+            assert source.room.streams.describe().text == "Müller & Co"
+            too_much = path + "&song=x" * 50
+            await problem_of(await api.call("GET", too_much, headers=headers), 400)
+            async with connected(served.port) as in_a_hurry:  # BUTT does not wait for the answer
+                request = path.replace("A%20song%0D%0A", "Later")
+                lines = (f"GET {request} HTTP/1.0", f"Host: {HOST}", f"Authorization: {headers['Authorization']}")
+                await in_a_hurry.send_all("\r\n".join((*lines, "", "")).encode())
+            await wait_until(lambda: source.song == "Later")
             source.close("removed")
             assert source.room.streams.describe().text == "Host - A show"
             nursery.cancel_scope.cancel()
