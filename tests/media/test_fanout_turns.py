@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trio.testing import MockClock
 
 from lac_media.parameters import Address, ConsumerParameters
@@ -33,8 +35,8 @@ class SlowBatch:
         self._clock.jump(0.6 * TURN_S)
         return 0
 
-    def send_rtcp(self, packet: bytes, count: int) -> int:
-        return self.send_rtp(packet, count)
+    def send_rtcp(self, packets: Sequence[bytes]) -> int:
+        return 0
 
 
 async def test_a_delivery_gives_way_each_time_a_turn_is_over(mock_clock: MockClock) -> None:
