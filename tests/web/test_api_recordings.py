@@ -230,3 +230,22 @@ def test_any_title_makes_a_name_that_no_header_and_no_file_system_minds(title: s
     plain = re.fullmatch(r"attachment; filename=\"([A-Za-z0-9 ._()-]+\.ogg)\"; filename\*=UTF-8''[!-~]+", header)
     assert plain is not None, header
     assert not plain[1].startswith(".")
+
+
+async def test_recording_begins_when_a_live_show_is_switched_to_be_recorded(api: Api) -> None:
+    host = await api.token("host")
+    show = await api.broadcast(host)
+    path = f"/api/broadcasts/{show['id']}"
+    await api.call("POST", f"{path}/start", host)
+    assert (await api.call("PATCH", path, host, json={"recordingEnabled": True})).status_code == 200
+    with trio.fail_after(10):
+        while not (found := await list_recordings(api, host, show["id"])):
+            await trio.sleep(0.02)
+    assert [item["status"] for item in found] == ["recording"]
+    assert (await api.call("POST", f"{path}/record/stop", host)).status_code == 200
+
+
+async def list_recordings(api: Api, host: str, broadcast_id: str) -> list[dict[str, Any]]:
+    page = await (await api.call("GET", f"/api/recordings?broadcastId={broadcast_id}", host)).get_json()
+    items: list[dict[str, Any]] = page["items"]
+    return items
