@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lac.recordings import store
 from lac.recordings.layout import recording_dir
 from lac.recordings.manifest import Chapter, Manifest, TrackInfo, write_manifest
-from lac.recordings.model import RecordingStatus
+from lac.recordings.model import Failure, RecordingStatus
 from lac_web.file_responses import CHUNK_BYTES, FilePart, content_disposition, requested_part
 from tests.recordings.room import STARTED_AT, a_recording
 from tests.web.conftest import Api, problem_of
@@ -251,3 +251,20 @@ async def list_recordings(api: Api, host: str, broadcast_id: str) -> list[dict[s
     page = await (await api.call("GET", f"/api/recordings?broadcastId={broadcast_id}", host)).get_json()
     items: list[dict[str, Any]] = page["items"]
     return items
+
+
+async def test_one_that_failed_says_whether_something_can_be_heard(api: Api) -> None:
+    host = await api.token("host")
+    show = await api.broadcast(host)
+    failed = {"status": RecordingStatus.FAILED, "duration_s": 3.0, "size_bytes": len(DATA)}
+    kept = await put(api, show["id"], **failed, failure=Failure.DISK_FULL)
+    nothing = await put(api, show["id"], **failed, failure=Failure.NOTHING_RECORDED, lost_s=1.0)
+    found = {item["id"]: item["playable"] for item in await list_recordings(api, host, show["id"])}
+    assert found == {kept: True, nothing: False}
+    download = await api.call("GET", f"/api/recordings/{kept}/download", host)
+    assert await download.get_data() == DATA
+    await problem_of(await api.call("GET", f"/api/recordings/{kept}/download"), 404)
+    for path in ("peaks", "loudness"):
+        await problem_of(await api.call("GET", f"/api/recordings/{nothing}/{path}", host), 404, "nothing_recorded")
+    wish = await api.call("POST", f"/api/recordings/{nothing}/exports", host, json={"format": "mp3"})
+    await problem_of(wish, 404, "nothing_recorded")
