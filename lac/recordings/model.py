@@ -108,7 +108,7 @@ class Recording:
 
     @property
     def is_playable(self) -> bool:
-        """Whether there is something to hear, of a whole recording or of one that failed. In SQL: `store.is_playable`."""
+        """Whether there is something to hear, be it whole or failed. In SQL: `store.is_playable`."""
         if self.status is RecordingStatus.FAILED:
             kept = self.failure is not Failure.NOTHING_RECORDED and self.size_bytes and self.duration_s
             return bool(kept)

@@ -2375,8 +2375,8 @@ export interface components {
          * RecordingAnswer
          * @description `durationS`, `sizeBytes` and `sha256` are of the program, and null until they are known. `lostS` of it is silence
          *     because it could not be written. `mediaStartS` is the show's media time at its beginning. A show that is recorded
-         *     again after a pause or an interruption has several `part`s. One that failed can be `playable` all the same: up to where
-         *     it broke off.
+         *     again after a pause or an interruption has several `part`s. One that failed can be `playable` all the same, up to
+         *     where it broke off.
          * @example {
          *       "id": "w5xq3ohp7dlz2r6e",
          *       "broadcastId": "m3zt5wqk2hfy7n4c",
