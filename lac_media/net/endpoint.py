@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 #: Datagrams handled between two checkpoints, and for how long: each handshake of a crowd takes half a millisecond.
 BURST = 128
 TURN_S = 0.003
-#: Void timers stay in the heap until they are due, half a minute later, or until there are more than so many of them, and
-#: more than others.
+#: Void timers stay in the heap until they are due, half a minute later, or until they are more than this and more than
+#: the others.
 VOID_TIMERS_KEPT = 256
 #: TCP connections of one peer: browsers try several and keep a spare.
 MAX_CONNECTIONS_PER_PEER = 4
