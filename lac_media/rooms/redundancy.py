@@ -78,13 +78,15 @@ class RedundancyChooser:
         expected, sent_again = self._since_last(block, repaired)
         if expected <= 0:
             return self.variant
-        lost = min(float(expected), block.fraction_lost / 256 * expected + sent_again)
-        trial_lost = lost
+        visible = block.fraction_lost / 256
+        asked_for = min(1.0, sent_again / expected)
+        lost = trial_lost = min(1.0, visible + asked_for) * expected
         if self.variant is Variant.OPUS_AGAIN:
             # Only what has been lost each time shows: where one in ten is lost, one in a thousand is. Where losses come
-            # together it is more, and the network is not therefore without room.
-            trial_lost = math.sqrt(lost / expected) * expected
-            lost = math.cbrt(lost / expected) * expected
+            # together it is more, and the network is not therefore without room. But what is asked for was lost once:
+            # questions are asked before the repetition is there.
+            trial_lost = max(math.sqrt(visible), asked_for) * expected
+            lost = max(math.cbrt(visible), asked_for) * expected
         self._loss += min(1.0, expected / MEMORY_PACKETS) * (lost / expected - self._loss)
         self._loss_long += min(1.0, expected / LONG_MEMORY_PACKETS) * (lost / expected - self._loss_long)
         quick = self._asks_again and round_trip_s is not None and round_trip_s <= QUICK_ROUND_TRIP_S

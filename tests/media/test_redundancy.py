@@ -95,6 +95,15 @@ def test_what_is_hidden_so_well_that_nothing_shows_for_long_is_believed_in_for_l
     assert listener.switches < 60
 
 
+def test_questions_asked_before_the_repetition_came_are_not_taken_for_what_it_could_not_repair() -> None:
+    """Chromium asks when the next packet is there, which is a moment before the repetition."""
+    listener = Reporter(redundant=Variant.OPUS_AGAIN, asks_again=True, round_trip_s=0.05)
+    assert listener.go_on(0.02, 10, repaired=0.1) is Variant.OPUS_AGAIN
+    assert listener.go_on(0.005, 600, repaired=0.12) is Variant.OPUS_AGAIN
+    assert listener.switches == 1
+    assert listener.go_on(0.0, 120) is Variant.OPUS
+
+
 def test_losses_that_come_together_are_not_blamed_on_repetition() -> None:
     """One in ten in bursts of four: of three packets 20 ms apart, all are lost in one case of twenty."""
     listener = Reporter(redundant=Variant.OPUS_AGAIN)
