@@ -1,8 +1,9 @@
 """Listening by HLS: the streams of the shows, who may have them, and who is listening.
 
 A stream belongs to the task of its broadcast (`serve`). When the show is over what there is of it stays for a while as
-a finished playlist, in a task of our own. Whoever listens has a pass (`hls_pass`) in the address. The passes in use are
-counted: a player asks for the playlist again all the time, and one that does not has gone.
+a finished playlist, in a task of our own; so does, after a start, what an earlier process left. Whoever listens has a
+pass (`hls_pass`) in the address. The passes in use are counted: a player asks for the playlist again all the time, and
+one that does not has gone.
 
 A public show's segments have addresses without a pass, so that a CDN keeps one copy for everyone; a private show's are
 below the pass.
@@ -30,6 +31,7 @@ from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
 from lac.rooms.messages import HlsAddress
 from lac.tasks import boundary, cleanup_scope
+from lac_media.hls.files import read_stream
 from lac_media.hls.renditions import SEGMENT_S
 from lac_media.hls.stream import HlsStream, Workers
 
@@ -124,6 +126,8 @@ class HlsShow:
         self.stream = stream
         self.began_at = began_at
         self.show = show
+        #: Cancelled when what is left of it has to go before its time.
+        self.kept = trio.CancelScope()
         self.listeners: dict[str, HlsListener] = {}
 
     def add(self, listener: HlsListener) -> None:
@@ -165,14 +169,29 @@ class HlsDesk:
         self._keep_s = keep_s
         self._start = start
         self._workers: Workers | None = None
+        #: On air. One that has been taken up again after a start goes before what is left of its first part.
         self._shows: dict[str, HlsShow] = {}
-        #: Finished, the oldest first.
-        self._kept: dict[HlsShow, trio.CancelScope] = {}
+        #: Over, the oldest first.
+        self._finished: dict[str, HlsShow] = {}
 
-    def clear(self) -> None:
-        """Remove what an earlier process left. Before anybody is served."""
-        if self._directory.exists():
-            shutil.rmtree(self._directory, ignore_errors=True)
+    def restore(self) -> None:
+        """Take up what an earlier process left, for the rest of its time, and remove what is of no use. Before anybody
+        is served."""
+        if not self._directory.exists():
+            return
+        found = []
+        for directory in self._directory.iterdir():
+            stored = read_stream(directory)
+            if stored is None or utc_now() >= stored.ended_at + timedelta(seconds=self._keep_s):
+                shutil.rmtree(directory, ignore_errors=True)
+            else:
+                found.append((stored.ended_at, directory, stored))
+        for ended_at, directory, stored in sorted(found, key=lambda item: item[0]):
+            broadcast_id = directory.name.removesuffix(f"-{stored.run}")
+            stream = HlsStream.finished(directory, stored, workers=self._get_workers())
+            log.info("HLS of an earlier process is kept", broadcast_id=broadcast_id, segments=len(stored.segments))
+            left_s = self._keep_s - (utc_now() - ended_at).total_seconds()
+            self._finish(HlsShow(broadcast_id, stream, stored.began_at, None), left_s)
 
     # the broadcast's
 
@@ -180,7 +199,6 @@ class HlsDesk:
         """The broadcast's stream, for as long as it is on air."""
         run = secrets.token_hex(4)
         began_at = utc_now() - timedelta(seconds=media.media_time_s())
-        self._workers = self._workers or Workers()
         stream = HlsStream(
             self._directory / f"{show.id}-{run}",
             run=run,
@@ -188,7 +206,7 @@ class HlsDesk:
             # Later than of any earlier run, also of an earlier process: players go on.
             first_msn=int(utc_now().timestamp() / SEGMENT_S),
             window_s=self._window_s,
-            workers=self._workers,
+            workers=self._get_workers(),
             keep_encoding=show.rewind_enabled(),
         )
         served = self._shows[show.id] = HlsShow(show.id, stream, began_at, show)
@@ -199,29 +217,35 @@ class HlsDesk:
                     nursery.start_soon(self._look_after, served)
         finally:
             served.over()
-            if stream.plan.segments:
-                self._start(lambda: self._keep(served))
-            elif self._shows.get(show.id) is served:
+            if self._shows.get(show.id) is served:
                 del self._shows[show.id]
+            if stream.plan.segments:
+                self._finish(served, self._keep_s)
+
+    def remove(self, broadcast_id: str) -> None:
+        """The broadcast is gone: what is left of it goes, too."""
+        served = self._finished.pop(broadcast_id, None)
+        if served is not None:
+            served.kept.cancel("the broadcast has been removed")
 
     def listener_count(self, broadcast_id: str) -> int:
         """Who listens to the live show by HLS."""
         served = self._shows.get(broadcast_id)
-        return len(served.listeners) if served is not None and served.show is not None else 0
+        return len(served.listeners) if served is not None else 0
 
     @property
     def streams(self) -> list[HlsStream]:
-        return [served.stream for served in self._shows.values()]
+        return [served.stream for served in (*self._shows.values(), *self._finished.values())]
 
     @property
     def listeners(self) -> int:
         """Of all shows that are on air."""
-        return sum(len(served.listeners) for served in self._shows.values() if served.show is not None)
+        return sum(len(served.listeners) for served in self._shows.values())
 
     def address_in_room(self, broadcast_id: str, visitor: Visitor) -> HlsAddress | None:
         """For somebody who has just been let into the room. None where nothing is on air."""
         served = self._shows.get(broadcast_id)
-        if served is None or served.show is None:
+        if served is None:
             return None
         listener = new_pass(
             new_id(),
@@ -281,7 +305,7 @@ class HlsDesk:
     # inside
 
     def _find(self, broadcast_id: str) -> HlsShow:
-        served = self._shows.get(broadcast_id)
+        served = self._shows.get(broadcast_id) or self._finished.get(broadcast_id)
         if served is None:
             raise NotFoundError("There is nothing to hear of this show.", code="not_live")
         return served
@@ -371,21 +395,30 @@ class HlsDesk:
                 listener.invited_at = now
                 invited += served.show.invite_to_webrtc(person_id)
 
-    async def _keep(self, served: HlsShow) -> None:
-        """What there is of a show that is over, for a while."""
-        with trio.CancelScope() as scope:
-            self._kept[served] = scope
-            while len(self._kept) > KEPT_MAX:
-                oldest = next(iter(self._kept))
-                self._kept.pop(oldest).cancel("others are newer")
-            try:
-                deadline = trio.current_time() + self._keep_s
+    def _finish(self, served: HlsShow, keep_s: float) -> None:
+        """Keep what there is of a show that is over, for a while."""
+        earlier = self._finished.pop(served.broadcast_id, None)
+        if earlier is not None:
+            earlier.kept.cancel("there is a newer part of this show")
+        self._finished[served.broadcast_id] = served
+        while len(self._finished) > KEPT_MAX:
+            self._finished.pop(next(iter(self._finished))).kept.cancel("others are newer")
+        self._start(lambda: self._keep(served, keep_s))
+
+    async def _keep(self, served: HlsShow, keep_s: float) -> None:
+        """When its time is over its files go. When the server stops before that they stay: see `restore`."""
+        try:
+            with served.kept:
+                deadline = trio.current_time() + keep_s
                 while trio.current_time() < deadline:
                     await trio.sleep(min(GONE_AFTER_S, deadline - trio.current_time()))
                     served.drop_gone(now=trio.current_time())
-            finally:
-                self._kept.pop(served, None)
-                if self._shows.get(served.broadcast_id) is served:
-                    del self._shows[served.broadcast_id]
-                with cleanup_scope(REMOVE_DEADLINE_S, "remove HLS files", broadcast_id=served.broadcast_id):
-                    await served.stream.remove()
+        finally:
+            if self._finished.get(served.broadcast_id) is served:
+                del self._finished[served.broadcast_id]
+        with cleanup_scope(REMOVE_DEADLINE_S, "remove HLS files", broadcast_id=served.broadcast_id):
+            await served.stream.remove()
+
+    def _get_workers(self) -> Workers:
+        self._workers = self._workers or Workers()
+        return self._workers

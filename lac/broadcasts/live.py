@@ -102,7 +102,7 @@ async def open_on_air(
     end every task and close every session row; the rows of broadcasts that are live then stay live."""
     async with trio.open_nursery() as nursery:
         on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings, archive)
-        on_air.hls.clear()
+        on_air.hls.restore()
         try:
             await on_air.reopen()
             auth.sign_ins.on_ended = on_air.sign_ins_ended
@@ -670,6 +670,7 @@ class OnAir:
                 broadcast = await self._broadcasts.set_status(broadcast_id, BroadcastAction.END)
             await self._finish(broadcast_id, "removed", broadcast)
             await self._broadcasts.delete(identity, broadcast_id)
+            self.hls.remove(broadcast_id)
             if self._means.archive is not None:
                 self._means.archive.wake()  # its recordings' files go, too
             self._removed.pop(broadcast_id, None)

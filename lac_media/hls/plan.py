@@ -7,7 +7,7 @@ All renditions are cut alike, so one plan is for all of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -84,6 +84,15 @@ class Plan:
         self._next_msn = first_msn
         self._sizes: Iterator[int] = iter(())
         self._playlists: dict[tuple[str, str, bool], bytes] = {}
+
+    @classmethod
+    def finished(cls, *, run: str, began_at: datetime, segments: Sequence[Segment], discontinuities: int) -> Plan:
+        """Of a stream that is over, with what there is of it: at least one segment."""
+        plan = cls(run=run, began_at=began_at, first_msn=segments[-1].msn + 1, window_s=0.0)
+        plan.segments.extend(segments)
+        plan.discontinuities = discontinuities
+        plan.end()
+        return plan
 
     # what the packager does
 
