@@ -178,6 +178,10 @@ class HlsStream:
             return await self._segment(msn, index)
         return await self._part(msn, int(match["part"]), index)
 
+    async def changed(self) -> None:
+        """Until there is more than there was, or the show is over."""
+        await self._news.wait()
+
     async def _segment(self, msn: int, index: int) -> bytes | None:
         segment = self.plan.find(msn)
         if segment is not None and not segment.complete:
