@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def main() -> int:
         job = AnalyseJob(str(source), str(Path(name) / "peaks.json"))
         measured("waveform and loudness", lambda: do_job(job, lambda seconds: None))
         for export in ExportFormat:
-            measured(export.upper(), lambda export=export: encode(source, Path(name) / f"a.{export}", export, tags={}))
+            measured(export.upper(), partial(encode, source, Path(name) / f"a.{export}", export, tags={}))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"{'memory at most':<28} {peak} MiB")
     return 0

@@ -17,6 +17,10 @@ class LocalProtocolError(MediaError):
     """We were asked for something impossible in the present state: our bug, or the caller's."""
 
 
+class TransportUsedUpError(LocalProtocolError):
+    """This transport can take no further consumer; another one can."""
+
+
 class SessionClosedError(MediaError):
     """The session has ended; nothing more can be asked of it."""
 

@@ -38,6 +38,7 @@ from lac_media.errors import (
     ParseError,
     RemoteProtocolError,
     SessionClosedError,
+    TransportUsedUpError,
     UnsupportedMediaError,
 )
 
@@ -64,6 +65,7 @@ MEDIA_PROBLEMS: dict[type[MediaError], tuple[int, str]] = {
     ParseError: (400, "malformed"),
     UnsupportedMediaError: (400, "unsupported_media"),
     RemoteProtocolError: (400, "protocol_error"),
+    TransportUsedUpError: (409, "transport_used_up"),
     LocalProtocolError: (409, "wrong_state"),
     SessionClosedError: (404, "session_closed"),
     HlsRequestError: (400, "bad_request"),

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
@@ -57,6 +58,10 @@ RECYCLE_S = 1.0
 
 #: Paths below which a response, or a request's body, has no length and ends with the connection.
 ENDLESS_RESPONSES, ENDLESS_BODIES = b"/listen/", b"/source/"
+
+#: What a status line says after the number. To HTTP it means nothing, and h11 leaves it away; to libshout, which most
+#: source clients are made with, a status line without it is no response.
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 #: Where a handler finds its `GuardedWSStream`: a key of the ASGI scope's `state`.
 STREAM_KEY = "lac.stream"
@@ -205,10 +210,14 @@ class GuardedH11Protocol(H11Protocol):
       client closes: what `SOURCE … HTTP/1.0` means, and how ffmpeg sends a PUT. For h11 it would have none.
     - A source client that waits for "100 Continue" gets it once it is accepted. Before, it was told to go on, and its
       refusal came when it did not listen any more.
+    - A source client that speaks HTTP/1.0 is answered with that version: DarkIce takes no other for a yes.
+
+    And status lines have a reason phrase, on all paths: see `REASONS`.
     """
 
-    #: Whether the present request is a source client's.
+    #: Whether the present request is a source client's, and whether it is HTTP/1.0.
     _in_source = False
+    _speaks_1_0 = False
 
     config: ServerConfig
 
@@ -259,6 +268,7 @@ class GuardedH11Protocol(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         connection = self.connection
         self._in_source = event.target.startswith(ENDLESS_BODIES) and event.method in (b"PUT", b"SOURCE")
+        self._speaks_1_0 = event.http_version == b"1.0"
         if not isinstance(connection, h11.Connection):
             return
         if event.target.startswith(ENDLESS_RESPONSES):
@@ -278,8 +288,24 @@ class GuardedH11Protocol(H11Protocol):
         await super().stream_send(event)
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        if not (self._in_source and isinstance(event, h11.InformationalResponse) and event.status_code == 100):
+        if isinstance(event, h11.Response | h11.InformationalResponse) and not event.reason:
+            # The event is frozen; making another one would validate all of its headers once more.
+            object.__setattr__(event, "reason", REASONS.get(event.status_code, b"Unknown"))
+        if not self._in_source:
             await super()._send_h11_event(event)
+        elif isinstance(event, h11.Response) and self._speaks_1_0:
+            await self._send_old_response(event)
+        elif not (isinstance(event, h11.InformationalResponse) and event.status_code == 100):
+            await super()._send_h11_event(event)
+
+    async def _send_old_response(self, response: h11.Response) -> None:
+        try:
+            data = self.connection.send(response)
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+        else:
+            await self.send(RawData(data=b"HTTP/1.0" + data.removeprefix(b"HTTP/1.1")))
 
 
 async def _nobody(event: object) -> None:

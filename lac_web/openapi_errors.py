@@ -96,7 +96,7 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
         400: ("unsupported_media",),
         403: ("forbidden",),
         404: ("producer_not_found",),
-        409: ("wrong_state", "own_producer", "not_live"),
+        409: ("wrong_state", "own_producer", "not_live", "transport_used_up"),
         422: ("variant_of_program_only",),
     },
     "close_consumer": {404: ("consumer_not_found",)},

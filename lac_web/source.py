@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import AsyncIterator
 from types import TracebackType
+from urllib.parse import parse_qs
 
 import trio
 from quart import Blueprint, Response, request
@@ -27,7 +28,7 @@ from lac_web.api.endpoint import access
 from lac_web.rate_limits import account_limit
 from lac_web.security import BEARER_MAX, Access, request_address
 from lac_web.services import current_services
-from lac_web.streaming import SOURCE_PREFIX, at_request_end
+from lac_web.streaming import METADATA_PATH, SOURCE_PREFIX, at_request_end
 
 blueprint = Blueprint("source", __name__)
 tag_blueprint(blueprint, ["source"])
@@ -114,7 +115,26 @@ async def publish_source_as_before(broadcast_id: str) -> Response:
     return await _publish(broadcast_id)
 
 
-@blueprint.get("/admin/metadata")
+def _fields(encoding: str) -> dict[str, list[str]]:
+    query = request.query_string.decode(encoding)
+    return parse_qs(query, encoding=encoding, errors="strict", max_num_fields=20)
+
+
+def _song_untrusted() -> str:
+    """`song`, or `artist` and `title`. In UTF-8, or, as Icecast once had it for MP3, in Latin-1: what is no UTF-8 is
+    taken for that, whatever `charset` says."""
+    try:
+        try:
+            found = _fields("utf-8")
+        except UnicodeDecodeError:
+            found = _fields("latin-1")
+    except ValueError:
+        raise BadRequest("That is more than a title.") from None
+    named = [found.get(name, [""])[0] for name in ("song", "artist", "title")]
+    return one_line(named[0]) or one_line(" - ".join(part for part in named[1:] if part))
+
+
+@blueprint.get(METADATA_PATH)
 @access(Access.IDENTITY, status=200, returns_text="text/xml")
 async def update_metadata() -> Response:
     """What a source client is playing: `mount=/source/<id>&mode=updinfo&song=…`, as Icecast has it."""
@@ -124,9 +144,5 @@ async def update_metadata() -> Response:
     if request.args.get("mode") != "updinfo" or not broadcast_id or "/" in broadcast_id:
         raise BadRequest("Ask with mode=updinfo, mount=/source/<id> and song=….")
     identity = await services.broadcasts.identify_stream_key(broadcast_id, key)
-    song = request.args.get("song")
-    if song is None:
-        parts = (request.args.get("artist", ""), request.args.get("title", ""))
-        song = " - ".join(part for part in parts if part)
-    await services.on_air.set_song(identity, broadcast_id, one_line(song) or None)
+    await services.on_air.set_song(identity, broadcast_id, _song_untrusted() or None)
     return Response(_METADATA_ANSWER, content_type="text/xml; charset=utf-8")

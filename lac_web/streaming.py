@@ -2,6 +2,7 @@
 
 - A body that comes for hours is read piece by piece, and the client is kept waiting by TCP when we are slower. Quart
   collects whatever comes, without bound.
+- Clients that say what is playing do not wait for the answer (BUTT): the request is carried out all the same.
 - Whatever a handler has opened is closed when the request is over, however it ends: also when the client goes away
   between the handler's return and the response's first byte.
 """
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Bodies below this path are streams.
 SOURCE_PREFIX = "/source/"
+#: What is asked for here is done, also when whoever asked has gone by then.
+METADATA_PATH = "/admin/metadata"
 #: Bytes of such a body that wait here for their reader. Before them hypercorn has ten pieces of at most 64 KiB.
 BODY_BUFFER = 64 * 1024
 _AT_END = "lac.at_end"
@@ -73,7 +76,7 @@ class StreamingHTTPConnection(TrioASGIHTTPConnection):
 
     def _create_request_from_scope(self, send: ASGISendCallable) -> Request:
         made = super()._create_request_from_scope(send)
-        if self.scope["path"].startswith(SOURCE_PREFIX):
+        if self.scope["path"].startswith(SOURCE_PREFIX) or self.scope["path"] == METADATA_PATH:
             made.body = StreamedBody()
         return made
 
@@ -87,7 +90,7 @@ class StreamingHTTPConnection(TrioASGIHTTPConnection):
         while True:
             message: Any = await receive()
             if message["type"] == "http.disconnect":
-                # What came is still played: the handler ends with the body, and this task with the handler.
+                # What came is still played, or done: the handler ends with the body, and this task with the handler.
                 body.set_complete()
                 await trio.sleep_forever()
             body.append(message.get("body", b""))

@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -75,7 +75,8 @@ class SendBatch(Protocol):
     def send_rtp(self, packet: bytes, count: int) -> int:
         """Protect and send `packet` to the first `count` slots."""
 
-    def send_rtcp(self, packet: bytes, count: int) -> int: ...
+    def send_rtcp(self, packets: Sequence[bytes]) -> int:
+        """To each of the first slots its own packet. Rare, so that it may cost a little more."""
 
 
 class Sender(Protocol):
@@ -170,17 +171,24 @@ class MmsgBatch:
         self._contexts[index] = srtp.transmit._srtp[0]
 
     def send_rtp(self, packet: bytes, count: int) -> int:
-        return self._send(_srtp_lib.srtp_protect, packet, count)
-
-    def send_rtcp(self, packet: bytes, count: int) -> int:
-        return self._send(_srtp_lib.srtp_protect_rtcp, packet, count)
-
-    def _send(self, protect: Any, packet: bytes, count: int) -> int:
         size = len(packet)
         if size > MAX_PACKET:
             return count
         self._rows[:count, :size] = np.frombuffer(packet, np.uint8)
         self._sizes[:count] = size
+        return self._send(_srtp_lib.srtp_protect, count)
+
+    def send_rtcp(self, packets: Sequence[bytes]) -> int:
+        count = len(packets)
+        if any(len(packet) > MAX_PACKET for packet in packets):
+            return count
+        for index, packet in enumerate(packets):
+            self._rows[index, : len(packet)] = np.frombuffer(packet, np.uint8)
+        self._sizes[:count] = [len(packet) for packet in packets]
+        return self._send(_srtp_lib.srtp_protect_rtcp, count)
+
+    def _send(self, protect: Any, count: int) -> int:
+        """What stands in the first slots."""
         failures = list(map(protect, self._contexts[:count], self._buffers, self._lengths))
         if any(failures):
             # A packet that cannot be protected goes out as an empty datagram: harmless, and its slot keeps its place.
@@ -220,16 +228,17 @@ class LoopBatch:
         self._slots[index] = None
 
     def send_rtp(self, packet: bytes, count: int) -> int:
-        return self._send(SrtpSession.protect, packet, count)
+        return self._send(SrtpSession.protect, [packet] * count)
 
-    def send_rtcp(self, packet: bytes, count: int) -> int:
-        return self._send(SrtpSession.protect_rtcp, packet, count)
+    def send_rtcp(self, packets: Sequence[bytes]) -> int:
+        return self._send(SrtpSession.protect_rtcp, packets)
 
-    def _send(self, protect: Callable[[SrtpSession, bytes], bytes], packet: bytes, count: int) -> int:
-        if len(packet) > MAX_PACKET:
+    def _send(self, protect: Callable[[SrtpSession, bytes], bytes], packets: Sequence[bytes]) -> int:
+        count = len(packets)
+        if any(len(packet) > MAX_PACKET for packet in packets):
             return count
         taken = 0
-        for slot in self._slots[:count]:
+        for slot, packet in zip(self._slots[:count], packets, strict=True):
             if slot is not None:
                 taken += self._sender.send_nowait(protect(slot[0], packet), slot[1])
         return count - taken

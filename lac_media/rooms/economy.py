@@ -27,8 +27,6 @@ class Economy:
 
     def __init__(self, *, ssrc: int, first_sequence: int) -> None:
         self.ssrc = ssrc
-        self.packets = 0
-        self.octets = 0
         #: Packets of the program that came when their place had gone by.
         self.late_packets = 0
         self._sequence = first_sequence & 0xFFFF
@@ -132,8 +130,6 @@ class Economy:
         level = loudest([packet.audio_level for packet in packets if packet.audio_level is not None])
         self._out.append(ProgramPacket(self._sequence, first.timestamp, first.ticks, first.marker, payload, level, now))
         self._sequence = (self._sequence + 1) & 0xFFFF
-        self.packets += 1
-        self.octets += len(payload)
 
 
 def loudest(levels: list[int]) -> int | None:

@@ -54,11 +54,25 @@ class Form(NamedTuple):
     audio_level_extension_id: int | None
     #: Of `Variant.OPUS_RED` only.
     red_payload_type: int | None
+    ssrc: int
 
 
-def form_of(parameters: ConsumerParameters, variant: Variant) -> Form:
+def form_of(seat: Seat, variant: Variant) -> Form:
+    parameters = seat.parameters
     red = parameters.red_payload_type if variant is Variant.OPUS_RED else None
-    return Form(variant, parameters.payload_type, parameters.audio_level_extension_id, red)
+    return Form(variant, parameters.payload_type, parameters.audio_level_extension_id, red, seat.ssrc)
+
+
+@dataclass(slots=True)
+class Count:
+    """Of what was sent: packets, and the bytes of their payloads, as sender reports have them."""
+
+    packets: int = 0
+    octets: int = 0
+
+    def add(self, octets: int) -> None:
+        self.packets += 1
+        self.octets += octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +96,25 @@ class Delivery:
 class Seat:
     """A listener's place in the fan-out: slot `index` of a slice."""
 
-    __slots__ = ("address", "before", "index", "parameters", "since", "slice", "srtp", "switched_at", "variant")
+    __slots__ = (
+        "address",
+        "before",
+        "index",
+        "more",
+        "parameters",
+        "since",
+        "slice",
+        "srtp",
+        "ssrc",
+        "switched_at",
+        "variant",
+    )
 
-    def __init__(self, parameters: ConsumerParameters, srtp: SrtpSession, address: Address, *, since: int) -> None:
+    def __init__(
+        self, parameters: ConsumerParameters, ssrc: int, srtp: SrtpSession, address: Address, *, since: int
+    ) -> None:
         self.parameters = parameters
+        self.ssrc = ssrc
         self.srtp = srtp
         self.address = address
         self.slice: _Slice | None = None
@@ -97,6 +126,8 @@ class Seat:
         #: The first delivery in the present variant, and what those before it were in.
         self.switched_at = since
         self.before = self.variant
+        #: What it was sent beyond (or short of) somebody who has always been in its present variant.
+        self.more = Count()
 
 
 class _Slice:
@@ -141,6 +172,10 @@ class Fanout:
         self._groups: dict[Form, _Group] = {}
         #: Who is to get another variant from the next packet on.
         self._switches: dict[Seat, Variant] = {}
+        #: Who is reached in another way from the next packet on: by UDP instead of TCP, or the other way round.
+        self._movers: dict[Seat, None] = {}
+        #: For each variant, what those have been sent who have had it from the beginning.
+        self.counts = {variant: Count() for variant in Variant}
         self._deliveries = 0
         self._sent = PacketRing[Delivery]()
         self._sent_joined = PacketRing[Delivery]()
@@ -152,17 +187,24 @@ class Fanout:
         #: Listeners moved to another variant.
         self.switched = 0
 
-    def add(self, parameters: ConsumerParameters, srtp: SrtpSession, address: Address) -> Seat:
-        """Seat a listener; it gets everything from the next packet on."""
+    def add(
+        self, parameters: ConsumerParameters, srtp: SrtpSession, address: Address, *, ssrc: int | None = None
+    ) -> Seat:
+        """Seat a listener; it gets everything from the next packet on. `ssrc` is the program's own unless this SRTP
+        session has had a seat under that before: see `lac_media.rooms.session.Session.consume`."""
         if parameters.economy and self._economy is None:
             raise LocalProtocolError("this program has no economy variant")
-        seat = Seat(parameters, srtp, address, since=self._deliveries + 1)
+        if ssrc is None:
+            ssrc = self._economy.ssrc if parameters.economy and self._economy is not None else self._ssrc
+        seat = Seat(parameters, ssrc, srtp, address, since=self._deliveries + 1)
         self._enter(seat)
         self.listeners += 1
         return seat
 
     def move(self, seat: Seat, address: Address) -> None:
-        """The listener is at another address now."""
+        """The listener is at another address now. What is just being delivered still goes where it began to go if the
+        new address needs another slice: one that is served already, or still to be served, would miss it or get it
+        twice."""
         seat.address = address
         part = seat.slice
         if part is None:
@@ -170,8 +212,7 @@ class Fanout:
         if part.over_tcp == isinstance(address, TcpAddress):
             part.batch.set_slot(seat.index, seat.srtp, address)
         else:
-            self._leave(seat, part)
-            self._enter(seat)
+            self._movers[seat] = None
 
     def switch(self, seat: Seat, variant: Variant) -> None:
         """Give the listener another variant from the next packet on. One that is just being delivered still goes out
@@ -188,6 +229,7 @@ class Fanout:
         if seat.slice is None:
             return
         self._switches.pop(seat, None)
+        self._movers.pop(seat, None)
         self._leave(seat, seat.slice)
         self.listeners -= 1
         if self._economy is not None and not self.listeners_by_variant[Variant.OPUS3]:
@@ -201,7 +243,7 @@ class Fanout:
         if delivery is None or delivery.number < seat.since or seat.slice is None:
             return None
         variant = seat.variant if delivery.number >= seat.switched_at else seat.before
-        return _encode(form_of(seat.parameters, variant), delivery, self._ssrc_of(variant))
+        return _encode(form_of(seat, variant), delivery)
 
     async def send(self, packet: ProgramPacket) -> None:
         """Deliver one packet to everyone, in each listener's variant."""
@@ -213,10 +255,15 @@ class Fanout:
             copy = None if before is None else copy_for(packet, before.packet)
         delivery = Delivery(packet, self._deliveries, copy)
         self._sent.add(delivery)
+        size = len(packet.payload)
+        self.counts[Variant.OPUS].add(size)
+        self.counts[Variant.OPUS_AGAIN].add(size)
+        self.counts[Variant.OPUS_RED].add(size if copy is None else size + len(copy.payload) + RED_BYTES)
         now = trio.current_time()
         turn_ends_at = now + (TURN_S if now - packet.sent_at < LATE_S else LATE_TURN_S)
         turn_ends_at = await self._deliver(delivery, (Variant.OPUS, Variant.OPUS_RED, Variant.OPUS_AGAIN), turn_ends_at)
         if before is not None and copy is not None and self._deliveries - before.number <= AGAIN_REACH:
+            self.counts[Variant.OPUS_AGAIN].add(len(copy.payload))
             turn_ends_at = await self._deliver(before, (Variant.OPUS_AGAIN,), turn_ends_at)
         if self._economy is not None and self.listeners_by_variant[Variant.OPUS3]:
             await self._send_joined(self._economy.receive(packet, now=trio.current_time()), turn_ends_at)
@@ -232,13 +279,22 @@ class Fanout:
         """When `handle_timer` has something to do; infinity for never."""
         return float("inf") if self._economy is None else self._economy.timer_at()
 
-    async def send_report(self, report: bytes, economy_report: bytes | None = None) -> None:
-        """Deliver one compound RTCP packet to everyone: who has the economy variant gets the other one, or none."""
+    async def send_report(self, report: Callable[[int, int, int], bytes]) -> None:
+        """Deliver a compound RTCP packet to everyone. `report(ssrc, packets, octets)` writes it for whoever was sent so
+        much under this SSRC: mostly it is the same for all."""
+        self._apply_moves()
+        written: dict[tuple[int, int, int], bytes] = {}
         for group in tuple(self._groups.values()):
-            text = economy_report if group.form.variant is Variant.OPUS3 else report
+            usual = self.counts[group.form.variant]
             for part in tuple(group.slices):
-                if text is not None:
-                    self.dropped += part.batch.send_rtcp(text, len(part.seats))
+                texts = []
+                for seat in part.seats:
+                    sent = (seat.ssrc, usual.packets + seat.more.packets, usual.octets + seat.more.octets)
+                    text = written.get(sent)
+                    if text is None:
+                        text = written[sent] = report(*sent)
+                    texts.append(text)
+                self.dropped += part.batch.send_rtcp(texts)
                 await trio.lowlevel.checkpoint()
 
     async def _send_joined(self, packets: Iterable[ProgramPacket], turn_ends_at: float) -> None:
@@ -246,15 +302,17 @@ class Fanout:
             self._deliveries += 1
             delivery = Delivery(packet, self._deliveries)
             self._sent_joined.add(delivery)
+            self.counts[Variant.OPUS3].add(len(packet.payload))
             turn_ends_at = await self._deliver(delivery, (Variant.OPUS3,), turn_ends_at)
 
     async def _deliver(self, delivery: Delivery, variants: tuple[Variant, ...], turn_ends_at: float) -> float:
         """To everyone in these variants. Gives way only when the turn ends meanwhile; returns when the present one
         does."""
+        self._apply_moves()
         for group in tuple(self._groups.values()):
             if group.form.variant not in variants:
                 continue
-            plain = _encode(group.form, delivery, self._ssrc_of(group.form.variant))
+            plain = _encode(group.form, delivery)
             for part in tuple(group.slices):
                 if trio.current_time() >= turn_ends_at:
                     await trio.lowlevel.checkpoint()
@@ -264,12 +322,9 @@ class Fanout:
                 self.packets_out += count
         return turn_ends_at
 
-    def _ssrc_of(self, variant: Variant) -> int:
-        return self._ssrc if variant is not Variant.OPUS3 or self._economy is None else self._economy.ssrc
-
     def _enter(self, seat: Seat) -> None:
         """Into the first slice of its group that has room."""
-        form = form_of(seat.parameters, seat.variant)
+        form = form_of(seat, seat.variant)
         group = self._groups.get(form)
         if group is None:
             group = self._groups[form] = _Group(form)
@@ -313,8 +368,20 @@ class Fanout:
             # One switch back is remembered; what is older than that cannot be repeated as it was.
             seat.since, seat.switched_at = seat.switched_at, self._deliveries + 1
             seat.before, seat.variant = seat.variant, variant
+            was, becomes = self.counts[seat.before], self.counts[variant]
+            seat.more.packets += was.packets - becomes.packets
+            seat.more.octets += was.octets - becomes.octets
             self._enter(seat)
             self.switched += 1
+
+    def _apply_moves(self) -> None:
+        """Between two deliveries. Who has come back meanwhile, or changed the variant, is where they belong already."""
+        movers, self._movers = self._movers, {}
+        for seat in movers:
+            part = seat.slice
+            if part is not None and part.over_tcp != isinstance(seat.address, TcpAddress):
+                self._leave(seat, part)
+                self._enter(seat)
 
 
 def copy_for(packet: ProgramPacket, before: ProgramPacket) -> ProgramPacket | None:
@@ -327,8 +394,8 @@ def copy_for(packet: ProgramPacket, before: ProgramPacket) -> ProgramPacket | No
     return before if fits and not is_dtx(before.payload) else None
 
 
-def _encode(form: Form, delivery: Delivery, ssrc: int) -> bytes:
-    packet, copy = delivery.packet, delivery.copy
+def _encode(form: Form, delivery: Delivery) -> bytes:
+    packet, copy, ssrc = delivery.packet, delivery.copy, form.ssrc
     if form.red_payload_type is None or copy is None:
         return _encode_rtp(form.payload_type, form.audio_level_extension_id, packet, packet.payload, ssrc)
     redundant = [(packet.ticks - copy.ticks, copy.payload)]
@@ -339,6 +406,11 @@ def _encode(form: Form, delivery: Delivery, ssrc: int) -> bytes:
 def encode_for(parameters: ConsumerParameters, packet: ProgramPacket, ssrc: int) -> bytes:
     """The plaintext RTP packet for listeners with these parameters: plain Opus."""
     return _encode_rtp(parameters.payload_type, parameters.audio_level_extension_id, packet, packet.payload, ssrc)
+
+
+def payload_size(packet: bytes) -> int:
+    """Of a plaintext RTP packet of ours, in bytes."""
+    return len(packet) - _HEADER.size - (_LEVEL_EXTENSION.size if packet[0] & 0x10 else 0)
 
 
 def _encode_rtp(payload_type: int, level_id: int | None, packet: ProgramPacket, payload: bytes, ssrc: int) -> bytes:

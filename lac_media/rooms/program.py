@@ -44,8 +44,6 @@ class Program:
         self._media_time_floor_s = 0.0
         self._line: Line | None = None
         self._live_until = now  # with a live line: when to begin with silence
-        self.packets = 0
-        self.octets = 0
         self.late_packets = 0
 
     def receive(
@@ -153,7 +151,9 @@ class Program:
         marker: bool,
         now: float,
     ) -> ProgramPacket:
-        packet = ProgramPacket(
+        self._next_sequence = max(self._next_sequence, sequence + 1)
+        self._next_ticks = max(self._next_ticks, ticks + duration)
+        return ProgramPacket(
             sequence & 0xFFFF,
             (self._timestamp_offset + ticks) & 0xFFFF_FFFF,
             ticks,
@@ -162,8 +162,3 @@ class Program:
             audio_level,
             now,
         )
-        self._next_sequence = max(self._next_sequence, sequence + 1)
-        self._next_ticks = max(self._next_ticks, ticks + duration)
-        self.packets += 1
-        self.octets += len(payload)
-        return packet

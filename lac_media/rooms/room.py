@@ -6,7 +6,7 @@ import contextvars
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -104,9 +104,11 @@ class MediaRoom:
         self.director = Director(self.program)
         #: Of each speaker that somebody else on stage is sent.
         self._forwards: dict[Speaker, Forward] = {}
-        self._program_ssrcs = {self.program.ssrc}
+        #: Those of the program: the usual one, then those for transports that are sent it anew.
+        self._program_ssrcs = [self.program.ssrc]
+        self._economy_ssrcs = list[int]()
         self.economy = Economy(ssrc=self._new_ssrc(), first_sequence=secrets.randbelow(2**15))
-        self._program_ssrcs.add(self.economy.ssrc)
+        self._economy_ssrcs.append(self.economy.ssrc)
         self.fanout = Fanout(
             self.program.ssrc, endpoint.make_batch, make_tcp_batch=endpoint.make_tcp_batch, economy=self.economy
         )
@@ -371,11 +373,12 @@ class MediaRoom:
         passed = forward.receive(packet, level, now=now)
         if passed is None:
             return
-        written: dict[ConsumerParameters, bytes] = {}
+        written: dict[tuple[ConsumerParameters, int], bytes] = {}
         for listener, info in self._routes_of(speaker):
-            plain = written.get(info.parameters)
+            form = (info.parameters, info.ssrc)
+            plain = written.get(form)
             if plain is None:
-                plain = written[info.parameters] = encode_for(info.parameters, passed, forward.ssrc)
+                plain = written[form] = encode_for(info.parameters, passed, info.ssrc)
             listener.send_rtp(plain)
 
     def _routes_of(self, speaker: Speaker) -> list[tuple[Session, ConsumerInfo]]:
@@ -432,7 +435,7 @@ class MediaRoom:
         for sequence in dict.fromkeys(lost):
             packet = forward.retransmission(sequence, now=now)
             if packet is not None and packet.sent_at >= info.since and session.has_repair_left(now=now):
-                session.send_repair(encode_for(info.parameters, packet, forward.ssrc))
+                session.send_repair(encode_for(info.parameters, packet, info.ssrc))
 
     # The task that sends
 
@@ -457,7 +460,7 @@ class MediaRoom:
             if now >= self._report_at:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
-                await self.fanout.send_report(*self._sender_reports())
+                await self.fanout.send_report(self._encode_program_report)
                 self._report_on_stage(now)
                 self._tell_who_speaks(now)
 
@@ -475,9 +478,9 @@ class MediaRoom:
 
     def _report_on_stage(self, now: float) -> None:
         for speaker, forward in self._forwards.items():
-            report = self._encode_report(forward.ssrc, forward.rtp_timestamp(now=now), forward.packets, forward.octets)
-            for listener, _ in self._routes_of(speaker):
-                listener.send_rtcp(report)
+            timestamp = forward.rtp_timestamp(now=now)
+            for listener, info in self._routes_of(speaker):
+                listener.send_rtcp(self._encode_report(info.ssrc, timestamp, forward.packets, forward.octets))
 
     def may_repeat(self, seat: Seat) -> bool:
         """Whether this listener may be sent every packet twice: not while this server is late itself, nor when so many
@@ -489,21 +492,32 @@ class MediaRoom:
             REPEATED_AT_LEAST, self.fanout.listeners * REPEATED_SHARE
         )
 
-    def _new_ssrc(self) -> int:
+    def program_ssrc(self, *, economy: bool, used: Collection[int]) -> int:
+        """The SSRC of the program for a transport that must not be sent anything new under the `used` ones. Those who
+        come for the first time have the same one; so do those who come for the second time."""
+        ssrcs = self._economy_ssrcs if economy else self._program_ssrcs
+        unused = next((ssrc for ssrc in ssrcs if ssrc not in used), None)
+        if unused is None:
+            unused = self._new_ssrc(used)
+            ssrcs.append(unused)
+        return unused
+
+    def speaker_ssrc(self, speaker: Speaker, *, used: Collection[int]) -> int:
+        """The same for what is sent of one speaker."""
+        usual = self.forward_of(speaker).ssrc
+        return self._new_ssrc(used) if usual in used else usual
+
+    def _new_ssrc(self, used: Collection[int] = ()) -> int:
         """One that nobody has: a listener may be sent the program and several speakers."""
-        taken = self._program_ssrcs | {forward.ssrc for forward in self._forwards.values()}
+        taken = {*self._program_ssrcs, *self._economy_ssrcs, *used}
+        taken.update(forward.ssrc for forward in self._forwards.values())
         while (ssrc := secrets.randbelow(2**32 - 1) + 1) in taken:
             pass
         return ssrc
 
-    def _sender_reports(self) -> tuple[bytes, bytes]:
-        """Of the program, and of its economy variant, which has the same timestamps."""
-        program, economy = self.program, self.economy
-        timestamp = program.rtp_timestamp(now=trio.current_time())
-        return (
-            self._encode_report(program.ssrc, timestamp, program.packets, program.octets),
-            self._encode_report(economy.ssrc, timestamp, economy.packets, economy.octets),
-        )
+    def _encode_program_report(self, ssrc: int, packets: int, octets: int) -> bytes:
+        """Of the program in any variant: all have the same timestamps."""
+        return self._encode_report(ssrc, self.program.rtp_timestamp(now=trio.current_time()), packets, octets)
 
     def _encode_report(self, ssrc: int, timestamp: int, packets: int, octets: int) -> bytes:
         report = SenderReport(

@@ -12,6 +12,7 @@ import trio
 from lac_media.errors import (
     LocalProtocolError,
     SessionClosedError,
+    TransportUsedUpError,
     UnknownConsumerError,
     UnsupportedMediaError,
 )
@@ -39,7 +40,7 @@ from lac_media.proto.peer import (
 )
 from lac_media.proto.rtcp import ReportBlock
 from lac_media.proto.srtp import SrtpSession
-from lac_media.rooms.fanout import Seat
+from lac_media.rooms.fanout import Seat, payload_size
 from lac_media.rooms.redundancy import RedundancyChooser
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 #: The one producer that listeners consume.
 PROGRAM_ID = "program"
+#: What a transport may be sent under SSRCs of its own, one after the other: libsrtp keeps 300 bytes for each.
+MAX_SSRCS = 256
 #: Retransmissions that one listener may have in a second: twice what the program sends. A NACK of 1,400 bytes can ask
 #: for thousands.
 REPAIRS_PER_S = 100
@@ -117,6 +120,8 @@ class Session:
         self._consumer: ConsumerInfo | None = None
         #: By the SSRC under which each is sent: consumers of single speakers.
         self._speakers: dict[int, ConsumerInfo] = {}
+        #: Under which anything was ever sent to it, or was to be sent.
+        self._ssrcs: set[int] = set()
         self._seat: Seat | None = None
         #: For listeners in the usual variant; None for all others.
         self._chooser: RedundancyChooser | None = None
@@ -147,8 +152,13 @@ class Session:
     def consume(self, parameters: ConsumerParameters, producer_id: str = PROGRAM_ID) -> ConsumerInfo:
         """Have the program, or one speaker's audio, sent to the peer as soon as it is connected.
 
+        Each time under another SSRC. What is consumed anew under the same one would go on with other numbers under the
+        same key: after 32,768 packets SRTP's rollover counter could not follow, and where the numbers come round again
+        two plaintexts would share one key stream.
+
         Raises `UnknownProducerError`, and `LocalProtocolError` for what this session has already, for one's own audio,
-        for a speaker in the economy variant, and on a transport for publishing.
+        for a speaker in the economy variant, and on a transport for publishing; `TransportUsedUpError` on one that has
+        consumed `MAX_SSRCS` times.
         """
         self._open()
         if self.direction is not Direction.RECV:
@@ -157,7 +167,9 @@ class Session:
             return self._consume_speaker(parameters, producer_id)
         if self._consumer is not None:
             raise LocalProtocolError("this transport has its consumer already")
-        ssrc = self.room.economy.ssrc if parameters.economy else self.room.program.ssrc
+        self._check_unused_left()
+        ssrc = self.room.program_ssrc(economy=parameters.economy, used=self._ssrcs)
+        self._ssrcs.add(ssrc)
         self._consumer = ConsumerInfo(
             secrets.token_hex(8), PROGRAM_ID, ssrc, self.room.cname, parameters, trio.current_time()
         )
@@ -173,17 +185,17 @@ class Session:
             raise LocalProtocolError("nobody is sent their own audio")
         if any(info.producer_id == producer_id for info in self._speakers.values()):
             raise LocalProtocolError("this transport has a consumer of this producer already")
-        info = ConsumerInfo(
-            secrets.token_hex(8),
-            producer_id,
-            self.room.forward_of(speaker).ssrc,
-            self.room.cname,
-            parameters,
-            trio.current_time(),
-        )
+        self._check_unused_left()
+        ssrc = self.room.speaker_ssrc(speaker, used=self._ssrcs)
+        self._ssrcs.add(ssrc)
+        info = ConsumerInfo(secrets.token_hex(8), producer_id, ssrc, self.room.cname, parameters, trio.current_time())
         self._speakers[info.ssrc] = info
         self.room.stage_changed()
         return info
+
+    def _check_unused_left(self) -> None:
+        if len(self._ssrcs) >= MAX_SSRCS:
+            raise TransportUsedUpError("too much was consumed on this transport, one after the other; open another")
 
     def close_consumer(self, consumer_id: str) -> None:
         """Stop sending this. `UnknownConsumerError` if the session has no such consumer."""
@@ -269,11 +281,13 @@ class Session:
             self._repairs_left, self._repairs_renewed_at = REPAIRS_PER_S, now
         return self._repairs_left > 0
 
-    def send_repair(self, packet: bytes) -> None:
-        """Protect and send one plaintext RTP packet once more: a retransmission."""
-        if self.send_rtp(packet):
-            self._repairs_left -= 1
-            self.retransmitted += 1
+    def send_repair(self, packet: bytes) -> bool:
+        """Protect and send one plaintext RTP packet once more: a retransmission. False while not connected."""
+        if not self.send_rtp(packet):
+            return False
+        self._repairs_left -= 1
+        self.retransmitted += 1
+        return True
 
     def send_rtp(self, packet: bytes) -> bool:
         """Protect and send one plaintext RTP packet outside the fan-out. False while the peer is not connected."""
@@ -297,8 +311,8 @@ class Session:
             if self._seat is None or not self.has_repair_left(now=now):
                 return
             packet = self.room.fanout.retransmission(self._seat, sequence, now=now)
-            if packet is not None:
-                self.send_repair(packet)
+            if packet is not None and self.send_repair(packet):
+                self._seat.more.add(payload_size(packet))
 
     def _open(self) -> Attachment:
         if self._attachment is None:
@@ -337,7 +351,7 @@ class Session:
             return
         if core.srtp is not None and core.remote_address is not None:
             parameters = self._consumer.parameters
-            self._seat = self.room.fanout.add(parameters, core.srtp, core.remote_address)
+            self._seat = self.room.fanout.add(parameters, core.srtp, core.remote_address, ssrc=self._consumer.ssrc)
             if not parameters.economy:
                 redundant = Variant.OPUS_AGAIN if parameters.red_payload_type is None else Variant.OPUS_RED
                 self._chooser = RedundancyChooser(asks_again=parameters.nack, redundant=redundant)

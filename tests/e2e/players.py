@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -79,18 +80,32 @@ def playing(command: Sequence[str]) -> Iterator[Player]:
         player.close()
 
 
+def tone_file(path: Path, frequency_hz: int, *codec: str) -> Path:
+    """A minute of it."""
+    tone = ["-f", "lavfi", "-i", f"sine={frequency_hz}:sample_rate={RATE_HZ}:duration=60", "-ac", "2"]
+    subprocess.run([program("ffmpeg"), "-v", "error", *tone, *codec, str(path)], check=True)
+    return path
+
+
+@contextmanager
+def sending(command: Sequence[str], *, file: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an encoder until the block is left; `file` is its standard input."""
+    with ExitStack() as stack:
+        stdin = subprocess.DEVNULL if file is None else stack.enter_context(file.open("rb"))
+        process = subprocess.Popen(command, stdin=stdin, stderr=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(STOP_S)
+
+
 @contextmanager
 def ffmpeg_sending(url: str, frequency_hz: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A tone at the pace of the clock, until the block is left."""
     tone = ["-re", "-f", "lavfi", "-i", f"sine={frequency_hz}:sample_rate={RATE_HZ}", "-ac", "2"]
-    process = subprocess.Popen(
-        [program("ffmpeg"), "-nostdin", "-v", "error", *tone, *options, url], stderr=subprocess.DEVNULL
-    )
-    try:
+    with sending([program("ffmpeg"), "-nostdin", "-v", "error", *tone, *options, url]) as process:
         yield process
-    finally:
-        process.terminate()
-        process.wait(STOP_S)
 
 
 _OGG = ("-f", "ogg", "-content_type", "application/ogg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import socket
 import subprocess
 import time
@@ -24,6 +25,8 @@ from tests.e2e.players import (
     mpv_playing,
     playing,
     program,
+    sending,
+    tone_file,
 )
 from tests.e2e.server import LacServer, running_server
 from tests.e2e.tone import RATE_HZ
@@ -80,12 +83,59 @@ def test_a_stream_survives_changes_of_the_host_and_ends_with_the_show(server: La
         assert player.process.wait(10) == 0
 
 
+EZSTREAM = """<ezstream>
+<servers><server><hostname>127.0.0.1</hostname><port>{port}</port><user>anybody</user><password>{key}</password>
+<tls>{tls}</tls></server></servers>
+<streams><stream><mountpoint>/source/{id}</mountpoint><format>MP3</format></stream></streams>
+<intakes><intake><filename>{file}</filename></intake></intakes>
+</ezstream>"""
+
+
+@pytest.mark.parametrize("tls", ["None", "May"])
+def test_ezstream_is_the_host(server: LacServer, tmp_path: Path, tls: str) -> None:
+    """With libshout, which most source clients are made with. It asks without a key first, or for TLS before that, and
+    says by another request what is playing."""
+    show = server.create_show(server.register("Hanna"))
+    title = ("-metadata", "title=A tune", "-metadata", "artist=Eve")
+    file = tone_file(tmp_path / "tone.mp3", 440, "-c:a", "libmp3lame", *title)
+    settings = tmp_path / "ezstream.xml"
+    port = server.url.rpartition(":")[2]
+    settings.write_text(EZSTREAM.format(port=port, key=show["streamKey"], tls=tls, id=show["id"], file=file))
+    settings.chmod(0o600)
+    with sending([program("ezstream"), "-c", str(settings)]):
+        wait_until_live(server, show)
+        with playing(ffmpeg_playing(stream_of(server, show, "aac"))) as player:
+            player.ear.wait_for_tone(440)
+        assert title_in(server, show) == "Eve - A tune"
+
+
+def title_in(server: LacServer, show: dict[str, Any]) -> str:
+    """The first one that a radio is told."""
+    with server.http.stream("GET", stream_of(server, show, "mp3"), headers={"Icy-MetaData": "1"}) as response:
+        every, data = int(response.headers["icy-metaint"]), b""
+        for piece in response.iter_raw():
+            data += piece
+            if len(data) > every + 16 * 255:
+                break
+    found = re.match(rb"StreamTitle='(.*?)';", data[every + 1 :])
+    assert found is not None
+    return found[1].decode()
+
+
+def test_oggfwd_sends_opus(server: LacServer, tmp_path: Path) -> None:
+    show = server.create_show(server.register("Hanna"))
+    file = tone_file(tmp_path / "tone.ogg", 440, "-c:a", "libopus")
+    port = server.url.rpartition(":")[2]
+    with sending([program("oggfwd"), "127.0.0.1", port, show["streamKey"], f"/source/{show['id']}"], file=file):
+        wait_until_live(server, show)
+        with playing(ffmpeg_playing(stream_of(server, show, "ogg"))) as player:
+            player.ear.wait_for_tone(440)
+
+
 def test_curl_sends_a_file(server: LacServer, tmp_path: Path) -> None:
     """Faster than it plays: it is slowed down, and still heard at the pace of the clock."""
     show = server.create_show(server.register("Hanna"))
-    file = tmp_path / "tone.ogg"
-    tone = ["-f", "lavfi", "-i", f"sine=440:sample_rate={RATE_HZ}:duration=60", "-c:a", "libopus"]
-    subprocess.run([program("ffmpeg"), "-v", "error", *tone, str(file)], check=True)
+    file = tone_file(tmp_path / "tone.ogg", 440, "-c:a", "libopus")
     url = f"{server.url}/source/{show['id']}"
     sign_in = ["--user", f"source:{show['streamKey']}", "--header", "Content-Type: audio/ogg"]
     sending = subprocess.Popen([program("curl"), "--silent", "--show-error", *sign_in, "--upload-file", str(file), url])
@@ -154,7 +204,7 @@ def test_an_old_source_client_on_a_bare_socket(server: LacServer, tmp_path: Path
     host, _, port = server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as sock:
         sock.sendall(head.encode())
-        assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+        assert sock.recv(1000).startswith(b"HTTP/1.0 200 OK")
         data = file.read_bytes()
         with playing(ffmpeg_playing(stream_of(server, show, "aac"))) as player:
             sock.settimeout(10)

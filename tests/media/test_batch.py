@@ -69,7 +69,8 @@ def test_both_batches_send_the_same_bytes(relay: UdpSocket, profile: bytes) -> N
             for index, person in enumerate(people):
                 batch.set_slot(index, session(index, profile=profile), person.getsockname())
             assert batch.send_rtp(RTP + opus(1), 6) == 0
-            assert batch.send_rtcp(REPORT, 6) == 0
+            # To each its own.
+            assert batch.send_rtcp([REPORT + bytes(4 * index) for index in range(6)]) == 0
             batch.move_slot(5, 1)
             assert batch.send_rtp(RTP[:3] + b"\x02" + RTP[4:] + opus(2), 5) == 0
             heard.append([person.recv(2000) for person in people for _ in range(2)])
@@ -78,7 +79,9 @@ def test_both_batches_send_the_same_bytes(relay: UdpSocket, profile: bytes) -> N
             with pytest.raises(BlockingIOError):
                 people[1].recv(2000)
     assert heard[0] == heard[1]
-    assert session(3, is_server=False, profile=profile).unprotect(heard[0][6]) == RTP + opus(1)
+    third = session(3, is_server=False, profile=profile)
+    assert third.unprotect(heard[0][6]) == RTP + opus(1)
+    assert third.unprotect_rtcp(heard[0][7]) == REPORT + bytes(12)
 
 
 def test_batches_on_one_socket_do_not_disturb_each_other(relay: UdpSocket) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -35,8 +37,8 @@ class SlowBatch:
         self._clock.jump(TURN_S)
         return 0
 
-    def send_rtcp(self, packet: bytes, count: int) -> int:
-        return self.send_rtp(packet, count)
+    def send_rtcp(self, packets: Sequence[bytes]) -> int:
+        return 0
 
 
 @pytest.mark.parametrize(("late_s", "passes"), [(0.0, GROUPS), (LATE_S, 1)])

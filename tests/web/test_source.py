@@ -96,7 +96,8 @@ async def test_a_source_client_begins_the_show_and_is_heard(
     async with serving(api.app) as served, connected(served.port) as stream, trio.open_nursery() as nursery:
         with trio.fail_after(SOON_S):
             await stream.send_all(head(show, *headers, method=method, version=version))
-            assert (await read_head(stream)).startswith(b"HTTP/1.1 200 ")  # before a byte of audio
+            # Before a byte of audio. DarkIce insists on its own version, libshout on the phrase.
+            assert (await read_head(stream)).startswith(f"HTTP/{version} 200 OK\r\n".encode())
             nursery.start_soon(Encoder(stream, chunked=chunked).talk, 2.0)
             await is_heard(api, show)
             answer = await (await api.call("GET", f"/api/broadcasts/{show['id']}")).get_json()
@@ -127,6 +128,26 @@ async def test_who_waits_for_100_continue_gets_it_or_the_refusal(api: Api, show:
                 data = await read_head(stream)
                 assert data.startswith(b"HTTP/1.1 401 ")
                 assert b'www-authenticate: basic realm="stream key"' in data.lower()
+
+
+async def test_libshout_is_told_to_sign_in_and_how(api: Api, show: dict[str, Any]) -> None:
+    """It asks without a key first, and for TLS before that; a status line without a phrase is no answer to it."""
+    async with serving(api.app) as served:
+        for request in (
+            f"OPTIONS * HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0, HTTP/1.1\r\n\r\n",
+            f"SOURCE /source/{show['id']} HTTP/1.0\r\nHost: {HOST}\r\nContent-Type: audio/mpeg\r\n"
+            "Content-Length: 0\r\nConnection: Keep-Alive\r\nPrefer: return=minimal\r\n\r\n",
+        ):
+            async with connected(served.port) as stream:
+                with trio.fail_after(SOON_S):
+                    await stream.send_all(request.encode())
+                    status, _, rest = (await read_head(stream)).partition(b"\r\n")
+            if request.startswith("OPTIONS"):
+                assert status == b"HTTP/1.1 200 OK"
+            else:
+                assert status == b"HTTP/1.0 401 Unauthorized"
+                assert b'www-authenticate: basic realm="stream key"' in rest.lower()
+    assert not sources(api, show)
 
 
 async def test_only_the_stream_key_opens(api: Api, host: str, show: dict[str, Any]) -> None:
@@ -252,6 +273,16 @@ async def test_the_title_of_what_is_playing(api: Api, host: str, show: dict[str,
             by_parts = path.replace("song=A%20song%0D%0A", "artist=Hanna&title=Now")
             assert (await api.call("GET", by_parts, headers=headers)).status_code == 200
             assert source.room.streams.describe().text == "Hanna - Now"
+            in_latin_1 = path.replace("A%20song%0D%0A", "M%FCller+%26+Co&charset=ISO-8859-1")
+            assert (await api.call("GET", in_latin_1, headers=headers)).status_code == 200
+            assert source.room.streams.describe().text == "Müller & Co"
+            too_much = path + "&song=x" * 50
+            await problem_of(await api.call("GET", too_much, headers=headers), 400)
+            async with connected(served.port) as in_a_hurry:  # BUTT does not wait for the answer
+                request = path.replace("A%20song%0D%0A", "Later")
+                lines = (f"GET {request} HTTP/1.0", f"Host: {HOST}", f"Authorization: {headers['Authorization']}")
+                await in_a_hurry.send_all("\r\n".join((*lines, "", "")).encode())
+            await wait_until(lambda: source.song == "Later")
             source.close("removed")
             assert source.room.streams.describe().text == "Host - A show"
             nursery.cancel_scope.cancel()

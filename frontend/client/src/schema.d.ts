@@ -9785,7 +9785,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "not_live" | "own_producer" | "wrong_state";
+                        code: "not_live" | "own_producer" | "transport_used_up" | "wrong_state";
                     };
                 };
             };

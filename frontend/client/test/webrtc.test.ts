@@ -473,6 +473,22 @@ describe("the stage", () => {
     link.close();
   });
 
+  it("is built anew when a transport has had its fill of comings and goings", async () => {
+    const { link, heard, latest, steps } = onStage((call) =>
+      wantedBy(call) === "b" && call.path.includes("/t1/")
+        ? { status: 409, code: "transport_used_up" }
+        : undefined,
+    );
+    link.hear(["a"]);
+    await settle();
+    latest().setConnectionState("connected");
+    link.hear(["a", "b"]);
+    await settle();
+    expect(heard.at(-1)).toEqual(["a", "b"]);
+    expect(steps()).toContain("DELETE transports/t1");
+    link.close();
+  });
+
   it("is built anew with everyone on it when the connection breaks", async () => {
     const { link, calls, heard, latest } = onStage();
     link.hear(["a", "b"]);

@@ -84,8 +84,9 @@ export function createStageLink(
   function consumeNow(): void {
     clearTimeout(retry);
     if (!current?.isCurrent()) return;
-    consumeWanted(current).catch(() => {
-      retry = setTimeout(consumeNow, RETRY_MS);
+    consumeWanted(current).catch((error: unknown) => {
+      if (error instanceof ApiError && error.code === "transport_used_up") link?.renew();
+      else retry = setTimeout(consumeNow, RETRY_MS);
     });
   }
 
