@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import trio
 
-from lac.broadcasts import hls
+from lac.broadcasts import hls, hls_show
 from lac.broadcasts.hls_pass import decode_pass_untrusted, encode_pass, new_pass
 from lac.broadcasts.model import Role
 from lac.clock import utc_now
@@ -186,7 +186,7 @@ async def test_who_is_removed_hears_nothing_more(api: Api) -> None:
 
 
 async def test_listeners_are_counted_while_they_ask(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hls, "GONE_AFTER_S", 0.5)
+    monkeypatch.setattr(hls_show, "GONE_AFTER_S", 0.5)
     monkeypatch.setattr(hls, "LOOK_INTERVAL_S", 0.05)
 
     async def count() -> int:
