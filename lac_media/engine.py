@@ -78,7 +78,9 @@ class Engine:
 
     @property
     def counters(self) -> EndpointCounters:
-        return self.endpoint.counters
+        counters = self.endpoint.counters
+        counters.overruns = self.endpoint.socket.overruns()
+        return counters
 
     def open_room(self, room_id: str, on_event: Callable[[RoomEvent], None]) -> AbstractAsyncContextManager[MediaRoom]:
         """A media room in the caller's task. `on_event` is called synchronously with what happens in it."""

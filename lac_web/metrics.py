@@ -142,6 +142,7 @@ class _ServerCollector(Collector):
         dropped = CounterMetricFamily("lac_media_dropped", "Packets thrown away, by why.", labels=("why",))
         for why, count in (
             ("kernel_buffer_full", totals.dropped_out + wire.dropped_out),
+            ("receive_buffer_full", wire.overruns),
             ("program_queue_full", totals.queue_dropped),
             ("bad", totals.bad_packets + wire.malformed),
             ("unknown_source", wire.unknown_source),

@@ -61,6 +61,7 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
     },
     "request_export": {
         403: ("forbidden",),
+        404: ("nothing_recorded",),
         409: ("recording_not_ready",),
         503: ("exports_busy",),
     },
@@ -73,11 +74,11 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
     },
     "get_whereabouts": {403: ("forbidden",)},
     "get_peaks": {
-        404: ("analysis_failed", "export_gone"),
+        404: ("analysis_failed", "nothing_recorded", "export_gone"),
         409: ("analysis_pending",),
         503: ("storage_unavailable",),
     },
-    "get_loudness": {404: ("analysis_failed",), 409: ("analysis_pending",)},
+    "get_loudness": {404: ("analysis_failed", "nothing_recorded"), 409: ("analysis_pending",)},
     "get_episode": {
         404: ("export_gone",),
         409: ("recording_not_ready",),

@@ -52,6 +52,7 @@ _RECORDING: dict[str, Any] = {
     "lostS": 0.0,
     "endReason": "ended",
     "failure": None,
+    "playable": True,
 }
 
 EXAMPLES: dict[str, dict[str, Any]] = {

@@ -34,7 +34,8 @@ class NewChapter(Request, frozen=True):
 class RecordingAnswer(Answer, frozen=True):
     """`durationS`, `sizeBytes` and `sha256` are of the program, and null until they are known. `lostS` of it is silence
     because it could not be written. `mediaStartS` is the show's media time at its beginning. A show that is recorded
-    again after a pause or an interruption has several `part`s."""
+    again after a pause or an interruption has several `part`s. One that failed can be `playable` all the same, up to
+    where it broke off."""
 
     id: str
     broadcast_id: str
@@ -52,6 +53,7 @@ class RecordingAnswer(Answer, frozen=True):
     lost_s: float
     end_reason: EndReason | None
     failure: Failure | None
+    playable: bool
 
 
 class RecordingPage(Answer, frozen=True):

@@ -192,10 +192,11 @@ class OnAir:
         show = self._shows.get(broadcast_id)
         return len(show.room) if show is not None else 0
 
-    async def updated(self, broadcast: Broadcast) -> None:
-        """The record has been changed (title, visibility): whoever comes in from now on gets the new one, and who may
-        not listen any more is let go."""
-        await self._own(partial(self._updated, broadcast))
+    async def updated(self, identity: Identity, broadcast: Broadcast) -> None:
+        """The record has been changed (title, visibility) by somebody who may: whoever comes in from now on gets the
+        new one, and who may not listen any more is let go. A show that is to be recorded from now on is, at once;
+        one that is not goes on being recorded until somebody stops that, or it ends."""
+        await self._own(partial(self._updated, broadcast, by=identity.id))
 
     async def renew_stream_key(self, identity: Identity, broadcast_id: str) -> Broadcast:
         """A new stream key; an encoder that publishes with the old one is cut off."""
@@ -613,12 +614,14 @@ class OnAir:
             await self._broadcasts.set_role(identity, broadcast_id, user_id, role)
             self.role_changed(broadcast_id, user_id, role)
 
-    async def _updated(self, broadcast: Broadcast) -> None:
+    async def _updated(self, broadcast: Broadcast, *, by: str) -> None:
         self.hls.updated(broadcast)
         show = self._shows.get(broadcast.id)
         if show is None or show.over or broadcast.status is not show.broadcast.status:
             return
         before, show.broadcast = show.broadcast, broadcast
+        if broadcast.recording_enabled and not before.recording_enabled and show.recorder is not None:
+            show.recorder.switch_on(by)
         if broadcast.visibility is not Visibility.PRIVATE:
             return
         if before.visibility is broadcast.visibility and before.invite_version == broadcast.invite_version:
@@ -631,7 +634,7 @@ class OnAir:
 
     async def _renew_stream_key(self, identity: Identity, broadcast_id: str) -> Broadcast:
         broadcast = await self._broadcasts.reset_stream_key(identity, broadcast_id)
-        await self._updated(broadcast)
+        await self._updated(broadcast, by=identity.id)
         show = self._shows.get(broadcast_id)
         if show is not None and not show.over:
             show.stream_key_changed()
@@ -639,7 +642,7 @@ class OnAir:
 
     async def _renew_invite(self, identity: Identity, broadcast_id: str) -> Broadcast:
         broadcast = await self._broadcasts.reset_invite(identity, broadcast_id)
-        await self._updated(broadcast)
+        await self._updated(broadcast, by=identity.id)
         return broadcast
 
     async def _lift_ban(self, broadcast_id: str, person_id: str, line: Audited) -> None:

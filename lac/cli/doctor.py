@@ -46,7 +46,7 @@ RECORDED_HOURS_LOW = 12
 CLOCK_OFF_S = 60.0
 CERTIFICATE_LOW_DAYS = 14
 FILES_LOW = 4096
-#: What the media socket asks for; the kernel gives at most `net.core.wmem_max`.
+#: What the media socket asks for; the kernel gives at most `net.core.wmem_max` and `rmem_max`.
 SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 #: No clock that is right can be before this release.
 RELEASED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -356,7 +356,9 @@ def check_machine(_settings: Settings) -> Findings:
             "Raise it for large audiences: LimitNOFILE=65536 in the systemd unit, or ulimit -n 65536.",
         )
     try:
-        allowed = int(Path("/proc/sys/net/core/wmem_max").read_text(encoding="ascii"))
+        allowed = min(
+            int(Path(f"/proc/sys/net/core/{name}").read_text(encoding="ascii")) for name in ("wmem_max", "rmem_max")
+        )
     except (OSError, ValueError):
         return
     if allowed < SOCKET_BUFFER_BYTES:

@@ -14,6 +14,7 @@ from lac.broadcasts.model import Visibility
 from lac.db import models
 from lac.recordings.derivative import AGAIN, MAX_ATTEMPTS, PENDING, Derivative, DerivativeStatus, Kind
 from lac.recordings.model import RecordingStatus
+from lac.recordings.store import is_playable
 from lac_media.derive.worker import Made
 
 
@@ -61,20 +62,21 @@ def request(session: orm.Session, recording_id: str, kind: Kind, *, at: datetime
 
 
 def request_missing(session: orm.Session, *, at: datetime, podcasts: bool, limit: int) -> int:
-    """Want what every complete recording has: an analysis, and, for the podcast, a copy of each public one. How many
-    were added."""
-    wanted: list[tuple[Kind, sa.ColumnElement[bool]]] = [(Kind.ANALYSIS, sa.true())]
-    if podcasts:
-        wanted.append((Kind.M4A, models.Broadcast.visibility == Visibility.PUBLIC))
-    added = 0
+    """Want what recordings have without being asked for: an analysis of each that can be played, also if it has failed,
+    and, for the podcast, a copy of each whole one of a public show. How many were added."""
     recording, derivative = models.Recording, models.RecordingDerivative
+    wanted = [(Kind.ANALYSIS, is_playable())]
+    if podcasts:
+        public = models.Broadcast.visibility == Visibility.PUBLIC
+        wanted.append((Kind.M4A, (recording.status == RecordingStatus.READY) & public))
+    added = 0
     for kind, condition in wanted:
         exists = sa.exists().where(derivative.recording_id == recording.id, derivative.kind == kind)
         kept = exists.where(derivative.kept)
         query = (
             sa.select(recording.id)
             .join(models.Broadcast, models.Broadcast.id == recording.broadcast_id)
-            .where(recording.status == RecordingStatus.READY, condition, ~kept)
+            .where(condition, ~kept)
             .order_by(recording.started_at)
             .limit(limit)
         )

@@ -34,7 +34,7 @@ from lac.recordings.derivative import (
     file_name,
 )
 from lac.recordings.manifest import read_manifest
-from lac.recordings.model import Recording, RecordingStatus
+from lac.recordings.model import Recording
 from lac.recordings.places import PARTIAL, Places, SourceGoneError, key_of, remove_partial
 from lac.recordings.worker_process import WorkerError, run_job
 from lac.storage.errors import StoreError
@@ -153,15 +153,18 @@ class Derivatives:
         return await self._db.read(partial(store.find, recording_id=recording_id, kind=kind))
 
     async def request(self, recording: Recording, kind: Kind) -> Derivative:
-        """Want a copy. Raises `ConflictError` (recording_not_ready), `UnavailableError` (exports_busy)."""
+        """Want a copy, of a recording that failed: of what can be played of it. Raises `ConflictError`
+        (recording_not_ready), `NotFoundError` (nothing_recorded), `UnavailableError` (exports_busy)."""
         at = self._clock()
 
         def want(session: orm.Session) -> Derivative:
             current = recordings.find(session, recording.id, for_update=True)
             if current is None:
                 raise NotFoundError("There is no such recording.")
-            if current.status is not RecordingStatus.READY:
+            if current.status in recordings.UNFINISHED:
                 raise ConflictError("This recording is not complete yet.", code="recording_not_ready")
+            if not current.is_playable:
+                raise NotFoundError("There is nothing in this recording that can be played.", code="nothing_recorded")
             found = store.find(session, recording.id, kind)
             new = found is None or found.status is DerivativeStatus.FAILED
             if new and store.pending_count(session) >= MAX_PENDING:

@@ -151,8 +151,10 @@ def decide(mended: Mended, examined: Mapping[str, Examined]) -> Manifest:
 
 
 def _judge(track: TrackInfo, duration_s: float | None, examined: Examined | None, manifest: Manifest) -> TrackInfo:
-    if duration_s is None or examined is None:
+    if duration_s is None:
         return msgspec.structs.replace(track, closed=False, failure=track.failure or Failure.NOTHING_RECORDED)
+    if examined is None:  # the verifier, tried again and again, does not come through it
+        return msgspec.structs.replace(track, closed=False, failure=track.failure or Failure.UNDECODABLE)
     failure = track.failure
     was_closed = manifest.end_reason is not None and track.closed
     if failure is None and examined.packets == 0:

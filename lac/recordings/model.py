@@ -105,3 +105,11 @@ class Recording:
     lost_s: float
     #: Raised by every change that people make.
     revision: int
+
+    @property
+    def is_playable(self) -> bool:
+        """Whether there is something to hear, be it whole or failed. In SQL: `store.is_playable`."""
+        if self.status is RecordingStatus.FAILED:
+            kept = self.failure is not Failure.NOTHING_RECORDED and self.size_bytes and self.duration_s
+            return bool(kept)
+        return self.status is RecordingStatus.READY

@@ -51,9 +51,10 @@ class Show:
 
 @dataclass(slots=True, eq=False)
 class _Wish:
-    """Somebody wants a recording to begin."""
+    """Somebody wants a recording to begin. `patient`: it may begin late, nobody waits for it."""
 
     actor_id: str | None
+    patient: bool = False
     done: trio.Event = field(default_factory=trio.Event)
     recording: Recording | None = None
     error: Exception | None = None
@@ -104,6 +105,14 @@ class ShowRecorder:
             raise ConflictError("This show is not live any more.", code="not_live")
         return wish.recording
 
+    def switch_on(self, actor_id: str) -> None:
+        """Begin to record, unless it is recorded already; when it can, as at the beginning of a show. Does nothing when
+        the show is over."""
+        ending = self._take is not None and self._stopped_by is not None
+        if self._running and self._wish is None and (self._take is None or ending):
+            self._wish = _Wish(actor_id, patient=True)
+            self._asked.set()
+
     async def stop(self, actor_id: str) -> Recording:
         """End the recording; it is published once it has been verified. Raises `ConflictError` (not_recording)."""
         await trio.lowlevel.checkpoint()
@@ -146,7 +155,7 @@ class ShowRecorder:
         try:
             with boundary("record a show", broadcast_id=self._show.broadcast().id):
                 if await self._begins_by_itself(reopened=reopened):
-                    self._wish = self._wish or _Wish(None)
+                    self._wish = self._wish or _Wish(None, patient=True)
                 while True:
                     if self._wish is None:
                         self._asked = trio.Event()
@@ -173,7 +182,7 @@ class ShowRecorder:
     async def _record(self, room: RecordedRoom, wish: _Wish) -> None:
         """One recording, from its beginning to its end."""
         try:
-            recording = await self._begin(room, wish.actor_id)
+            recording = await self._begin(room, wish)
         except Exception as error:
             self._wish, wish.error = None, error
             wish.done.set()
@@ -231,14 +240,14 @@ class ShowRecorder:
             self._change(RecorderState.OFF)
             self._ended.set()
 
-    async def _begin(self, room: RecordedRoom, actor_id: str | None) -> Recording:
+    async def _begin(self, room: RecordedRoom, wish: _Wish) -> Recording:
         while True:
             try:
                 return await self._archive.begin(
-                    self._show.broadcast(), media_start_s=room.media_time_s(), actor_id=actor_id
+                    self._show.broadcast(), media_start_s=room.media_time_s(), actor_id=wish.actor_id
                 )
             except UnavailableError as error:
-                if actor_id is not None:
+                if not wish.patient:
                     raise
                 log.warning("a recording has to wait for the database", why=error.code)
                 self._change(RecorderState.INTERRUPTED)

@@ -156,6 +156,13 @@ def chat_page(
     return Page(items, cursor)
 
 
+def is_playable() -> sa.ColumnElement[bool]:
+    """`Recording.is_playable`."""
+    row = models.Recording
+    kept = (row.failure != Failure.NOTHING_RECORDED) & (row.size_bytes > 0) & (row.duration_s > 0)
+    return (row.status == RecordingStatus.READY) | ((row.status == RecordingStatus.FAILED) & kept)
+
+
 def list_page(
     session: orm.Session,
     *,

@@ -34,7 +34,8 @@ MAX_CONNECTIONS_PER_PEER = 4
 
 @dataclass(slots=True)
 class EndpointCounters:
-    """Datagrams of the whole process. "Unknown" ones belong to no peer and are dropped unanswered."""
+    """Datagrams of the whole process. "Unknown" ones belong to no peer and are dropped unanswered. `overruns`: those
+    for which the kernel had no room before we read them, as `Engine.counters` has last asked."""
 
     datagrams_in: int = 0
     datagrams_out: int = 0
@@ -42,6 +43,7 @@ class EndpointCounters:
     unknown_source: int = 0
     malformed: int = 0
     peer_failures: int = 0
+    overruns: int = 0
 
 
 class Attachment:

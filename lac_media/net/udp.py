@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import struct
+import sys
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -16,6 +19,10 @@ from lac_media.parameters import Address, UdpAddress
 MAX_DATAGRAM = 2048
 #: What we ask the kernel for; it gives what its limits allow. A slice of the fan-out is about 30 KiB.
 BUFFER_BYTES = 4 * 1024 * 1024
+#: Linux: the same beyond those limits, for who may administrate the network; and how a socket's memory stands, of
+#: which the last number counts datagrams that found the receive buffer full.
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_MEMINFO = 32, 33, 55
+_MEMINFO = struct.Struct("=9I")
 #: Expedited forwarding (RFC 3246) in the upper six bits of TOS / traffic class (RFC 8837: audio).
 DSCP_EXPEDITED = 46 << 2
 MAPPED_PREFIX = "::ffff:"
@@ -34,6 +41,9 @@ class DatagramSocket(Protocol):
 
     def send_nowait(self, data: bytes, address: Address) -> bool:
         """False if the datagram was dropped: the buffer is full or the destination cannot be reached."""
+
+    def overruns(self) -> int:
+        """Datagrams that came when the receive buffer was full; 0 where the kernel does not say."""
 
     def close(self) -> None: ...
 
@@ -71,6 +81,16 @@ class UdpSocket:
             return False
         return True
 
+    def overruns(self) -> int:
+        if sys.platform != "linux":
+            return 0
+        try:
+            memory = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        except OSError:
+            return 0
+        count: int = _MEMINFO.unpack(memory)[-1] if len(memory) == _MEMINFO.size else 0
+        return count
+
     def kernel_address(self, address: Address) -> UdpAddress:
         """The address in the form that this socket's family takes."""
         host, port = address[:2]
@@ -96,8 +116,7 @@ def open_udp_socket(ip: str, port: int) -> UdpSocket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, DSCP_EXPEDITED)
         if not is_ipv6 or ip == "::":
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP_EXPEDITED)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        _enlarge_buffers(sock)
         sock.bind((ip, port))
     except OSError as error:
         sock.close()
@@ -105,3 +124,12 @@ def open_udp_socket(ip: str, port: int) -> UdpSocket:
             raise EngineStartError(f"the media port {port} (UDP) on {ip} is in use by another program") from error
         raise EngineStartError(f"cannot listen for media on {ip} port {port} (UDP): {error.strerror}") from error
     return UdpSocket(sock)
+
+
+def _enlarge_buffers(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    if sys.platform == "linux":
+        for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
+            with suppress(PermissionError):  # then what the limits allow
+                sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)

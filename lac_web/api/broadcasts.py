@@ -155,7 +155,7 @@ async def update_broadcast(identity: Identity, broadcast_id: str, data: Broadcas
         # `contains` compares strongly and takes "*" for anything, as If-Match does (RFC 9110 section 13.1.1).
         only_if=None if tags is None else lambda broadcast: tags.contains(entity_tag(broadcast)),
     )
-    await services.on_air.updated(broadcast)
+    await services.on_air.updated(identity, broadcast)
     return await _answer_one(services, identity, broadcast)
 
 

@@ -12,6 +12,7 @@ from lac.broadcasts import policy
 from lac.errors import ConflictError, NotFoundError, UnavailableError
 from lac.identity import Identity
 from lac.recordings.derivative import Derivative, DerivativeStatus, Kind, content_type, file_name
+from lac.recordings.model import RecordingStatus
 from lac.recordings.service import Found
 from lac_media.derive.encode import ExportFormat
 from lac_web.api.endpoint import access, endpoint
@@ -180,6 +181,8 @@ async def get_loudness(identity: Identity | None, recording_id: str) -> Loudness
 
 
 async def _analysis(found: Found) -> Derivative:
+    if found.recording.status is RecordingStatus.FAILED and not found.recording.is_playable:
+        raise NotFoundError("There is nothing in this recording that can be played.", code="nothing_recorded")
     derivative = await current_services().afterwards.derivatives.find(found.recording.id, Kind.ANALYSIS)
     if derivative is None or derivative.status is not DerivativeStatus.READY:
         if derivative is not None and derivative.status is DerivativeStatus.FAILED:

@@ -57,6 +57,7 @@ def _answer(recording: Recording) -> RecordingAnswer:
         lost_s=recording.lost_s,
         end_reason=recording.end_reason,
         failure=recording.failure,
+        playable=recording.is_playable,
     )
 
 

@@ -10,7 +10,7 @@ from lac.broadcasts.model import Broadcast, BroadcastStatus, Visibility
 from lac.recordings import store as recording_store
 from lac.recordings.layout import CONTENT_TYPE, PROGRAM, storage_key
 from lac.recordings.manifest import Chapter, Manifest, TrackInfo, write_manifest
-from lac.recordings.model import Recording, RecordingStatus
+from lac.recordings.model import Failure, Recording, RecordingStatus
 from lac.recordings.places import Places
 from lac.storage.objects import ObjectStore
 from tests.fakes.database import InlineDatabase
@@ -40,6 +40,7 @@ class Shelf:
         duration_s: float = 60.0,
         audio: bytes = b"OggS audio",
         ended_at: datetime | None = None,
+        failure: Failure | None = None,
     ) -> Recording:
         """With a broadcast of its own, `b-<id>`."""
         ended_at = ended_at or AT + timedelta(seconds=duration_s)
@@ -77,7 +78,7 @@ class Shelf:
             part=1,
             started_by=None,
             end_reason=None,
-            failure=None,
+            failure=failure,
             lost_s=0.0,
             revision=1,
         )

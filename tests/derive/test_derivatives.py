@@ -15,13 +15,13 @@ import trio
 
 from lac.broadcasts.model import Visibility
 from lac.config_recordings import RecordingSettings
-from lac.errors import ConflictError, UnavailableError
+from lac.errors import ConflictError, NotFoundError, UnavailableError
 from lac.recordings import derivative_store
 from lac.recordings import derivatives as module
 from lac.recordings.derivative import MAX_ATTEMPTS, DerivativeStatus, Kind
 from lac.recordings.derivatives import Derivatives, open_derivatives
 from lac.recordings.layout import PROGRAM
-from lac.recordings.model import RecordingStatus
+from lac.recordings.model import Failure, RecordingStatus
 from lac.recordings.places import PARTIAL
 from lac.recordings.worker_process import WorkerError
 from lac_media.derive.worker import AnalyseJob, EncodeJob, Job, Made
@@ -139,6 +139,31 @@ async def test_a_copy_on_request(shelf: Shelf, workers: FakeWorkers, autojump_cl
     assert workers.encoded == ["mp3"], "once"
     assert workers.most == 1
     assert "derived/audio.mp3" in shelf.files()
+
+
+async def test_what_was_kept_of_one_that_failed_is_analysed_and_copied_on_request(
+    shelf: Shelf, workers: FakeWorkers, autojump_clock: object
+) -> None:
+    """The podcast has whole ones only."""
+    kept = shelf.add(status=RecordingStatus.FAILED, failure=Failure.DISK_FULL)
+    nothing = [
+        shelf.add("r2", status=RecordingStatus.FAILED, failure=Failure.NOTHING_RECORDED),
+        shelf.add("r3", status=RecordingStatus.FAILED, failure=Failure.DISK_FULL, audio=b""),
+        shelf.add("r4", status=RecordingStatus.FAILED, failure=Failure.DISK_FULL, duration_s=0.0),
+    ]
+    assert [one.is_playable for one in (kept, *nothing)] == [True, False, False, False]
+    async with working(shelf, workers, RecordingSettings()) as derivatives:
+        await trio.sleep(60)
+        assert await status_of(derivatives, Kind.ANALYSIS) is DerivativeStatus.READY
+        assert await status_of(derivatives, Kind.M4A) is None
+        await derivatives.request(kept, Kind.M4A)
+        await trio.sleep(30)
+        assert await status_of(derivatives, Kind.M4A) is DerivativeStatus.READY
+        for recording in nothing:
+            assert not await derivatives.of(recording.id)
+            with pytest.raises(NotFoundError) as caught:
+                await derivatives.request(recording, Kind.MP3)
+            assert caught.value.code == "nothing_recorded"
 
 
 async def test_what_is_not_complete_has_no_copies(shelf: Shelf, workers: FakeWorkers, autojump_clock: object) -> None:

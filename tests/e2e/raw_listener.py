@@ -34,6 +34,7 @@ class RawListener:
 
     def __init__(self, server: LacServer, show_id: str, token: str | None = None) -> None:
         self.arrivals: list[tuple[float, RtpPacket]] = []
+        self.port = 0
         self.close_reason: str | None = None
         self.closed_at: float | None = None
         self._changed = threading.Condition()
@@ -91,6 +92,7 @@ class RawListener:
         self._trio_token = trio.lowlevel.current_trio_token()
         identity = make_dtls_identity()
         peer = ClientPeer(open_udp_socket("127.0.0.1", 0), identity, on_event=self._on_event)
+        self.port = peer.socket.local_address[1]
         ice, candidate, dtls, expected = await trio.to_thread.run_sync(self._signal, peer.fingerprint)
         core = peer.connect(ice, candidate, dtls)
         core.expect_stream(expected)

@@ -102,6 +102,8 @@ class Show:
         except AssertionError as error:
             names = ("lac_media_packets_lost_in_total", "lac_media_dropped_total", "lac_loop_lag_seconds_sum")
             error.add_note(f"the server says: { ({name: self.server.metric(name) for name in names}) }")
+            ports = {"server": self.server.media_port, "listener": self.listener.port}
+            error.add_note(f"the kernel dropped: { ({who: kernel_drops(port) for who, port in ports.items()}) }")
             raise
         arrivals = list(self.listener.arrivals)
         assert missing_frames(packet.payload for _, packet in arrivals) == []
@@ -129,6 +131,13 @@ def on_air(server: LacServer) -> Iterator[Show]:
             connection.command("listMembers")
     server.call("POST", f"/api/broadcasts/{show_id}/end", token=host.token)
     assert errors_in(server.output) == []
+
+
+def kernel_drops(port: int) -> int:
+    """Datagrams for which the receive buffer of this UDP port had no room."""
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("udp", "udp6")]
+    sockets = [line.split() for table in tables for line in table]
+    return sum(int(fields[-1]) for fields in sockets if int(fields[1].rpartition(":")[2], 16) == port)
 
 
 def refusal(connection: RoomSocket, number: int) -> str | None:

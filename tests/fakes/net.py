@@ -67,7 +67,7 @@ class NetSocket:
         self.full = False
         #: While set, nothing arrives and nothing leaves, and the owner does not know.
         self.cut_off = False
-        self.overrun = 0
+        self._overruns = 0
         self._inbox: list[tuple[float, int, bytes, Address]] = []
         self._order = itertools.count()
         self._arrived = trio.Event()
@@ -76,7 +76,7 @@ class NetSocket:
         if self.cut_off:
             return
         if len(self._inbox) >= RECEIVE_BUFFER:
-            self.overrun += 1
+            self._overruns += 1
             return
         heapq.heappush(self._inbox, (at, next(self._order), data, source))
         self._arrived.set()
@@ -103,6 +103,9 @@ class NetSocket:
         if not self.cut_off:
             self._net.carry(data, self.local_address, address)
         return True
+
+    def overruns(self) -> int:
+        return self._overruns
 
     def close(self) -> None:
         if self._net.sockets.get(self.local_address) is self:

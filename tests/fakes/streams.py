@@ -190,5 +190,8 @@ class FramedSocket:
             return False
         return True
 
+    def overruns(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.end.close()

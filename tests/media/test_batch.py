@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import socket
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +84,23 @@ def test_both_batches_send_the_same_bytes(relay: UdpSocket, profile: bytes) -> N
     third = session(3, is_server=False, profile=profile)
     assert third.unprotect(heard[0][6]) == RTP + opus(1)
     assert third.unprotect_rtcp(heard[0][7]) == REPORT + bytes(12)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a full buffer loses")
+def test_what_a_full_receive_buffer_loses_is_counted(relay: UdpSocket) -> None:
+    sent = 2000
+    relay.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for _ in range(sent):
+            peer.sendto(b"hello", relay.local_address)
+    taken = 0
+    with contextlib.suppress(BlockingIOError):
+        while relay.receive_nowait():
+            taken += 1
+    assert 0 < taken < sent
+    assert relay.overruns() == sent - taken
+    relay.close()
+    assert relay.overruns() == 0
 
 
 def test_batches_on_one_socket_do_not_disturb_each_other(relay: UdpSocket) -> None:

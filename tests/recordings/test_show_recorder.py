@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from lac.audit import list_audit
+from lac.broadcasts.live import OnAir
 from lac.errors import ConflictError, ForbiddenError, UnavailableError
 from lac.recordings.manifest import read_manifest
 from lac.recordings.model import EndReason, RecordingStatus
@@ -76,6 +79,76 @@ async def test_a_show_that_is_to_be_recorded_is_from_its_first_second_to_its_las
         assert (row.status, row.end_reason) == (RecordingStatus.READY, EndReason.ENDED)
         assert row.media_start_s == pytest.approx(0, abs=0.01)
         assert row.duration_s == pytest.approx(4, abs=0.03)
+
+
+async def switch(station: RecordedStation, on_air: OnAir, *, on: bool) -> None:
+    """As PATCH does it."""
+    changed = await station.broadcasts.update(HOST, station.show_id, {"recording_enabled": on})
+    await on_air.updated(HOST, changed)
+
+
+async def test_the_switch_in_the_middle_of_a_show(
+    new_station: NewStation, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Switched on, the show is recorded at once; switched off, what is being recorded goes on."""
+    station = new_station()
+    async with station.open() as on_air:
+        await station.start()
+        everyone = await station.join(LISTENER)
+        host = (await station.publish()).speak()
+        await station.talk(host, 1)
+        await switch(station, on_air, on=True)
+        await station.talk(host, 2)
+        assert everyone.data("recording") == [{"state": "recording"}]
+        await switch(station, on_air, on=False)
+        await switch(station, on_air, on=True)
+        await station.talk(host, 1)
+        assert len(station.rows()) == 1, "it is recorded already"
+        await switch(station, on_air, on=False)
+        await station.talk(host, 1)
+        assert everyone.data("recording") == [{"state": "recording"}]
+        await on_air.stop_recording(COHOST, station.show_id)
+        first, *others = await station.finished(1)
+        assert (first.status, first.started_by, others) == ("ready", HOST.id, [])
+        assert first.duration_s == pytest.approx(4, abs=0.03)
+        page = station.db.now(lambda session: list_audit(session, station.show_id, limit=100))
+        lines = [(entry.action, entry.actor_id) for entry in page.items]
+        assert lines.count(("recording.started", HOST.id)) == 1
+
+        await switch(station, on_air, on=True)
+        await station.talk(host, 1)
+        async with trio.open_nursery() as nursery:
+            # While one ends: the next one follows.
+            nursery.start_soon(on_air.stop_recording, COHOST, station.show_id)
+            await trio.testing.wait_all_tasks_blocked()
+            await switch(station, on_air, on=False)
+            await switch(station, on_air, on=True)
+        await station.talk(host, 1)
+        assert everyone.data("recording")[-1] == {"state": "recording"}
+        await on_air.end(HOST, station.show_id)
+        assert [row.end_reason for row in await station.finished(3)] == ["stopped", "stopped", "ended"]
+        await switch(station, on_air, on=False)
+        await switch(station, on_air, on=True)
+        assert len(station.rows()) == 3
+
+
+async def test_switched_on_while_the_database_is_away_it_begins_later(
+    new_station: NewStation, autojump_clock: trio.testing.MockClock
+) -> None:
+    station = new_station()
+    async with station.open() as on_air:
+        await station.start()
+        begin, station.archive.begin = station.archive.begin, _away  # type: ignore[method-assign]
+        await switch(station, on_air, on=True)
+        await trio.sleep(3)
+        assert not station.rows()
+        station.archive.begin = begin  # type: ignore[method-assign]
+        await trio.sleep(3)
+        assert [row.started_by for row in station.rows()] == [HOST.id]
+
+
+async def _away(*args: object, **kwargs: object) -> Any:
+    raise UnavailableError("away")
 
 
 async def test_who_may_record_and_when(new_station: NewStation, autojump_clock: trio.testing.MockClock) -> None:

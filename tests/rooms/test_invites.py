@@ -137,7 +137,7 @@ async def test_a_show_made_private_on_air_lets_those_go_who_have_no_part_in_it(
     await station.start()
     sessions = [await station.listen(identity) for identity in (None, LISTENER, SPEAKER)]
     changed = await station.broadcasts.update(HOST, station.show_id, {"visibility": Visibility.PRIVATE})
-    await station.on_air.updated(changed)
+    await station.on_air.updated(HOST, changed)
     assert [session.closed is None for session in sessions] == [False, False, True]
     with pytest.raises(NotFoundError):
         await station.listen()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lac.recordings import store
 from lac.recordings.layout import recording_dir
 from lac.recordings.manifest import Chapter, Manifest, TrackInfo, write_manifest
-from lac.recordings.model import RecordingStatus
+from lac.recordings.model import Failure, RecordingStatus
 from lac_web.file_responses import CHUNK_BYTES, FilePart, content_disposition, requested_part
 from tests.recordings.room import STARTED_AT, a_recording
 from tests.web.conftest import Api, problem_of
@@ -230,3 +230,41 @@ def test_any_title_makes_a_name_that_no_header_and_no_file_system_minds(title: s
     plain = re.fullmatch(r"attachment; filename=\"([A-Za-z0-9 ._()-]+\.ogg)\"; filename\*=UTF-8''[!-~]+", header)
     assert plain is not None, header
     assert not plain[1].startswith(".")
+
+
+async def test_recording_begins_when_a_live_show_is_switched_to_be_recorded(api: Api) -> None:
+    host = await api.token("host")
+    show = await api.broadcast(host)
+    path = f"/api/broadcasts/{show['id']}"
+    await api.call("POST", f"{path}/start", host)
+    assert (await api.call("PATCH", path, host, json={"recordingEnabled": True})).status_code == 200
+    for _ in range(500):
+        found = await list_recordings(api, host, show["id"])
+        if found:
+            break
+        await trio.sleep(0.02)
+    assert [item["status"] for item in found] == ["recording"]
+    assert (await api.call("POST", f"{path}/record/stop", host)).status_code == 200
+
+
+async def list_recordings(api: Api, host: str, broadcast_id: str) -> list[dict[str, Any]]:
+    page = await (await api.call("GET", f"/api/recordings?broadcastId={broadcast_id}", host)).get_json()
+    items: list[dict[str, Any]] = page["items"]
+    return items
+
+
+async def test_one_that_failed_says_whether_something_can_be_heard(api: Api) -> None:
+    host = await api.token("host")
+    show = await api.broadcast(host)
+    failed = {"status": RecordingStatus.FAILED, "duration_s": 3.0, "size_bytes": len(DATA)}
+    kept = await put(api, show["id"], **failed, failure=Failure.DISK_FULL)
+    nothing = await put(api, show["id"], **failed, failure=Failure.NOTHING_RECORDED, lost_s=1.0)
+    found = {item["id"]: item["playable"] for item in await list_recordings(api, host, show["id"])}
+    assert found == {kept: True, nothing: False}
+    download = await api.call("GET", f"/api/recordings/{kept}/download", host)
+    assert await download.get_data() == DATA
+    await problem_of(await api.call("GET", f"/api/recordings/{kept}/download"), 404)
+    for path in ("peaks", "loudness"):
+        await problem_of(await api.call("GET", f"/api/recordings/{nothing}/{path}", host), 404, "nothing_recorded")
+    wish = await api.call("POST", f"/api/recordings/{nothing}/exports", host, json={"format": "mp3"})
+    await problem_of(wish, 404, "nothing_recorded")

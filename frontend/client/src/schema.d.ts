@@ -2375,7 +2375,8 @@ export interface components {
          * RecordingAnswer
          * @description `durationS`, `sizeBytes` and `sha256` are of the program, and null until they are known. `lostS` of it is silence
          *     because it could not be written. `mediaStartS` is the show's media time at its beginning. A show that is recorded
-         *     again after a pause or an interruption has several `part`s.
+         *     again after a pause or an interruption has several `part`s. One that failed can be `playable` all the same, up to
+         *     where it broke off.
          * @example {
          *       "id": "w5xq3ohp7dlz2r6e",
          *       "broadcastId": "m3zt5wqk2hfy7n4c",
@@ -2392,7 +2393,8 @@ export interface components {
          *       "mediaStartS": 0,
          *       "lostS": 0,
          *       "endReason": "ended",
-         *       "failure": null
+         *       "failure": null,
+         *       "playable": true
          *     }
          */
         RecordingAnswer: {
@@ -2413,6 +2415,7 @@ export interface components {
             lostS: number;
             endReason: components["schemas"]["EndReason"] | null;
             failure: components["schemas"]["Failure"] | null;
+            playable: boolean;
         };
         /**
          * RecordingChanges
@@ -2446,7 +2449,8 @@ export interface components {
          *           "mediaStartS": 0,
          *           "lostS": 0,
          *           "endReason": "ended",
-         *           "failure": null
+         *           "failure": null,
+         *           "playable": true
          *         }
          *       ],
          *       "nextCursor": null
@@ -6984,7 +6988,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "not_found";
+                        code: "not_found" | "nothing_recorded";
                     };
                 };
             };
@@ -7487,7 +7491,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "analysis_failed" | "export_gone" | "not_found";
+                        code: "analysis_failed" | "export_gone" | "not_found" | "nothing_recorded";
                     };
                 };
             };
@@ -7576,7 +7580,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "analysis_failed" | "not_found";
+                        code: "analysis_failed" | "not_found" | "nothing_recorded";
                     };
                 };
             };

@@ -22,6 +22,7 @@ const recording = (changes: Partial<Recording> = {}): Recording => ({
   lostS: 0,
   endReason: "ended",
   failure: null,
+  playable: true,
   ...changes,
 });
 
@@ -122,6 +123,35 @@ describe("a show that is over", () => {
         calls.some(({ method, path }) => method === "DELETE" && path.endsWith("/recordings/r1")),
       ).toBe(true),
     );
+  });
+});
+
+describe("a recording that failed", () => {
+  const shows = [mine({ status: "ended", endedAt: "2026-01-01T08:02:00Z" })];
+
+  it("can be heard and saved as far as it goes, and says why it is not whole", async () => {
+    const failed = recording({ status: "failed", failure: "disk_full", durationS: 75 });
+    await visit("/b/b1", { user: host, shows, answer: recorded([failed]) });
+    expect(await screen.findByText(/disk was full. What came after 1:15 is missing/)).toBeVisible();
+    expect(screen.getByRole("button", { name: "Play the recording" })).toBeVisible();
+    expect(screen.getByRole("link", { name: "Original (Ogg Opus)" })).toBeVisible();
+    expect(screen.getByRole("button", { name: "Make MP3" })).toBeVisible();
+  });
+
+  it("says so where nothing was kept, and can be removed", async () => {
+    const failed = recording({
+      status: "failed",
+      failure: "nothing_recorded",
+      durationS: 0,
+      playable: false,
+    });
+    const { calls } = await visit("/b/b1", { user: host, shows, answer: recorded([failed]) });
+    expect(await screen.findByText(/Nothing was written. There is nothing to hear/)).toBeVisible();
+    expect(screen.queryByRole("button", { name: "Play the recording" })).not.toBeInTheDocument();
+    expect(screen.getByText("This show has ended")).toBeVisible();
+    await userEvent.click(screen.getByRole("button", { name: "Delete recording" }));
+    await userEvent.click(screen.getByRole("button", { name: "Delete for good" }));
+    await waitFor(() => expect(calls.some(({ method }) => method === "DELETE")).toBe(true));
   });
 });
 

@@ -11,9 +11,9 @@ import { saveBlob } from "../lib/download";
 import { audioPath } from "../lib/recordings";
 import { useLac } from "../services";
 import { Button } from "../ui/Button";
-import { Dialog } from "../ui/Dialog";
 import { DownloadIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
+import { DeleteRecording } from "./DeleteRecording";
 
 const EXPORTS: readonly { format: ExportFormat; label: string }[] = [
   { format: "m4a", label: "M4A" },
@@ -38,11 +38,9 @@ export function RecordingFiles({
   const { api } = useLac();
   const [copies, setCopies] = useState<RecordingExport[]>([]);
   const [problem, setProblem] = useState<string | null>(null);
-  const [deleting, setDeleting] = useState(false);
   const { id } = recording;
   const runs =
     broadcast.yourRole !== null && ["admin", "host", "cohost"].includes(broadcast.yourRole);
-  const owns = broadcast.yourRole === "admin" || broadcast.yourRole === "host";
   const bearer = typeof auth === "object" ? auth.bearer : auth;
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: `bearer` stands for `auth`
@@ -133,11 +131,13 @@ export function RecordingFiles({
             </Button>
           );
         })}
-        {owns && (
-          <Button look="quiet" className="ml-auto" onClick={() => setDeleting(true)}>
-            Delete recording
-          </Button>
-        )}
+        <DeleteRecording
+          broadcast={broadcast}
+          recording={recording}
+          onDeleted={onDeleted}
+          onProblem={setProblem}
+          className="ml-auto"
+        />
       </div>
       {copies.map(
         ({ format, status, error }) =>
@@ -151,26 +151,6 @@ export function RecordingFiles({
             </Notice>
           ),
       )}
-      <Dialog open={deleting} onClose={() => setDeleting(false)} title="Delete this recording?">
-        <p className="mb-5 text-muted">Its files go for good, and nobody can hear it again.</p>
-        <div className="flex flex-wrap justify-end gap-2">
-          <Button look="quiet" onClick={() => setDeleting(false)}>
-            Keep it
-          </Button>
-          <Button
-            look="signal"
-            onClick={() => {
-              setDeleting(false);
-              void act(async () => {
-                await api.deleteRecording(id);
-                onDeleted();
-              });
-            }}
-          >
-            Delete for good
-          </Button>
-        </div>
-      </Dialog>
     </div>
   );
 }

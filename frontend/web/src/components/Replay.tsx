@@ -12,6 +12,7 @@ import { useLac } from "../services";
 import { Button } from "../ui/Button";
 import { PauseIcon, PlayIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
+import { NothingKept, PartlyKept } from "./FailedRecording";
 import { RecordingFiles } from "./RecordingFiles";
 
 const BARS = 160;
@@ -41,7 +42,7 @@ export function useReplay(room: Room, broadcast: Broadcast): Replay {
   const { recordings, problem, reload } = useRecordings(broadcast, auth);
   const [chosen, choose] = useState<string | null>(null);
   const [position, setPosition] = useState(0);
-  const audible = recordings?.filter(isAudible) ?? [];
+  const audible = recordings?.filter(({ playable }) => playable) ?? [];
   const current = audible.find(({ id }) => id === chosen) ?? audible[0] ?? null;
   const details = useRecordingDetails(current?.id ?? null, auth);
   return {
@@ -61,10 +62,6 @@ export function useReplay(room: Room, broadcast: Broadcast): Replay {
   };
 }
 
-/** A failed one has kept what can be played of it. */
-const isAudible = ({ status, durationS }: Recording) =>
-  status === "ready" || (status === "failed" && (durationS ?? 0) > 0);
-
 export function ReplayPlayer({ replay }: { replay: Replay }) {
   const { broadcast, recordings, problem, reload, current, choose } = replay;
   if (problem)
@@ -78,7 +75,8 @@ export function ReplayPlayer({ replay }: { replay: Replay }) {
       </Notice>
     );
   if (recordings === null) return null;
-  const audible = recordings.filter(isAudible);
+  const audible = recordings.filter(({ playable }) => playable);
+  const silent = recordings.filter(({ status, playable }) => status === "failed" && !playable);
   const coming = recordings.some(isUnfinished);
   return (
     <div className="grid gap-5">
@@ -94,12 +92,22 @@ export function ReplayPlayer({ replay }: { replay: Replay }) {
               <option key={recording.id} value={recording.id}>
                 {formatDateTime(recording.startedAt)} ·{" "}
                 {formatClock((recording.durationS ?? 0) * 1000)}
+                {recording.status === "failed" && " · not whole"}
               </option>
             ))}
           </select>
         </label>
       )}
+      {current?.status === "failed" && <PartlyKept recording={current} />}
       {current && <Player key={current.id} replay={replay} recording={current} />}
+      {silent.map((recording) => (
+        <NothingKept
+          key={recording.id}
+          broadcast={broadcast}
+          recording={recording}
+          onDeleted={reload}
+        />
+      ))}
       {coming && (
         <p role="status" className="text-center text-muted">
           A recording is being finished. It appears here in a moment.

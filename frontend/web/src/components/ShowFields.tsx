@@ -125,7 +125,11 @@ export function ShowFields({
       {!titleOnly && (
         <Checkbox
           label="Record the whole show"
-          hint="From its first second to its last. Everyone in the room can see it, and hear it again."
+          hint={
+            timed
+              ? "From its first second to its last. Everyone in the room can see it, and hear it again."
+              : "While the show is on, recording begins as soon as this is switched on, and everyone in the room can see it. Switched off, it goes on until you stop it."
+          }
           checked={values.recorded}
           onChange={(recorded) => set({ recorded })}
         />
