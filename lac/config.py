@@ -54,6 +54,8 @@ LAC_VARIABLES = frozenset(
         "LAC_HLS_OFFLOAD_LISTENERS",
         "LAC_HLS_WINDOW_S",
         "LAC_HLS_KEEP_S",
+        "LAC_HLS_CDN_URL",
+        "LAC_HLS_PUSH",
         "LAC_HOST_GRACE_S",
         "LAC_OPEN_REGISTRATION",
         "LAC_LIMITS_FACTOR",
@@ -114,6 +116,10 @@ class Settings:
     #: How far back HLS listeners can go, and how long that stays after the end of a show.
     hls_window_s: float = 1800.0
     hls_keep_s: float = 3600.0
+    #: Where players find public HLS instead of here, without a trailing slash: a CDN.
+    hls_cdn_url: str | None = None
+    #: The CDN takes it from the bucket, and not from us: `s3` is set, then.
+    hls_push: bool = False
     host_grace_s: float = 60.0
     open_registration: bool = True
     rate_limits: RateLimits = field(default_factory=RateLimits)
@@ -155,6 +161,15 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         raise ConfigError(f"LAC_WORKERS={workers}: this version runs as one process. Unset it or set it to 1.")
     data_dir = read("data_dir", "LAC_DATA_DIR", Path, Path("data"))
     jwt_secret, jwt_refresh_secret = _secrets(read, data_dir)
+    s3 = s3_settings(env)
+    cdn_url = read("hls_cdn_url", "LAC_HLS_CDN_URL", _public_url, None)
+    push = read("hls_push", "LAC_HLS_PUSH", _push, default=False)
+    if push and s3 is None:
+        raise ConfigError("LAC_HLS_PUSH=s3 is set, but S3_BUCKET_NAME is not. Set both, or neither.")
+    if push and cdn_url is None:
+        raise ConfigError(
+            "LAC_HLS_PUSH=s3 is set, but LAC_HLS_CDN_URL, where players find the bucket, is not. Set both, or neither."
+        )
     announced = read("media_announced_ips", "MEDIASOUP_ANNOUNCED_IP", _ip_list, None)
     return Settings(
         data_dir=data_dir,
@@ -174,6 +189,8 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         hls_offload_listeners=read("hls_offload_listeners", "LAC_HLS_OFFLOAD_LISTENERS", _positive, 100),
         hls_window_s=read("hls_window_s", "LAC_HLS_WINDOW_S", _window, 1800.0),
         hls_keep_s=read("hls_keep_s", "LAC_HLS_KEEP_S", _seconds, 3600.0),
+        hls_cdn_url=cdn_url,
+        hls_push=push,
         host_grace_s=read("host_grace_s", "LAC_HOST_GRACE_S", _seconds, 60.0),
         open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", _boolean, default=True),
         rate_limits=RateLimits().scaled(read("", "LAC_LIMITS_FACTOR", _factor, 1.0)),
@@ -189,7 +206,7 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         ),
         recordings=_recordings(read),
         redis=redis_settings(env),
-        s3=s3_settings(env),
+        s3=s3,
         smtp=smtp_settings(env),
         without_effect=tuple(name for name in LATER_VARIABLES if name in env),
     )
@@ -423,6 +440,12 @@ def _seconds(raw: str) -> float:
     if not 0 <= value <= 86_400:
         raise ValueError(f"{raw!r} is not a number of seconds (0 to 86400)")
     return value
+
+
+def _push(raw: str) -> bool:
+    if raw.lower() != "s3":
+        raise ValueError(f"{raw!r} is not s3, which is all there is")
+    return True
 
 
 def _window(raw: str) -> float:

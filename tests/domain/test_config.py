@@ -56,6 +56,24 @@ def test_what_the_server_bears_is_set_in_milliseconds_and_listeners() -> None:
                 load({name: wrong})
 
 
+def test_hls_through_a_cdn_is_set_as_a_whole() -> None:
+    bucket = {"S3_BUCKET_NAME": "shows"}
+    cdn = {"LAC_HLS_CDN_URL": "https://cdn.example/radio/"}
+    assert load().hls_cdn_url is None
+    assert load(cdn).hls_cdn_url == "https://cdn.example/radio"
+    assert not load({**cdn, **bucket}).hls_push, "a bucket for recordings is not one for everybody"
+    assert load({**cdn, **bucket, "LAC_HLS_PUSH": "s3"}).hls_push
+    for half, missing in (
+        ({**cdn, "LAC_HLS_PUSH": "s3"}, "S3_BUCKET_NAME"),
+        ({**bucket, "LAC_HLS_PUSH": "s3"}, "LAC_HLS_CDN_URL"),
+    ):
+        with pytest.raises(ConfigError, match=f"LAC_HLS_PUSH=s3 is set, but {missing}"):
+            load(half)
+    for wrong in ({"LAC_HLS_CDN_URL": "cdn.example"}, {"LAC_HLS_CDN_URL": "https://c/?q"}, {"LAC_HLS_PUSH": "ftp"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            load({**bucket, **wrong})
+
+
 def test_an_empty_variable_is_not_set() -> None:
     assert load({"LAC_PORT": " ", "DB_HOST": ""}).port == 8000
 

@@ -2034,7 +2034,7 @@ export interface components {
         /**
          * HlsAddress
          * @description Where to listen by HLS (docs/protocol/hls.md). The address is the caller's own: it counts one listener, and it
-         *     has to come into use before it expires.
+         *     has to come into use before it expires. One that does not expire is everybody's.
          * @example {
          *       "url": "/hls/7f3kq2c4m5n6p7qa/bGl2ZQ/index.m3u8",
          *       "expiresAt": "2026-05-01T18:15:00Z",
@@ -2045,7 +2045,7 @@ export interface components {
          */
         HlsAddress: {
             url: string;
-            expiresAt: string;
+            expiresAt: string | null;
             mediaTimeZero: string;
             windowS: number;
             preferred: boolean;
