@@ -103,7 +103,9 @@ async def measure(sock: UdpSocket, count: int, profile: SrtpProfile, seconds: fl
     async def ours() -> None:
         nonlocal sequence
         sequence += 1
-        await fanout.send(program_packet(sequence))
+        for _ in fanout.deliver(program_packet(sequence)):
+            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
 
     async def per_listener() -> None:
         nonlocal sequence

@@ -32,7 +32,10 @@ FEW_SESSIONS = 12
 #: Told to whom we refuse.
 RETRY_AFTER_S = 2.0
 #: Upper bounds of the buckets that `Delays` counts into, seconds.
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+BUCKETS_S = (
+    *(0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008, 0.009, 0.01, 0.0125, 0.015, 0.02, 0.03, 0.05, 0.1),
+    *(0.25, 0.5, 1.0),
+)
 
 
 @dataclass(frozen=True, slots=True)

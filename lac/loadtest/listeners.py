@@ -17,7 +17,7 @@ import trio
 
 from lac_media.errors import EngineStartError
 from lac_media.net.peer_task import ClientPeer
-from lac_media.net.udp import UdpSocket
+from lac_media.net.udp import STAMP_SPACE, UdpSocket, received_at
 from lac_media.proto.peer import PeerClosed, PeerEvent
 from lac_media.proto.rtcp import ReceiverReport, ReportBlock
 from lac_media.proto.seq import SequenceExtender
@@ -37,9 +37,6 @@ _RTP = range(128, 192)
 _RTCP = range(64, 96)
 _SEQUENCE = struct.Struct("!2xH")
 _SSRC = struct.Struct("!8xL")
-#: SO_TIMESTAMPNS of Linux: when the kernel received it, as two longs.
-_SO_TIMESTAMPNS = 35
-_TIMESPEC = struct.Struct("ll")
 
 
 class Listener:
@@ -77,8 +74,6 @@ class Listener:
         self._first: int | None = None
         self._highest = 0
         self._ssrc = 0
-        if on_audio is not None:
-            sock.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
     @property
     def is_sampled(self) -> bool:
@@ -117,18 +112,13 @@ class Listener:
         return True
 
     def _receive_sampled(self, sock: socket.socket, _buffer: bytearray, now: float) -> bool:
-        data, ancillary, _, _ = sock.recvmsg(PACKET_BYTES, 64)
-        received_at = 0.0
-        for level, kind, value in ancillary:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-                seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
-                received_at = seconds + nanoseconds / 1e9
+        data, ancillary, _, _ = sock.recvmsg(PACKET_BYTES, STAMP_SPACE)
         if len(data) > 12 and data[0] in _RTP and data[1] & 0x7F not in _RTCP:
             self._count(data)
             if self._on_audio is not None and self.peer.core is not None and self.peer.core.srtp is not None:
                 plain = self.peer.core.srtp.unprotect(data)
                 if plain is not None:
-                    self._on_audio(plain, received_at)
+                    self._on_audio(plain, received_at(ancillary))
         else:
             self._feed(data, now)
         return True

@@ -1,11 +1,12 @@
 """Sending one packet to many listeners: one copy each, protected under each one's key, handed over by one system call.
 
-`sendmmsg` is called through cffi's ABI mode, so nothing has to be compiled; where the C library has none, a loop of
+`sendmmsg` is called through ctypes, so nothing has to be compiled; where the C library has none, a loop of
 `sendto` takes its place. See docs/PERFORMANCE.md for what each costs.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import ipaddress
 import socket
@@ -41,18 +42,21 @@ _ffi.cdef("""
         int msg_flags;
     };
     struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
-    int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags);
 """)
+_MESSAGE_BYTES = _ffi.sizeof("struct mmsghdr")
 
 
 def _load_sendmmsg() -> Any:
+    """`sendmmsg` as a call that keeps the interpreter's lock. It never blocks, and a thread that took the lock
+    meanwhile (the database's, say) would keep it for milliseconds, once in every slice."""
     if sys.platform != "linux":  # the structures above are Linux's
         return None
     try:
-        library: Any = _ffi.dlopen(None)
-    except OSError:
+        function = ctypes.PyDLL(None, use_errno=True).sendmmsg
+    except (OSError, AttributeError):
         return None
-    return getattr(library, "sendmmsg", None)
+    function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int]
+    return function
 
 
 _sendmmsg: Any = _load_sendmmsg()
@@ -125,6 +129,7 @@ class MmsgBatch:
         self._names = _ffi.new("char[]", slots * _SOCKADDR_BYTES)
         self._iovecs = _ffi.new("struct iovec[]", slots)
         self._messages = _ffi.new("struct mmsghdr[]", slots)
+        self._messages_at = int(_ffi.cast("uintptr_t", self._messages))
         self._sessions: list[SrtpSession | None] = [None] * slots
         # What libsrtp is called with, by slot; the latter two as far as slots have been used.
         self._contexts: list[Any] = [None] * slots
@@ -198,16 +203,18 @@ class MmsgBatch:
     def _hand_over(self, count: int) -> int:
         sent = position = 0
         while position < count:
-            taken = _sendmmsg(self._fd, self._messages + position, count - position, 0)
+            messages = self._messages_at + position * _MESSAGE_BYTES
+            taken = _sendmmsg(self._fd, messages, count - position, socket.MSG_DONTWAIT)
             if taken > 0:
                 sent += taken
                 position += taken
-            elif _ffi.errno == errno.EINTR:
                 continue
-            elif _ffi.errno in (errno.EAGAIN, errno.ENOBUFS):
+            error = ctypes.get_errno()
+            if error == errno.EINTR:
+                continue
+            if error in (errno.EAGAIN, errno.ENOBUFS):
                 break
-            else:
-                position += 1  # this destination cannot be reached; the others can
+            position += 1  # this destination cannot be reached; the others can
         return count - sent
 
 

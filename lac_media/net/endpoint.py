@@ -87,6 +87,8 @@ class Endpoint:
         #: None: without ICE-TCP.
         self.streams = streams
         self.counters = EndpointCounters()
+        #: How long the datagram that is being dealt with had lain in the socket, seconds.
+        self.waited_s = 0.0
         self._by_ufrag: dict[str, Attachment] = {}
         self._by_address: dict[Address, Attachment] = {}
         #: Whose each TCP connection is, the one in use and spare ones.
@@ -223,6 +225,7 @@ class Endpoint:
                 turn_ends_at = now + TURN_S
                 for _ in range(BURST):
                     data, address = self.socket.receive_nowait()
+                    self.waited_s = self.socket.waited_s
                     self.counters.datagrams_in += 1
                     self.receive(data, address, now=now)
                     now = trio.current_time()
@@ -230,6 +233,8 @@ class Endpoint:
                         break
             except BlockingIOError:
                 continue
+            finally:
+                self.waited_s = 0.0
 
     async def _timer_loop(self) -> None:
         while True:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import platform
 import socket
 import struct
 import sys
+import time
 from contextlib import suppress
 from typing import Protocol
 
@@ -28,11 +30,25 @@ DSCP_EXPEDITED = 46 << 2
 MAPPED_PREFIX = "::ffff:"
 
 
+#: `SO_TIMESTAMPNS` of <asm-generic/socket.h>, which is also the type of the control message: a `struct timespec` of the
+#: wall clock at which the datagram came in.
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@ll")
+#: Room for it in `recvmsg`.
+STAMP_SPACE = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
+#: What seems to have waited longer has not: somebody has set the clock.
+_MAX_AGE_S = 5.0
+
+
 class DatagramSocket(Protocol):
     """What the endpoint needs of a socket; tests put an in-memory network here."""
 
     @property
     def local_address(self) -> UdpAddress: ...
+
+    @property
+    def waited_s(self) -> float:
+        """How long the datagram that was received last had waited here; 0.0 where nobody knows."""
 
     def receive_nowait(self) -> tuple[bytes, UdpAddress]:
         """The next datagram. Raises `BlockingIOError` when there is none."""
@@ -55,6 +71,8 @@ class UdpSocket:
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.is_ipv6 = sock.family == socket.AF_INET6
+        self.waited_s = 0.0
+        self._is_stamped = _ask_for_stamps(sock)
 
     @property
     def local_address(self) -> UdpAddress:
@@ -64,7 +82,12 @@ class UdpSocket:
     def receive_nowait(self) -> tuple[bytes, UdpAddress]:
         while True:
             try:
-                data, (host, port, *_) = self.socket.recvfrom(MAX_DATAGRAM)
+                if self._is_stamped:
+                    data, ancillary, _, (host, port, *_) = self.socket.recvmsg(MAX_DATAGRAM, STAMP_SPACE)
+                    age_s = time.time() - received_at(ancillary)
+                    self.waited_s = age_s if 0.0 <= age_s <= _MAX_AGE_S else 0.0
+                else:
+                    data, (host, port, *_) = self.socket.recvfrom(MAX_DATAGRAM)
             except ConnectionError:
                 continue  # an ICMP error of an earlier send (Windows: a "reset"); the peer's silence will tell
             if self.is_ipv6 and host.startswith(MAPPED_PREFIX):
@@ -100,6 +123,26 @@ class UdpSocket:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _ask_for_stamps(sock: socket.socket) -> bool:
+    """Have the kernel say with each datagram when it came in (`received_at`). False where that is not known."""
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+        return False
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    except OSError:
+        return False
+    return True
+
+
+def received_at(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """When the kernel received the datagram that came with these control messages: Unix time, 0.0 if none says so."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(data) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            return float(seconds + nanoseconds * 1e-9)
+    return 0.0
 
 
 def open_udp_socket(ip: str, port: int) -> UdpSocket:

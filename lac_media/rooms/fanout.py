@@ -10,7 +10,7 @@ stream of SRTP would be used twice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
@@ -29,13 +29,9 @@ from lac_media.rooms.program import MAX_PAYLOAD
 
 #: Listeners per system call: about half a millisecond.
 SLICE = 100
-#: After so much work in one go everything else gets its turn. Giving way more often would let a crowd that is joining
-#: stand before every slice, and the audience wait for it.
-TURN_S = 0.004
-#: A packet that is older than this when its turn comes is behind: everything else had more than its share. It then goes
-#: out in one go, up to this length, or a busy API would push the audio back further with every slice.
-LATE_S = 0.02
-LATE_TURN_S = 0.02
+#: After so much work in one go everything else gets its turn: about 2,500 listeners. Giving way more often would let a
+#: busy API stand before every slice, and the audience wait for it.
+TURN_S = 0.02
 
 _HEADER = Struct("!BBHLL")
 _LEVEL_EXTENSION = Struct("!HHBBxx")
@@ -250,8 +246,10 @@ class Fanout:
         variant = seat.variant if delivery.number >= seat.switched_at else seat.before
         return _encode(form_of(seat, variant), delivery)
 
-    async def send(self, packet: ProgramPacket) -> None:
-        """Deliver one packet to everyone, in each listener's variant."""
+    def deliver(self, packet: ProgramPacket) -> Iterator[None]:
+        """Deliver one packet to everyone, in each listener's variant: synchronously, while the iterator is stepped to
+        its end. Each step is a turn at most; what happens between two steps is the caller's business, but another
+        delivery may not begin before this one has ended."""
         self._apply_switches()
         self._deliveries += 1
         before: list[Delivery] = []
@@ -265,22 +263,18 @@ class Fanout:
         self.counts[Variant.OPUS].add(size)
         self.counts[Variant.OPUS_AGAIN].add(size)
         self.counts[Variant.OPUS_RED].add(red_size(packet, copies))
-        now = trio.current_time()
-        turn_ends_at = now + (TURN_S if now - packet.sent_at < LATE_S else LATE_TURN_S)
-        turn_ends_at = await self._deliver(delivery, (Variant.OPUS, Variant.OPUS_RED, Variant.OPUS_AGAIN), turn_ends_at)
+        yield from self._deliver(delivery, (Variant.OPUS, Variant.OPUS_RED, Variant.OPUS_AGAIN))
         for earlier in before:
             if earlier.packet in copies and self._deliveries - earlier.number <= AGAIN_REACH:
                 self.counts[Variant.OPUS_AGAIN].add(len(earlier.packet.payload))
-                turn_ends_at = await self._deliver(earlier, (Variant.OPUS_AGAIN,), turn_ends_at)
+                yield from self._deliver(earlier, (Variant.OPUS_AGAIN,))
         if self._economy is not None and self.listeners_by_variant[Variant.OPUS3]:
-            await self._send_joined(self._economy.receive(packet, now=trio.current_time()), turn_ends_at)
-        await trio.lowlevel.checkpoint()
+            yield from self._deliver_joined(self._economy.receive(packet, now=trio.current_time()))
 
-    async def handle_timer(self, *, now: float) -> None:
-        """Deliver joined packets that have waited long enough for more."""
+    def handle_timer(self, *, now: float) -> Iterator[None]:
+        """Deliver joined packets that have waited long enough for more, as `deliver` does."""
         if self._economy is not None:
-            await self._send_joined(self._economy.handle_timer(now=now), trio.current_time() + TURN_S)
-        await trio.lowlevel.checkpoint()
+            yield from self._deliver_joined(self._economy.handle_timer(now=now))
 
     def timer_at(self) -> float:
         """When `handle_timer` has something to do; infinity for never."""
@@ -289,7 +283,6 @@ class Fanout:
     async def send_report(self, report: Callable[[int, int, int], bytes]) -> None:
         """Deliver a compound RTCP packet to everyone. `report(ssrc, packets, octets)` writes it for whoever was sent so
         much under this SSRC: mostly it is the same for all."""
-        self._apply_moves()
         written: dict[tuple[int, int, int], bytes] = {}
         for group in tuple(self._groups.values()):
             usual = self.counts[group.form.variant]
@@ -312,30 +305,29 @@ class Fanout:
         )
         return [delivery for delivery in found if delivery is not None]
 
-    async def _send_joined(self, packets: Iterable[ProgramPacket], turn_ends_at: float) -> None:
+    def _deliver_joined(self, packets: Iterable[ProgramPacket]) -> Iterator[None]:
         for packet in packets:
             self._deliveries += 1
             delivery = Delivery(packet, self._deliveries)
             self._sent_joined.add(delivery)
             self.counts[Variant.OPUS3].add(len(packet.payload))
-            turn_ends_at = await self._deliver(delivery, (Variant.OPUS3,), turn_ends_at)
+            yield from self._deliver(delivery, (Variant.OPUS3,))
 
-    async def _deliver(self, delivery: Delivery, variants: tuple[Variant, ...], turn_ends_at: float) -> float:
-        """To everyone in these variants. Gives way only when the turn ends meanwhile; returns when the present one
-        does."""
+    def _deliver(self, delivery: Delivery, variants: tuple[Variant, ...]) -> Iterator[None]:
+        """To everyone in these variants."""
         self._apply_moves()
+        turn_ends_at = trio.current_time() + TURN_S
         for group in tuple(self._groups.values()):
             if group.form.variant not in variants:
                 continue
             plain = _encode(group.form, delivery)
             for part in tuple(group.slices):
                 if trio.current_time() >= turn_ends_at:
-                    await trio.lowlevel.checkpoint()
+                    yield
                     turn_ends_at = trio.current_time() + TURN_S
                 count = len(part.seats)
                 self.dropped += part.batch.send_rtp(plain, count)
                 self.packets_out += count
-        return turn_ends_at
 
     def _enter(self, seat: Seat) -> None:
         """Into the first slice of its group that has room."""

@@ -129,7 +129,10 @@ class MediaRoom:
         self._on_event = on_event
         self._load = load
         self._muted: set[str] = set()
-        self._pending: deque[ProgramPacket] = deque()
+        #: Program packets that wait to be sent, each with how long it had waited already before it could be queued.
+        self._pending: deque[tuple[ProgramPacket, float]] = deque()
+        #: What is being sent; it has given way.
+        self._delivery: Iterator[None] | None = None
         self._wake = trio.Event()
         #: Until when the program's task sleeps if nobody wakes it.
         self._sleeps_until = 0.0
@@ -354,14 +357,16 @@ class MediaRoom:
             return
         self.levels.receive(session, packet.payload, level, now=now)
         for sent in self.director.receive(session, packet, level, now=now):
-            self._queue(sent)
+            self._queue(sent, self.endpoint.waited_s)
         if session in self._forwards:
             self._forward(session, packet, level, now)
         if session in self._speaker_taps:
             self._speaker_taps[session].offer_rtp(packet, level, now=now)
         if now - self._speaking_told_at >= SPEAKING_INTERVAL_S:
             self._tell_who_speaks(now)
-        if self._pending or self.director.timer_at() < self._sleeps_until:
+        # At once, and not when the task's turn comes: others may be in front of it.
+        self._send_next()
+        if self._delivery or self._pending or self._timer_at() < self._sleeps_until:
             self._wake.set()
 
     def _forward(self, speaker: Speaker, packet: RtpPacket, level: int | None, now: float) -> None:
@@ -442,7 +447,7 @@ class MediaRoom:
     async def run_program(self) -> None:
         """Send the program, its silence and its reports until cancelled."""
         while True:
-            self._sleeps_until = min(self.director.timer_at(), self.fanout.timer_at(), self._report_at)
+            self._sleeps_until = self._timer_at()
             with trio.move_on_at(self._sleeps_until):
                 await self._wake.wait()
             self._wake = trio.Event()
@@ -450,13 +455,11 @@ class MediaRoom:
             for packet in self.director.handle_timer(now=now):
                 self._queue(packet)
             # Those that come meanwhile have set the new event; reports must not wait for a queue that never empties.
-            for _ in range(len(self._pending)):
-                packet = self._pending.popleft()
-                await self.fanout.send(packet)
-                sent_at = trio.current_time()
-                self._load.forwarding.add(sent_at - packet.sent_at, now=sent_at)
-            if self.fanout.timer_at() <= now:
-                await self.fanout.handle_timer(now=trio.current_time())
+            for _ in range(len(self._pending) + 1):
+                await self._send_whole()
+            if self._delivery is None and self.fanout.timer_at() <= now:
+                self._delivery = self.fanout.handle_timer(now=trio.current_time())
+                await self._send_whole()
             if now >= self._report_at:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
@@ -464,12 +467,40 @@ class MediaRoom:
                 self._report_on_stage(now)
                 self._tell_who_speaks(now)
 
-    def _queue(self, packet: ProgramPacket) -> None:
+    def _timer_at(self) -> float:
+        return min(self.director.timer_at(), self.fanout.timer_at(), self._report_at)
+
+    def _queue(self, packet: ProgramPacket, waited_s: float = 0.0) -> None:
         if len(self._pending) >= PENDING_PACKETS:
             self._pending.popleft()
             self.pending_dropped += 1
-        self._pending.append(packet)
+        self._pending.append((packet, waited_s))
         self._program_taps.offer_program(packet)
+
+    def _send_next(self) -> None:
+        """Go on with what is being sent, else begin with the next packet: one packet and one turn at most."""
+        if self._delivery is None:
+            if not self._pending:
+                return
+            packet, waited_s = self._pending.popleft()
+            self._delivery = self._deliver(packet, waited_s)
+        try:
+            next(self._delivery)
+        except StopIteration:
+            self._delivery = None
+
+    async def _send_whole(self) -> None:
+        """What is being sent, or the next packet, to its end."""
+        self._send_next()
+        await trio.lowlevel.checkpoint()
+        while self._delivery is not None:
+            self._send_next()
+            await trio.lowlevel.checkpoint()
+
+    def _deliver(self, packet: ProgramPacket, waited_s: float) -> Iterator[None]:
+        yield from self.fanout.deliver(packet)
+        sent_at = trio.current_time()
+        self._load.forwarding.add(waited_s + sent_at - packet.sent_at, now=sent_at)
 
     def _notice_stopped_speakers(self, now: float) -> None:
         for speaker in list(self._speakers()):

@@ -62,6 +62,7 @@ class NetSocket:
     def __init__(self, net: Net, address: Address) -> None:
         self._net = net
         self.local_address = address
+        self.waited_s = 0.0
         self.sent = 0
         #: While set, nothing can be sent: the kernel's buffer is full.
         self.full = False

@@ -156,6 +156,7 @@ class FramedSocket:
     def __init__(self, end: StreamEnd) -> None:
         self.end = end
         self.local_address: UdpAddress = ("198.51.100.1", 9)
+        self.waited_s = 0.0
         self.frames: deque[bytes] = deque()
         self.broken = False
         self._parser = FrameParser()

@@ -245,6 +245,7 @@ class Desk:
 
 class _Nowhere:
     local_address: Address = RELAY
+    waited_s = 0.0
 
     def receive_nowait(self) -> tuple[bytes, Address]:
         raise BlockingIOError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import gc
 import socket
@@ -141,7 +142,7 @@ def test_a_full_buffer_drops_the_rest_and_counts_it(relay: UdpSocket, monkeypatc
 
     def sendmmsg(fd: int, messages: object, count: int, flags: int) -> int:
         taken, error = next(answers)
-        batch_module._ffi.errno = error
+        ctypes.set_errno(error)
         return taken
 
     monkeypatch.setattr(batch_module, "_sendmmsg", sendmmsg)

@@ -17,6 +17,7 @@ from lac_media.rooms.fanout import Fanout
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.session import MAX_SSRCS, ConsumerInfo
 from tests.media.clients import Client, open_studio, opus
+from tests.media.delivery import deliver
 from tests.media.test_batch import session
 from tests.media.test_stage import make_stage
 
@@ -52,7 +53,7 @@ class Hall:
             packet = ProgramPacket(
                 self.number & 0xFFFF, place & 0xFFFF_FFFF, place, False, opus(self.number), None, 0.0
             )
-            await self.fanout.send(packet)
+            await deliver(self.fanout, packet)
             self.number += 1
 
     async def listen(self, count: int, ssrc: int, payload_type: int = 111) -> list[bytes]:

@@ -13,6 +13,7 @@ from lac_media.parameters import Address, ConsumerParameters, TcpAddress, Varian
 from lac_media.proto.srtp import SrtpSession
 from lac_media.rooms import fanout as fanout_module
 from lac_media.rooms.fanout import AGAIN_REACH, Fanout, Seat
+from tests.media.delivery import deliver
 from tests.media.test_batch import session
 from tests.media.test_variants import ABLE, PLAIN, packet
 
@@ -85,7 +86,7 @@ class Room:
     async def send(self) -> int:
         """One packet; how many slices it took."""
         before = self.tap.slices
-        await self.fanout.send(packet(self.number))
+        await deliver(self.fanout, packet(self.number))
         self.number += 1
         return self.tap.slices - before
 

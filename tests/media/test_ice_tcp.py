@@ -267,6 +267,7 @@ async def test_a_listener_whose_connection_breaks_comes_back_on_another(autojump
         first = listener.session._core.remote_address
         end.peer._ended = True  # the server reads the end of it; the client does not notice
         end.peer._notify()
+        await trio.testing.wait_all_tasks_blocked()
         await host.talk(6, 5)
         assert len(tcp(studio.engine)) == 0
         assert not listener.session.closed

@@ -26,6 +26,7 @@ from lac_media.rooms.fanout import AGAIN_REACH, SMALL_BYTES, Fanout, Seat, copie
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import MAX_PAYLOAD
 from tests.media.clients import Client, Studio, open_studio, opus
+from tests.media.delivery import deliver
 from tests.media.test_batch import session
 
 PROGRAM_SSRC, ECONOMY_SSRC, OPUS_TYPE, RED_TYPE = 7, 8, 111, 63
@@ -95,11 +96,11 @@ def packet(number: int, payload: bytes | None = None, *, ticks: int | None = Non
 async def test_who_has_redundancy_gets_each_frame_three_times_under_the_same_numbers(autojump_clock: MockClock) -> None:
     hall = Hall()
     plain, able = hall.seat(ABLE), hall.seat(ABLE)
-    await hall.fanout.send(packet(65_534))
+    await deliver(hall.fanout, packet(65_534))
     hall.fanout.switch(able, Variant.OPUS_RED)
     assert able.variant is Variant.OPUS, "from the next packet on"
     for number in (65_535, 65_536, 65_537):
-        await hall.fanout.send(packet(number))
+        await deliver(hall.fanout, packet(number))
     assert [p.payload for p in hall.packets(plain)] == [opus(n) for n in range(65_534, 65_538)]
     sent = hall.packets(able)
     assert [p.sequence for p in sent] == [p.sequence for p in hall.packets(plain)] == [65_534, 65_535, 0, 1]
@@ -122,9 +123,9 @@ async def test_who_cannot_take_redundancy_gets_each_packet_again_after_each_of_t
     plain, again = hall.seat(PLAIN), hall.seat(PLAIN)
     hall.fanout.switch(again, Variant.OPUS_AGAIN)
     for number in range(AGAIN_REACH + 5):
-        await hall.fanout.send(packet(number))
-    await hall.fanout.send(packet(15, b"\x78"))  # DTX: the pause may be long
-    await hall.fanout.send(packet(16))
+        await deliver(hall.fanout, packet(number))
+    await deliver(hall.fanout, packet(15, b"\x78"))  # DTX: the pause may be long
+    await deliver(hall.fanout, packet(16))
     once, twice = hall.sent[plain.address], hall.sent[again.address]
     assert [p.sequence for p in hall.packets(plain)] == list(range(17))
     begins = AGAIN_REACH + 1  # nothing from before its first packets
@@ -161,10 +162,10 @@ async def test_without_a_copy_it_is_plain_opus(autojump_clock: MockClock) -> Non
     hall = Hall()
     able = hall.seat(ABLE)
     hall.fanout.switch(able, Variant.OPUS_RED)
-    await hall.fanout.send(packet(1))
-    await hall.fanout.send(packet(4))  # those between were lost on their way to us
+    await deliver(hall.fanout, packet(1))
+    await deliver(hall.fanout, packet(4))  # those between were lost on their way to us
     assert [(p.payload_type, p.payload) for p in hall.packets(able)] == [(OPUS_TYPE, opus(1)), (OPUS_TYPE, opus(4))]
-    await hall.fanout.send(packet(6))
+    await deliver(hall.fanout, packet(6))
     *_, last = hall.packets(able)
     assert [(block.timestamp_offset, block.payload) for block in parse_red_untrusted(last.payload)] == [
         (2 * 960, opus(4)),
@@ -200,7 +201,7 @@ async def test_who_leaves_while_a_switch_is_due_is_gone(autojump_clock: MockCloc
     hall.fanout.remove(able)
     hall.fanout.remove(able)
     hall.fanout.switch(able, Variant.OPUS)
-    await hall.fanout.send(packet(1))
+    await deliver(hall.fanout, packet(1))
     assert hall.sent == {}
     assert (hall.fanout.listeners, hall.fanout._groups, hall.fanout.switched) == (0, {}, 0)
     assert not any(hall.fanout.listeners_by_variant.values())
@@ -214,7 +215,7 @@ async def test_what_was_sent_before_a_switch_is_repeated_as_it_was(autojump_cloc
     for variant in (Variant.OPUS, Variant.OPUS_RED, Variant.OPUS, Variant.OPUS_RED):
         hall.fanout.switch(able, variant)
         for _ in range(3):
-            await hall.fanout.send(packet(sequence))
+            await deliver(hall.fanout, packet(sequence))
             sequence += 1
         for seat in (able, plain):
             sent = {parse_rtp_untrusted(data).sequence: data for data in hall.sent[seat.address]}
@@ -235,7 +236,7 @@ async def test_reports_count_what_each_was_sent_in_whatever_variant(autojump_clo
     async def go_on(count: int) -> None:
         nonlocal number
         for _ in range(count):
-            await hall.fanout.send(packet(number))
+            await deliver(hall.fanout, packet(number))
             number += 1
 
     async def check() -> None:
@@ -292,7 +293,7 @@ async def _come_go_and_switch(chance: random.Random) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(meddle)
             for _ in range(60):
-                await hall.fanout.send(packet(number))
+                await deliver(hall.fanout, packet(number))
                 number += 1
             done = True
     finally:

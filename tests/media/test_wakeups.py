@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from lac_media.net.endpoint import VOID_TIMERS_KEPT
 from lac_media.parameters import Direction
-from tests.media.clients import FRAME_S, open_studio
+from tests.media.clients import open_studio
 
 LISTENERS = 30
 
@@ -39,9 +39,7 @@ async def test_a_listeners_task_sleeps_while_five_hundred_packets_flow(autojump_
         assert all(len(client.speech) >= 499 for client in listeners)
         assert steps.of("_own_session") == [], "no session's task ran at all"
         [program] = steps.of("run_program")
-        slices = -(-LISTENERS // 100)
-        reports = 500 * FRAME_S / 2 + 1
-        assert program <= 500 * (slices + 2) + reports * (slices + 2), "it grows with slices, not with listeners"
+        assert program <= 100, "each packet goes out as it comes; the task looks after silence and reports"
         [timers] = steps.of("_timer_loop")
         assert timers <= 60, "consent is looked at when it is due, not when a check has come"
         assert len(studio.engine.endpoint._timers) <= 2 * (LISTENERS + 1)
