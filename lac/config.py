@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from lac.config_services import (
 from lac.data_dir import load_or_create_secrets
 from lac.errors import ConfigError
 from lac.limits import RateLimits
+from lac.recordings.podcast_categories import parse_category
 from lac_media.load import LoadLimits
 from lac_media.streams.hub import StreamLimits
 
@@ -52,6 +54,8 @@ LAC_VARIABLES = frozenset(
         "LAC_HLS_OFFLOAD_LISTENERS",
         "LAC_HLS_WINDOW_S",
         "LAC_HLS_KEEP_S",
+        "LAC_HLS_CDN_URL",
+        "LAC_HLS_PUSH",
         "LAC_HOST_GRACE_S",
         "LAC_OPEN_REGISTRATION",
         "LAC_LIMITS_FACTOR",
@@ -67,6 +71,10 @@ LAC_VARIABLES = frozenset(
         "LAC_EXPORT_CACHE_MB",
         "LAC_EXPORT_JOBS",
         "LAC_PODCASTS",
+        "LAC_PODCAST_CATEGORY",
+        "LAC_PODCAST_EXPLICIT",
+        "LAC_PODCAST_IMAGE_URL",
+        "LAC_PODCAST_LANGUAGE",
     }
 )
 #: What each of them sets, this version does not have. They are accepted, so that a complete `.env` works, and
@@ -108,6 +116,10 @@ class Settings:
     #: How far back HLS listeners can go, and how long that stays after the end of a show.
     hls_window_s: float = 1800.0
     hls_keep_s: float = 3600.0
+    #: Where players find public HLS instead of here, without a trailing slash: a CDN.
+    hls_cdn_url: str | None = None
+    #: The CDN takes it from the bucket, and not from us: `s3` is set, then.
+    hls_push: bool = False
     host_grace_s: float = 60.0
     open_registration: bool = True
     rate_limits: RateLimits = field(default_factory=RateLimits)
@@ -149,6 +161,15 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         raise ConfigError(f"LAC_WORKERS={workers}: this version runs as one process. Unset it or set it to 1.")
     data_dir = read("data_dir", "LAC_DATA_DIR", Path, Path("data"))
     jwt_secret, jwt_refresh_secret = _secrets(read, data_dir)
+    s3 = s3_settings(env)
+    cdn_url = read("hls_cdn_url", "LAC_HLS_CDN_URL", _public_url, None)
+    push = read("hls_push", "LAC_HLS_PUSH", _push, default=False)
+    if push and s3 is None:
+        raise ConfigError("LAC_HLS_PUSH=s3 is set, but S3_BUCKET_NAME is not. Set both, or neither.")
+    if push and cdn_url is None:
+        raise ConfigError(
+            "LAC_HLS_PUSH=s3 is set, but LAC_HLS_CDN_URL, where players find the bucket, is not. Set both, or neither."
+        )
     announced = read("media_announced_ips", "MEDIASOUP_ANNOUNCED_IP", _ip_list, None)
     return Settings(
         data_dir=data_dir,
@@ -168,6 +189,8 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         hls_offload_listeners=read("hls_offload_listeners", "LAC_HLS_OFFLOAD_LISTENERS", _positive, 100),
         hls_window_s=read("hls_window_s", "LAC_HLS_WINDOW_S", _window, 1800.0),
         hls_keep_s=read("hls_keep_s", "LAC_HLS_KEEP_S", _seconds, 3600.0),
+        hls_cdn_url=cdn_url,
+        hls_push=push,
         host_grace_s=read("host_grace_s", "LAC_HOST_GRACE_S", _seconds, 60.0),
         open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", _boolean, default=True),
         rate_limits=RateLimits().scaled(read("", "LAC_LIMITS_FACTOR", _factor, 1.0)),
@@ -183,7 +206,7 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
         ),
         recordings=_recordings(read),
         redis=redis_settings(env),
-        s3=s3_settings(env),
+        s3=s3,
         smtp=smtp_settings(env),
         without_effect=tuple(name for name in LATER_VARIABLES if name in env),
     )
@@ -220,7 +243,24 @@ def _recordings(read: _Reader) -> RecordingSettings:
         export_cache_bytes=read("", "LAC_EXPORT_CACHE_MB", _megabytes, defaults.export_cache_bytes),
         export_jobs=read("", "LAC_EXPORT_JOBS", _positive, defaults.export_jobs),
         podcasts=read("", "LAC_PODCASTS", _boolean, defaults.podcasts),
+        podcast_language=read("", "LAC_PODCAST_LANGUAGE", _language, defaults.podcast_language),
+        podcast_category=read("", "LAC_PODCAST_CATEGORY", parse_category, defaults.podcast_category),
+        podcast_explicit=read("", "LAC_PODCAST_EXPLICIT", _boolean, defaults.podcast_explicit),
+        podcast_image_url=read("", "LAC_PODCAST_IMAGE_URL", _picture, defaults.podcast_image_url),
     )
+
+
+def _language(raw: str) -> str:
+    """A language tag as RFC 5646 has most of them."""
+    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", raw):
+        raise ValueError(f"{raw!r} is not a language tag. Examples: en, de, pt-BR")
+    return raw
+
+
+def _picture(raw: str) -> str:
+    if not re.fullmatch(r"https?://[^\s]+\.(png|jpe?g)", raw, re.IGNORECASE):
+        raise ValueError(f"{raw!r} is not the address of a PNG or JPEG. Example: https://example.org/cover.png")
+    return raw
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:
@@ -400,6 +440,12 @@ def _seconds(raw: str) -> float:
     if not 0 <= value <= 86_400:
         raise ValueError(f"{raw!r} is not a number of seconds (0 to 86400)")
     return value
+
+
+def _push(raw: str) -> bool:
+    if raw.lower() != "s3":
+        raise ValueError(f"{raw!r} is not s3, which is all there is")
+    return True
 
 
 def _window(raw: str) -> float:

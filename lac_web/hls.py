@@ -74,8 +74,7 @@ async def hls_index(broadcast_id: str) -> Response:
     The addresses in it are the caller's own. A private show needs a token here, or `POST /api/broadcasts/:id/hls`.
     """
     identity = await identify(Access.OPTIONAL)
-    found = await current_services().on_air.hls.address(identity, broadcast_id, address=request_address())
-    token = found.url.split("/")[3]
+    token = await current_services().on_air.hls.issue_pass(identity, broadcast_id, address=request_address())
     return _conditional(Found(multivariant_playlist(f"{token}/"), PLAYLIST_TYPE, "no-store"))
 
 
@@ -159,7 +158,8 @@ def _conditional(found: Found) -> Response:
     content = b"" if unchanged else found.content
     response = Response(content, status=304 if unchanged else 200, content_type=found.content_type)
     response.headers["Cache-Control"] = found.cache_control
-    response.headers["Content-Security-Policy"] = _NO_PAGE
+    # Also for who did not say where from: a cache would give that answer to pages, too.
+    response.headers.update(_ANYWHERE)
     if found.entity_tag is not None:
         response.set_etag(found.entity_tag)
     return response

@@ -231,6 +231,15 @@ class _ServerCollector(Collector):
             "lac_hls_unwritten", "Segments that could not be written to disk. Should be 0.", unwritten
         )
 
+        pushed = desk.pushed
+        if pushed is not None:
+            yield GaugeMetricFamily(
+                "lac_hls_push_behind_seconds", "How far the bucket is behind, at the worst.", desk.push_behind_s
+            )
+            yield CounterMetricFamily("lac_hls_push_objects", "Objects put into the bucket for HLS.", pushed.objects)
+            yield CounterMetricFamily("lac_hls_push_octets", "Bytes put into the bucket for HLS.", pushed.octets)
+            yield CounterMetricFamily("lac_hls_push_failures", "Attempts that failed.", pushed.failures)
+
     def _load(self) -> Iterator[Metric]:
         load = self._services.engine.load
         yield GaugeMetricFamily(

@@ -155,7 +155,7 @@ _CSP = (
 
 def content_security_policy(*hosts: str, media: Collection[str] = ()) -> str:
     """`connect-src 'self'` does not cover WebSockets in every browser: our own hosts are named for them. `media`:
-    origins to which recordings are redirected, which counts as loading them from there."""
+    origins to which recordings are redirected, which counts as loading them from there, and the CDN of HLS."""
     named = [host for host in dict.fromkeys(hosts) if _HOST.fullmatch(host)]
     sockets = "".join(f" ws://{host} wss://{host}" for host in named)
     return _CSP.format(sockets=sockets, media="".join(f" {origin}" for origin in media))
@@ -221,6 +221,9 @@ def register_response_headers(app: Quart, settings: Settings) -> None:
     # Behind a proxy that rewrites Host, browsers know us by this name.
     public_host = urlsplit(settings.public_url or "").netloc
     media = () if settings.s3 is None else origins_of(settings.s3)
+    if settings.hls_cdn_url is not None:
+        cdn = urlsplit(settings.hls_cdn_url)
+        media = (*media, f"{cdn.scheme}://{cdn.netloc}")
 
     async def add_headers(response: Response) -> Response:
         response.headers.setdefault(

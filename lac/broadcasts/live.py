@@ -56,6 +56,7 @@ from lac_media.parameters import Direction
 if TYPE_CHECKING:
     from lac.auth.service import AuthService
     from lac.broadcasts.service import BroadcastService
+    from lac.cdn.origin import HlsOrigin
     from lac.config import Settings
     from lac.db.engine import Database
     from lac.recordings.archive import Archive
@@ -97,14 +98,16 @@ async def open_on_air(
     settings: Settings,
     *,
     archive: Archive | None = None,
+    origin: HlsOrigin | None = None,
 ) -> AsyncGenerator[OnAir, None]:
     """Take up the broadcasts that were live when the process stopped, each with its grace period running. On leaving,
     end every task and close every session row; the rows of broadcasts that are live then stay live."""
     async with trio.open_nursery() as nursery:
-        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings, archive)
-        on_air.hls.clear()
+        on_air = OnAir(nursery, Records(db), engine, broadcasts, auth, settings, archive, origin)
+        on_air.hls.restore()
         try:
             await on_air.reopen()
+            nursery.start_soon(on_air.hls.keep_origin, broadcasts.find_many)
             auth.sign_ins.on_ended = on_air.sign_ins_ended
             yield on_air
         finally:
@@ -125,6 +128,7 @@ class OnAir:
         auth: AuthService,
         settings: Settings,
         archive: Archive | None = None,
+        origin: HlsOrigin | None = None,
     ) -> None:
         self._nursery = nursery
         self._records = records
@@ -140,6 +144,8 @@ class OnAir:
             key=settings.jwt_secret,
             window_s=settings.hls_window_s,
             keep_s=settings.hls_keep_s,
+            cdn_url=settings.hls_cdn_url,
+            origin=origin,
             start=self._start_task,
         )
         self._means = Means(
@@ -609,6 +615,7 @@ class OnAir:
             self.role_changed(broadcast_id, user_id, role)
 
     async def _updated(self, broadcast: Broadcast, *, by: str) -> None:
+        self.hls.updated(broadcast)
         show = self._shows.get(broadcast.id)
         if show is None or show.over or broadcast.status is not show.broadcast.status:
             return
@@ -673,6 +680,7 @@ class OnAir:
                 broadcast = await self._broadcasts.set_status(broadcast_id, BroadcastAction.END)
             await self._finish(broadcast_id, "removed", broadcast)
             await self._broadcasts.delete(identity, broadcast_id)
+            self.hls.remove(broadcast_id)
             if self._means.archive is not None:
                 self._means.archive.wake()  # its recordings' files go, too
             self._removed.pop(broadcast_id, None)

@@ -424,6 +424,9 @@ class LiveBroadcast:
     def rewind_enabled(self) -> bool:
         return self.broadcast.rewind_enabled
 
+    def is_private(self) -> bool:
+        return self.broadcast.visibility is Visibility.PRIVATE
+
     def hls_opened(self, session_id: str, listener: HlsPass) -> None:
         self._ledger.session_opened(session_id, listener.owner, listener.user_id, "hls", Direction.RECV)
         self._listeners.value = self.listener_count

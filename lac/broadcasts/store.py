@@ -57,6 +57,12 @@ def find(session: orm.Session, broadcast_id: str, *, for_update: bool = False) -
     return None if row is None else _to_broadcast(row)
 
 
+def find_many(session: orm.Session, broadcast_ids: Collection[str]) -> dict[str, Broadcast]:
+    """Those that there are."""
+    rows = session.scalars(sa.select(models.Broadcast).where(models.Broadcast.id.in_(broadcast_ids)))
+    return {row.id: _to_broadcast(row) for row in rows}
+
+
 def change(session: orm.Session, broadcast_id: str, values: Mapping[str, Any], *, at: datetime) -> Broadcast:
     """Set columns of a broadcast that exists and that this transaction has locked."""
     row = _row(session, broadcast_id, for_update=True)

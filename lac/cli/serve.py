@@ -22,6 +22,7 @@ import trio
 from lac.auth.service import AuthService
 from lac.broadcasts.live import open_on_air
 from lac.broadcasts.service import BroadcastService
+from lac.cdn.origin import open_hls_origin
 from lac.cli.environment import command_environment
 from lac.config import Settings, load_settings
 from lac.console import for_people
@@ -91,7 +92,7 @@ async def _serve_until_signalled(settings: Settings) -> None:
             # What the start has made stays for good: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(10_000, 5, 400)
+            gc.set_threshold(10_000, 10, 10)
             await server.stopped.wait()
             nursery.cancel_scope.cancel("the server has stopped")
 
@@ -158,7 +159,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
                 open_archive(db, settings, remove_elsewhere=places.remove_from_bucket) as archive,
                 open_afterwards(db, settings, places, archive) as afterwards,
                 open_engine(config) as engine,
-                open_on_air(db, engine, broadcasts, auth, settings, archive=archive) as on_air,
+                open_hls_origin(settings) as origin,
+                open_on_air(db, engine, broadcasts, auth, settings, archive=archive, origin=origin) as on_air,
             ):
                 recordings = RecordingService(db, broadcasts, archive)
                 yield Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings, afterwards)

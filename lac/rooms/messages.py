@@ -210,10 +210,11 @@ class Chat(Value, frozen=True):
 
 class HlsAddress(Value, frozen=True):
     """Where to listen by HLS (docs/protocol/hls.md). The address is the caller's own: it counts one listener, and it
-    has to come into use before it expires."""
+    has to come into use before it expires. One that does not expire is everybody's."""
 
+    #: A path of this server, or, where there is a CDN for it, an absolute address.
     url: str
-    expires_at: datetime
+    expires_at: datetime | None
     #: What EXT-X-PROGRAM-DATE-TIME says at media time 0.
     media_time_zero: datetime
     #: How far back one can go, in seconds.

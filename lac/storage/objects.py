@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ class StoredObject:
     key: str
     size: int
     etag: str
+    #: As far as whoever was asked says it.
+    modified_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,9 @@ class ObjectStore(Protocol):
     know the upload's id.
     """
 
-    async def check(self) -> None:
-        """Return if the bucket is there for us: listed, written to and deleted from. Leaves nothing behind."""
+    async def check(self, prefix: str = ...) -> None:
+        """Return if the bucket is there for us: listed, and below `prefix` written to and deleted from. Leaves nothing
+        behind."""
         ...
 
     async def begin(self, key: str, content_type: str) -> str:
@@ -65,8 +69,10 @@ class ObjectStore(Protocol):
 
     async def parts(self, key: str, upload_id: str) -> list[StoredPart]: ...
 
-    async def put(self, key: str, data: bytes, content_type: str, md5: str) -> None:
-        """Store a small object whole."""
+    async def put(
+        self, key: str, data: bytes, content_type: str, md5: str, *, cache_control: str | None = None
+    ) -> None:
+        """Store a small object whole. `cache_control`: what it says to whoever reads it over HTTP."""
         ...
 
     async def head(self, key: str) -> StoredObject | None: ...
@@ -77,6 +83,10 @@ class ObjectStore(Protocol):
         ...
 
     async def list(self, prefix: str) -> list[StoredObject]: ...
+
+    async def folders(self, prefix: str) -> builtins.list[str]:
+        """What stands between `prefix` and the next slash, in the keys that have one."""
+        ...
 
     async def delete(self, keys: Collection[str]) -> None:
         """Also keys that there are not."""

@@ -6,6 +6,7 @@ boto3 takes a third of a second to import and each client some ten MB: both only
 from __future__ import annotations
 
 import base64
+import builtins
 import secrets
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -69,16 +70,16 @@ _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
 @asynccontextmanager
-async def open_s3(settings: S3Settings) -> AsyncGenerator[S3Store, None]:
+async def open_s3(settings: S3Settings, *, threads: int = THREADS) -> AsyncGenerator[S3Store, None]:
     """The configured bucket. Connects to nothing yet; `check` does."""
-    client = await trio.to_thread.run_sync(make_client, settings)
+    client = await trio.to_thread.run_sync(make_client, settings, threads)
     try:
-        yield S3Store(client, settings)
+        yield S3Store(client, settings, threads=threads)
     finally:
         client.close()
 
 
-def make_client(settings: S3Settings) -> Any:
+def make_client(settings: S3Settings, threads: int = THREADS) -> Any:
     """Blocks for some tenths of a second. Nothing is tried twice in here: whoever calls knows better how often."""
     import boto3
     from botocore.config import Config
@@ -93,7 +94,7 @@ def make_client(settings: S3Settings) -> Any:
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
             retries={"total_max_attempts": 1},
-            max_pool_connections=THREADS,
+            max_pool_connections=threads,
             signature_version="s3v4",
             # Newer boto3 adds checksums that only Amazon understands; parts carry their MD5 instead.
             request_checksum_calculation="when_required",
@@ -106,14 +107,14 @@ def make_client(settings: S3Settings) -> Any:
 class S3Store:
     """`ObjectStore` for one bucket."""
 
-    def __init__(self, client: Any, settings: S3Settings) -> None:
+    def __init__(self, client: Any, settings: S3Settings, *, threads: int = THREADS) -> None:
         self._client = client
         self._bucket = settings.bucket
-        self._limiter = trio.CapacityLimiter(THREADS)
+        self._limiter = trio.CapacityLimiter(threads)
         self.where = where(settings)
 
-    async def check(self) -> None:
-        await self._call(lambda: check_bucket(self._client, self._bucket), timeout_s=2 * CALL_TIMEOUT_S)
+    async def check(self, prefix: str = CHECK_PREFIX) -> None:
+        await self._call(lambda: check_bucket(self._client, self._bucket, prefix), timeout_s=2 * CALL_TIMEOUT_S)
 
     async def begin(self, key: str, content_type: str) -> str:
         def create() -> str:
@@ -178,7 +179,10 @@ class S3Store:
 
         return await self._call(collect)
 
-    async def put(self, key: str, data: bytes, content_type: str, md5: str) -> None:
+    async def put(
+        self, key: str, data: bytes, content_type: str, md5: str, *, cache_control: str | None = None
+    ) -> None:
+        more = {} if cache_control is None else {"CacheControl": cache_control}
         await self._call(
             lambda: self._client.put_object(
                 Bucket=self._bucket,
@@ -186,6 +190,7 @@ class S3Store:
                 Body=data,
                 ContentType=content_type,
                 ContentMD5=base64.b64encode(bytes.fromhex(md5)).decode(),
+                **more,
             ),
             timeout_s=TRANSFER_TIMEOUT_S,
         )
@@ -214,9 +219,22 @@ class S3Store:
         def collect() -> list[StoredObject]:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
             return [
-                StoredObject(str(found["Key"]), int(found["Size"]), _etag(found["ETag"]))
+                StoredObject(str(found["Key"]), int(found["Size"]), _etag(found["ETag"]), found.get("LastModified"))
                 for page in pages
                 for found in page.get("Contents", ())
+            ]
+
+        return await self._call(collect)
+
+    async def folders(self, prefix: str) -> builtins.list[str]:
+        def collect() -> builtins.list[str]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+            )
+            return [
+                str(found["Prefix"]).removeprefix(prefix).rstrip("/")
+                for page in pages
+                for found in page.get("CommonPrefixes", ())
             ]
 
         return await self._call(collect)
@@ -275,10 +293,11 @@ def origins_of(settings: S3Settings) -> tuple[str, ...]:
     return tuple(f"https://{host}" for host in hosts)
 
 
-def check_bucket(client: Any, bucket: str) -> None:
-    """Try what recordings need, with an object of a few bytes that goes again. Blocking; raises boto3's errors."""
+def check_bucket(client: Any, bucket: str, prefix: str = CHECK_PREFIX) -> None:
+    """Try what is needed, with an object of a few bytes below `prefix` that goes again. Blocking; raises boto3's
+    errors."""
     client.list_objects_v2(Bucket=bucket, MaxKeys=1)
-    key = CHECK_PREFIX + secrets.token_hex(8)
+    key = prefix + secrets.token_hex(8)
     client.put_object(Bucket=bucket, Key=key, Body=b"LiveAudioCast looks whether it may write here.")
     client.delete_object(Bucket=bucket, Key=key)
 

@@ -7,7 +7,7 @@ All renditions are cut alike, so one plan is for all of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -26,6 +26,8 @@ from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 
 #: EXT-X-SKIP needs 9 (rfc8216bis section 8).
 VERSION = 9
+#: EXT-X-MAP in a list of audio needs 6: all that whole segments need.
+WHOLE_VERSION = 6
 #: Parts are listed of the segments in the last so many seconds (rfc8216bis section 4.4.4.9: three target durations).
 PARTS_LISTED_S = 3 * TARGET_DURATION_S
 #: A playlist that is asked for further ahead than this is a mistake (rfc8216bis section 6.2.5.2).
@@ -84,6 +86,15 @@ class Plan:
         self._next_msn = first_msn
         self._sizes: Iterator[int] = iter(())
         self._playlists: dict[tuple[str, str, bool], bytes] = {}
+
+    @classmethod
+    def finished(cls, *, run: str, began_at: datetime, segments: Sequence[Segment], discontinuities: int) -> Plan:
+        """Of a stream that is over, with what there is of it: at least one segment."""
+        plan = cls(run=run, began_at=began_at, first_msn=segments[-1].msn + 1, window_s=0.0)
+        plan.segments.extend(segments)
+        plan.discontinuities = discontinuities
+        plan.end()
+        return plan
 
     # what the packager does
 
@@ -202,6 +213,24 @@ class Plan:
             known = self._playlists[key] = "\n".join(self._lines(rendition, prefix, skip=skip)).encode()
         return known
 
+    def whole_playlist(self, rendition: Rendition, first_msn: int, last_msn: int, *, ended: bool) -> bytes:
+        """Of whole segments only, for where nobody can wait for what comes next: a store of files. These segments have
+        to be complete and in the list."""
+        before = [segment for segment in self.segments if segment.msn < first_msn]
+        lines = ["#EXTM3U", f"#EXT-X-VERSION:{WHOLE_VERSION}", f"#EXT-X-TARGETDURATION:{TARGET_DURATION_S}"]
+        lines.append(f"#EXT-X-MEDIA-SEQUENCE:{first_msn}")
+        discontinuities = self.discontinuities + sum(segment.discontinuity for segment in before)
+        if discontinuities:
+            lines.append(f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")
+        lines.append(f'#EXT-X-MAP:URI="{rendition.name}/{self.init_name}"')
+        for segment in self.segments:
+            if first_msn <= segment.msn <= last_msn:
+                lines += self._segment_begins(segment)
+                lines += self._segment_ends(segment, f"{rendition.name}/")
+        if ended:
+            lines.append("#EXT-X-ENDLIST")
+        return "\n".join([*lines, ""]).encode()
+
     def segment_name(self, segment: Segment) -> str:
         return f"{segment.msn}-{self.run}.m4s"
 
@@ -236,16 +265,13 @@ class Plan:
         for index, segment in enumerate(self.segments):
             if index < skipped:
                 continue
-            if segment.discontinuity:
-                yield "#EXT-X-DISCONTINUITY"
-            yield f"#EXT-X-PROGRAM-DATE-TIME:{self.date_of(segment.ticks)}"
+            yield from self._segment_begins(segment)
             if not self.ended and segment.ticks >= listed_from:
                 for part, duration in enumerate(segment.durations):
                     name = self.part_name(segment.msn, part)
                     yield f'#EXT-X-PART:DURATION={_seconds(duration)},URI="{path}{name}",INDEPENDENT=YES'
             if segment.complete:
-                yield f"#EXTINF:{_seconds(segment.duration_ticks)},"
-                yield f"{path}{self.segment_name(segment)}"
+                yield from self._segment_ends(segment, path)
         if self.ended:
             yield "#EXT-X-ENDLIST"
         else:
@@ -256,6 +282,15 @@ class Plan:
                     if other is not rendition:
                         yield f'#EXT-X-RENDITION-REPORT:URI="{other.name}.m3u8",LAST-MSN={msn},LAST-PART={last_part}'
         yield ""
+
+    def _segment_begins(self, segment: Segment) -> Iterator[str]:
+        if segment.discontinuity:
+            yield "#EXT-X-DISCONTINUITY"
+        yield f"#EXT-X-PROGRAM-DATE-TIME:{self.date_of(segment.ticks)}"
+
+    def _segment_ends(self, segment: Segment, path: str) -> Iterator[str]:
+        yield f"#EXTINF:{_seconds(segment.duration_ticks)},"
+        yield f"{path}{self.segment_name(segment)}"
 
     def _skippable(self) -> int:
         """Complete segments that end further from the end than CAN-SKIP-UNTIL, when it is worth it."""
@@ -271,9 +306,9 @@ class Plan:
         return count
 
 
-def multivariant_playlist(prefix: str = "") -> bytes:
+def multivariant_playlist(prefix: str = "", *, version: int = VERSION) -> bytes:
     """The list of renditions. `prefix` goes before the names of their playlists."""
-    lines = ["#EXTM3U", f"#EXT-X-VERSION:{VERSION}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", "#EXT-X-INDEPENDENT-SEGMENTS"]
     for rendition in RENDITIONS:
         lines.append(
             f"#EXT-X-STREAM-INF:BANDWIDTH={rendition.peak_bps},AVERAGE-BANDWIDTH={rendition.average_bps},"

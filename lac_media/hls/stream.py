@@ -20,7 +20,7 @@ import trio
 
 from lac_media.errors import HlsBusyError, HlsRequestError, HlsTimeoutError, ParseError, SessionClosedError
 from lac_media.hls.encoder import EncodedPart, ProgramEncoder
-from lac_media.hls.files import SegmentFiles
+from lac_media.hls.files import SegmentFiles, StoredStream, StreamHead
 from lac_media.hls.mp4 import FRAME_TICKS
 from lac_media.hls.plan import Plan, Position
 from lac_media.hls.renditions import PART_S, PART_TICKS, RENDITIONS, TARGET_DURATION_S, Rendition
@@ -102,6 +102,7 @@ class HlsStream:
         #: Segments that could not be written to disk.
         self.unwritten = 0
         self._files = SegmentFiles(directory)
+        self._files_begun = False
         self._workers = workers
         self._init: tuple[bytes, ...] = ()
         #: Their files are still there.
@@ -115,6 +116,19 @@ class HlsStream:
         self._released = False
         self._keeps_encoding = False
         self.keep_encoding(keep_encoding)
+
+    @classmethod
+    def finished(cls, directory: Path, stored: StoredStream, *, workers: Workers) -> HlsStream:
+        """What an earlier process left: not to be `run`."""
+        stream = cls(directory, run=stored.run, began_at=stored.began_at, first_msn=0, window_s=0.0, workers=workers)
+        stream.plan = Plan.finished(
+            run=stored.run,
+            began_at=stored.began_at,
+            segments=stored.segments,
+            discontinuities=stored.discontinuities,
+        )
+        stream._init = stored.init
+        return stream
 
     # what players ask
 
@@ -163,6 +177,10 @@ class HlsStream:
         if match["part"] is None:
             return await self._segment(msn, index)
         return await self._part(msn, int(match["part"]), index)
+
+    async def changed(self) -> None:
+        """Until there is more than there was, or the show is over."""
+        await self._news.wait()
 
     async def _segment(self, msn: int, index: int) -> bytes | None:
         segment = self.plan.find(msn)
@@ -287,7 +305,11 @@ class HlsStream:
         for segment in self.plan.to_store():
             data = [segment.data(index) for index in range(len(RENDITIONS))]
             try:
-                await self._workers.on_files(self._files.write, segment.msn, data)
+                if not self._files_begun:
+                    head = StreamHead(self.plan.run, round(self.plan.began_at.timestamp() * 1_000_000))
+                    await self._workers.on_files(self._files.begin, head, self._init)
+                    self._files_begun = True
+                await self._workers.on_files(self._files.write, segment, data)
             except OSError as error:
                 self.unwritten += 1
                 log.warning("an HLS segment cannot be written", stream=self._files.directory.name, error=str(error))

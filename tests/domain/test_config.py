@@ -14,6 +14,7 @@ from lac import config
 from lac.config import Settings, load_settings
 from lac.config_recordings import RecordingSettings
 from lac.errors import ConfigError
+from lac.recordings.podcast_categories import CATEGORIES, parse_category
 from lac_media.load import LoadLimits
 from lac_media.streams.hub import StreamLimits
 from tests.domain.conftest import SECRETS
@@ -55,6 +56,24 @@ def test_what_the_server_bears_is_set_in_milliseconds_and_listeners() -> None:
                 load({name: wrong})
 
 
+def test_hls_through_a_cdn_is_set_as_a_whole() -> None:
+    bucket = {"S3_BUCKET_NAME": "shows"}
+    cdn = {"LAC_HLS_CDN_URL": "https://cdn.example/radio/"}
+    assert load().hls_cdn_url is None
+    assert load(cdn).hls_cdn_url == "https://cdn.example/radio"
+    assert not load({**cdn, **bucket}).hls_push, "a bucket for recordings is not one for everybody"
+    assert load({**cdn, **bucket, "LAC_HLS_PUSH": "s3"}).hls_push
+    for half, missing in (
+        ({**cdn, "LAC_HLS_PUSH": "s3"}, "S3_BUCKET_NAME"),
+        ({**bucket, "LAC_HLS_PUSH": "s3"}, "LAC_HLS_CDN_URL"),
+    ):
+        with pytest.raises(ConfigError, match=f"LAC_HLS_PUSH=s3 is set, but {missing}"):
+            load(half)
+    for wrong in ({"LAC_HLS_CDN_URL": "cdn.example"}, {"LAC_HLS_CDN_URL": "https://c/?q"}, {"LAC_HLS_PUSH": "ftp"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            load({**bucket, **wrong})
+
+
 def test_an_empty_variable_is_not_set() -> None:
     assert load({"LAC_PORT": " ", "DB_HOST": ""}).port == 8000
 
@@ -79,6 +98,16 @@ def test_what_becomes_of_recordings() -> None:
     settings = load({"LAC_RECORDING_RETENTION_DAYS": "30", "LAC_RECORDING_SPOOL_MB": "2", "LAC_PODCASTS": "no"})
     assert settings.recordings == RecordingSettings(timedelta(days=30), 2 << 20, podcasts=False)
     assert load({}).recordings.retention is None
+
+
+def test_what_podcasts_are() -> None:
+    category = {"LAC_PODCAST_LANGUAGE": "pt-BR", "LAC_PODCAST_CATEGORY": "Music  > Music History"}
+    found = load({**category, "LAC_PODCAST_EXPLICIT": "yes", "LAC_PODCAST_IMAGE_URL": "https://a.org/c.JPG"}).recordings
+    assert (found.podcast_language, found.podcast_category) == ("pt-BR", ("Music", "Music History"))
+    assert (found.podcast_explicit, found.podcast_image_url) == (True, "https://a.org/c.JPG")
+    for name, below in CATEGORIES.items():
+        assert parse_category(name) == (name,)
+        assert all(parse_category(f"{name}>{one}") == (name, one) for one in below)
 
 
 def test_set_secrets_touch_no_file(tmp_path: Path) -> None:
@@ -125,6 +154,10 @@ def test_secrets_do_not_show_in_the_settings() -> None:
         ({"LAC_RECORDING_RETENTION_DAYS": "0"}, "LAC_RECORDING_RETENTION_DAYS: '0' is not a whole number above zero"),
         ({"LAC_RECORDING_RETENTION_DAYS": "99999"}, "LAC_RECORDING_RETENTION_DAYS: '99999' is not a number of days"),
         ({"LAC_EXPORT_CACHE_MB": "1.5"}, "LAC_EXPORT_CACHE_MB: '1.5' is not a whole number above zero"),
+        ({"LAC_PODCAST_LANGUAGE": "English"}, "LAC_PODCAST_LANGUAGE: 'English' is not a language tag"),
+        ({"LAC_PODCAST_CATEGORY": "Talk"}, "LAC_PODCAST_CATEGORY: 'Talk' is not a category of podcasts. One of: Arts"),
+        ({"LAC_PODCAST_CATEGORY": "Music > Jazz"}, "LAC_PODCAST_CATEGORY: 'Music > Jazz' is not a category"),
+        ({"LAC_PODCAST_IMAGE_URL": "cover.gif"}, "LAC_PODCAST_IMAGE_URL: 'cover.gif' is not the address of a PNG"),
         ({"LAC_METRICS_TOKEN": "short"}, "LAC_METRICS_TOKEN: shorter than 16 characters"),
         ({"LAC_TRUSTED_PROXIES": "proxy"}, "LAC_TRUSTED_PROXIES: 'proxy' is not an address or a network"),
         ({"LAC_HOST": "audio.internal"}, "LAC_HOST=audio.internal is a name"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        #: Content-Type and Cache-Control.
+        self.headers: dict[str, tuple[str, str | None]] = {}
+        #: When everything was last written.
+        self.modified_at = datetime.now(UTC)
         self.uploads: dict[str, _Upload] = {}
         self.calls: list[str] = []
         self.away = False
@@ -62,7 +67,7 @@ class MemoryStore:
     def fail(self, call: str, *errors: StoreError, late: bool = False) -> None:
         self.failures.setdefault(call, []).extend((error, late) for error in errors)
 
-    async def check(self) -> None:
+    async def check(self, prefix: str = "") -> None:
         await self._do("check", lambda: None)
 
     async def begin(self, key: str, content_type: str) -> str:
@@ -117,9 +122,19 @@ class MemoryStore:
 
         return await self._do("parts", deed)
 
-    async def put(self, key: str, data: bytes, content_type: str, md5: str) -> None:
+    async def put(
+        self, key: str, data: bytes, content_type: str, md5: str, *, cache_control: str | None = None
+    ) -> None:
+        def deed() -> None:
+            self.objects[key] = data
+            self.headers[key] = content_type, cache_control
+            self.on_put(key)
+
         assert md5 == md5_of(data)
-        await self._do("put", lambda: self.objects.__setitem__(key, data))
+        await self._do("put", deed)
+
+    def on_put(self, key: str) -> None:
+        """For tests that look at each moment."""
 
     async def head(self, key: str) -> StoredObject | None:
         def deed() -> StoredObject | None:
@@ -140,11 +155,18 @@ class MemoryStore:
         return await self._do(
             "list",
             lambda: [
-                StoredObject(key, len(data), self._tag(data))
+                StoredObject(key, len(data), self._tag(data), self.modified_at)
                 for key, data in self.objects.items()
                 if key.startswith(prefix)
             ],
         )
+
+    async def folders(self, prefix: str) -> builtins.list[str]:
+        def deed() -> builtins.list[str]:
+            rest = {key.removeprefix(prefix) for key in self.objects if key.startswith(prefix)}
+            return sorted({name.partition("/")[0] for name in rest if "/" in name})
+
+        return await self._do("folders", deed)
 
     async def delete(self, keys: Collection[str]) -> None:
         def deed() -> None:

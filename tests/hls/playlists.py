@@ -38,6 +38,12 @@ class ReadPlaylist:
     ended: bool = False
 
     @property
+    def is_whole(self) -> bool:
+        """Without anything of low latency: for a store of files."""
+        parts = [part for segment in self.segments for part in segment.parts]
+        return not (self.control or self.part_target or self.hint or self.reports or parts or self.skipped)
+
+    @property
     def whole(self) -> list[ReadSegment]:
         return [segment for segment in self.segments if segment.uri is not None]
 
@@ -114,7 +120,8 @@ def read(content: bytes, older: ReadPlaylist | None = None) -> ReadPlaylist:
                 segment().uri = line
                 current = None
                 msn += 1
-    assert version >= 9
+    # One of whole segments has nothing that needs more (section 8: EXT-X-MAP without I-frames).
+    assert version >= (6 if playlist.is_whole else 9)
     _check(playlist)
     return playlist
 
@@ -142,6 +149,9 @@ def _check(playlist: ReadPlaylist) -> None:
     if playlist.ended:
         assert playlist.hint is None
         assert all(not segment.parts for segment in playlist.segments)
+        assert len(playlist.whole) == len(playlist.segments)
+        return
+    if playlist.is_whole:
         assert len(playlist.whole) == len(playlist.segments)
         return
     target = playlist.part_target

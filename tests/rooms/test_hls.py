@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from lac.broadcasts.hls import GONE_AFTER_S, RETURN_AGAIN_S, RETURN_INTERVAL_S
+from lac.broadcasts.hls import RETURN_AGAIN_S, RETURN_INTERVAL_S
+from lac.broadcasts.hls_show import GONE_AFTER_S
 from lac.errors import ForbiddenError, LacError, NotFoundError, UnavailableError
 from lac_media.parameters import Direction
 from tests.fakes.air import HOST, LISTENER, SETTINGS, Station

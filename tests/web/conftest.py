@@ -18,6 +18,7 @@ from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService
 from lac.broadcasts.live import open_on_air
 from lac.broadcasts.service import BroadcastService
+from lac.cdn.origin import HlsOrigin
 from lac.config import Settings
 from lac.data_dir import prepare_data_dir
 from lac.db.engine import Database, open_database
@@ -130,7 +131,13 @@ async def db(settings: Settings, migrated: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def api(settings: Settings, db: Database) -> AsyncIterator[Api]:
+def origin() -> HlsOrigin | None:
+    """For tests to override: where HLS is pushed to."""
+    return None
+
+
+@pytest.fixture
+async def api(settings: Settings, db: Database, origin: HlsOrigin | None) -> AsyncIterator[Api]:
     clock, mailbox = TestClock(), Mailbox()
     auth = AuthService(db, settings, hasher=PasswordHasher(memory_kib=8, time_cost=1), mailer=mailbox, clock=clock)
     broadcasts = BroadcastService(db, settings)
@@ -139,7 +146,7 @@ async def api(settings: Settings, db: Database) -> AsyncIterator[Api]:
         open_places(settings) as places,
         open_archive(db, settings, remove_elsewhere=places.remove_from_bucket) as archive,
         open_afterwards(db, settings, places, archive) as afterwards,
-        open_on_air(db, engine, broadcasts, auth, settings, archive=archive) as on_air,
+        open_on_air(db, engine, broadcasts, auth, settings, archive=archive, origin=origin) as on_air,
     ):
         recordings = RecordingService(db, broadcasts, archive)
         services = Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings, afterwards)

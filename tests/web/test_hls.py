@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import trio
 
-from lac.broadcasts import hls
+from lac.broadcasts import hls, hls_show
 from lac.broadcasts.hls_pass import decode_pass_untrusted, encode_pass, new_pass
 from lac.broadcasts.model import Role
 from lac.clock import utc_now
@@ -56,6 +58,12 @@ async def issued(api: Api, show_id: str, token: str | None = None) -> dict[str, 
     assert response.status_code == 201, await response.get_data(as_text=True)
     body: dict[str, Any] = await response.get_json()
     return body
+
+
+async def gone(path: Path) -> None:
+    with trio.fail_after(60):
+        while path.exists():  # noqa: ASYNC110, ASYNC240  a thread removes it
+            await trio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -178,7 +186,7 @@ async def test_who_is_removed_hears_nothing_more(api: Api) -> None:
 
 
 async def test_listeners_are_counted_while_they_ask(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hls, "GONE_AFTER_S", 0.5)
+    monkeypatch.setattr(hls_show, "GONE_AFTER_S", 0.5)
     monkeypatch.setattr(hls, "LOOK_INTERVAL_S", 0.05)
 
     async def count() -> int:
@@ -229,12 +237,41 @@ async def test_the_show_ends_and_can_be_heard_for_a_while(api: Api, monkeypatch:
         await problem_of(await api.call("GET", high), 404, "not_live")
 
 
-async def test_what_an_earlier_process_left_is_removed(api: Api) -> None:
-    left = api.services.settings.data_dir / "hls" / "some-show" / "high-1.m4s"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"old")
-    api.services.on_air.hls.clear()
-    assert not left.parent.exists()
+async def test_what_an_earlier_process_left_is_kept_for_the_rest_of_its_time(api: Api) -> None:
+    desk = api.services.on_air.hls
+    async with show(api) as (live, token):
+        high, _ = await playlist_addresses(api, (await issued(api, live["id"]))["url"])
+        await media_playlist(api, high)
+        await api.call("POST", f"/api/broadcasts/{live['id']}/end", token)
+    directory = api.services.settings.data_dir / "hls"
+    useless = directory / "some-show" / "high-1.m4s"
+    useless.parent.mkdir()
+    useless.write_bytes(b"old")
+    (ended,) = (path for path in directory.iterdir() if path != useless.parent)
+    aside = api.services.settings.data_dir / ended.name
+    shutil.copytree(ended, aside)  # as if the process had been killed
+    desk.remove(live["id"])
+    await gone(ended)
+    await problem_of(await api.call("GET", high), 404, "not_live")
+    aside.rename(ended)
+
+    desk.restore()
+    assert not useless.parent.exists()
+    playlist = await media_playlist(api, (await playlist_addresses(api, f"/hls/{live['id']}/index.m3u8"))[0])
+    assert playlist.ended
+    for uri in (playlist.map_uri, playlist.whole[-1].uri):
+        address = resolve(high, uri or "")
+        assert (await api.call("GET", address)).status_code == 200
+    response = await api.call("DELETE", f"/api/broadcasts/{live['id']}", token)
+    assert response.status_code == 204
+    await gone(ended)
+
+    ended.mkdir()
+    for path in useless, ended / "segments.jsonl":
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"{}")
+    desk.restore()
+    assert list(directory.iterdir()) == []
 
 
 async def test_new_listeners_are_sent_here_when_there_are_many(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

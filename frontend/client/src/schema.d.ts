@@ -687,6 +687,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/podcasts/cover-1.png": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The picture of all podcasts, unless the operator has chosen another one: a square of 1500 pixels a side */
+        get: operations["get_cover"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/podcasts/{user_id}/feed.xml": {
         parameters: {
             query?: never;
@@ -2017,7 +2034,7 @@ export interface components {
         /**
          * HlsAddress
          * @description Where to listen by HLS (docs/protocol/hls.md). The address is the caller's own: it counts one listener, and it
-         *     has to come into use before it expires.
+         *     has to come into use before it expires. One that does not expire is everybody's.
          * @example {
          *       "url": "/hls/7f3kq2c4m5n6p7qa/bGl2ZQ/index.m3u8",
          *       "expiresAt": "2026-05-01T18:15:00Z",
@@ -2028,7 +2045,7 @@ export interface components {
          */
         HlsAddress: {
             url: string;
-            expiresAt: string;
+            expiresAt: string | null;
             mediaTimeZero: string;
             windowS: number;
             preferred: boolean;
@@ -7594,6 +7611,40 @@ export interface operations {
                         /** @enum {string} */
                         code: "analysis_pending";
                     };
+                };
+            };
+            /** @description Passing trouble on our side. Retry-After says when to come back. */
+            503: {
+                headers: {
+                    /** @description Seconds. */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"] & {
+                        /** @enum {string} */
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                    };
+                };
+            };
+        };
+    };
+    get_cover: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
                 };
             };
             /** @description Passing trouble on our side. Retry-After says when to come back. */
