@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from lac.config_services import (
 from lac.data_dir import load_or_create_secrets
 from lac.errors import ConfigError
 from lac.limits import RateLimits
+from lac.recordings.podcast_categories import parse_category
 from lac_media.load import LoadLimits
 from lac_media.streams.hub import StreamLimits
 
@@ -69,6 +71,10 @@ LAC_VARIABLES = frozenset(
         "LAC_EXPORT_CACHE_MB",
         "LAC_EXPORT_JOBS",
         "LAC_PODCASTS",
+        "LAC_PODCAST_CATEGORY",
+        "LAC_PODCAST_EXPLICIT",
+        "LAC_PODCAST_IMAGE_URL",
+        "LAC_PODCAST_LANGUAGE",
     }
 )
 #: What each of them sets, this version does not have. They are accepted, so that a complete `.env` works, and
@@ -237,7 +243,24 @@ def _recordings(read: _Reader) -> RecordingSettings:
         export_cache_bytes=read("", "LAC_EXPORT_CACHE_MB", _megabytes, defaults.export_cache_bytes),
         export_jobs=read("", "LAC_EXPORT_JOBS", _positive, defaults.export_jobs),
         podcasts=read("", "LAC_PODCASTS", _boolean, defaults.podcasts),
+        podcast_language=read("", "LAC_PODCAST_LANGUAGE", _language, defaults.podcast_language),
+        podcast_category=read("", "LAC_PODCAST_CATEGORY", parse_category, defaults.podcast_category),
+        podcast_explicit=read("", "LAC_PODCAST_EXPLICIT", _boolean, defaults.podcast_explicit),
+        podcast_image_url=read("", "LAC_PODCAST_IMAGE_URL", _picture, defaults.podcast_image_url),
     )
+
+
+def _language(raw: str) -> str:
+    """A language tag as RFC 5646 has most of them."""
+    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", raw):
+        raise ValueError(f"{raw!r} is not a language tag. Examples: en, de, pt-BR")
+    return raw
+
+
+def _picture(raw: str) -> str:
+    if not re.fullmatch(r"https?://[^\s]+\.(png|jpe?g)", raw, re.IGNORECASE):
+        raise ValueError(f"{raw!r} is not the address of a PNG or JPEG. Example: https://example.org/cover.png")
+    return raw
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:

@@ -20,3 +20,9 @@ class RecordingSettings:
     export_jobs: int = 1
     #: Make a copy of every recording of a public show, for its host's feed.
     podcasts: bool = True
+    #: What all of them are, for directories: a language tag, a category and one below it, "contains strong language".
+    podcast_language: str = "en"
+    podcast_category: tuple[str, ...] = ("Society & Culture",)
+    podcast_explicit: bool = False
+    #: The picture's address. None: ours.
+    podcast_image_url: str | None = None

@@ -160,6 +160,7 @@ ROUTES: dict[str, Need] = {
     "GET /api/recordings/<recording_id>/whereabouts": Act.SEE_TRACKS,
     "GET /api/recordings/<recording_id>/peaks": Standing.AUDIENCE,
     "GET /api/recordings/<recording_id>/loudness": Standing.AUDIENCE,
+    "GET /podcasts/cover-1.png": Standing.ANYONE,
     "GET /podcasts/<user_id>/feed.xml": Standing.ANYONE,  # public shows only
     "GET /podcasts/<user_id>/<recording_id>.m4a": Standing.ANYONE,
     "GET /podcasts/<user_id>/<recording_id>/chapters.json": Standing.ANYONE,

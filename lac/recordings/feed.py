@@ -1,7 +1,6 @@
 """A host's podcast: RSS 2.0 with the tags of Apple's directory and of the Podcasting 2.0 namespace. Pure: text out.
 
-Times in it are those of what it describes, never of now, so that the same content is the same bytes. What we do not
-know is not in it: a picture, a language, a category, which some directories ask for.
+Times in it are those of what it describes, never of now, so that the same content is the same bytes.
 """
 
 from __future__ import annotations
@@ -67,6 +66,12 @@ class Podcast:
     title: str
     description: str
     author: str
+    #: A square PNG or JPEG of 1400 to 3000 pixels a side, as Apple's directory wants it.
+    image_url: str
+    language: str
+    #: One of Apple's categories, and maybe one below it.
+    category: tuple[str, ...]
+    explicit: bool
     updated_at: datetime
     episodes: Sequence[Episode]
     live: Sequence[LiveItem] = ()
@@ -87,15 +92,23 @@ def render_feed(podcast: Podcast) -> bytes:
     _text(channel, "generator", "LiveAudioCast")
     _text(channel, "lastBuildDate", format_datetime(podcast.updated_at, usegmt=True))
     ET.SubElement(channel, f"{{{ATOM}}}link", {"href": podcast.feed_url, "rel": "self", "type": "application/rss+xml"})
+    _text(channel, "language", podcast.language)
+    image = ET.SubElement(channel, "image")
+    for tag, text in (("url", podcast.image_url), ("title", podcast.title), ("link", podcast.page_url)):
+        _text(image, tag, text)
+    ET.SubElement(channel, f"{{{ITUNES}}}image", {"href": podcast.image_url})
+    category = channel
+    for name in podcast.category:
+        category = ET.SubElement(category, f"{{{ITUNES}}}category", {"text": name})
     _text(channel, f"{{{ITUNES}}}author", podcast.author)
-    _text(channel, f"{{{ITUNES}}}explicit", "false")
+    _text(channel, f"{{{ITUNES}}}explicit", _boolean(podcast.explicit))
     _text(channel, f"{{{ITUNES}}}type", "episodic")
     _text(channel, f"{{{PODCAST}}}guid", podcast_guid(podcast.feed_url))
     _text(channel, f"{{{PODCAST}}}medium", "podcast")
     for item in podcast.live:
         _live_item(channel, item)
     for episode in podcast.episodes:
-        _episode(channel, episode, podcast.author)
+        _episode(channel, episode, podcast)
     ET.indent(rss)
     document: bytes = ET.tostring(rss, encoding="utf-8", xml_declaration=True)
     return document + b"\n"
@@ -113,7 +126,7 @@ def render_chapters(chapters: Sequence[tuple[float, str]]) -> dict[str, object]:
     }
 
 
-def _episode(channel: ET.Element, episode: Episode, author: str) -> None:
+def _episode(channel: ET.Element, episode: Episode, podcast: Podcast) -> None:
     item = ET.SubElement(channel, "item")
     _text(item, "title", episode.title)
     _text(item, "link", episode.page_url)
@@ -126,8 +139,8 @@ def _episode(channel: ET.Element, episode: Episode, author: str) -> None:
         {"url": episode.audio_url, "length": str(episode.audio_bytes), "type": episode.audio_type},
     )
     _text(item, f"{{{ITUNES}}}duration", str(round(episode.duration_s)))
-    _text(item, f"{{{ITUNES}}}author", author)
-    _text(item, f"{{{ITUNES}}}explicit", "false")
+    _text(item, f"{{{ITUNES}}}author", podcast.author)
+    _text(item, f"{{{ITUNES}}}explicit", _boolean(podcast.explicit))
     _text(item, f"{{{ITUNES}}}episodeType", "full")
     for keyword in episode.keywords:
         _text(item, "category", keyword)
@@ -152,6 +165,10 @@ def _live_item(channel: ET.Element, live: LiveItem) -> None:
     _text(item, "guid", live.id, isPermaLink="false")
     ET.SubElement(item, "enclosure", {"url": live.stream_url, "length": "0", "type": live.stream_type})
     _text(item, f"{{{PODCAST}}}contentLink", "Listen in the browser", href=live.page_url)
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:

@@ -24,6 +24,8 @@ from lac.recordings.model import Recording, RecordingStatus
 from lac.recordings.places import Places
 from lac.urls import base_url_of
 
+#: Where our own picture is. What players keep for months is under a name of its own: another picture is another name.
+COVER_PATH = "/podcasts/cover-1.png"
 #: The latest ones; players keep what they have seen.
 MAX_EPISODES = 300
 MAX_LIVE = 20
@@ -48,7 +50,8 @@ class PodcastService:
         self._places = places
         self._clock = clock
         self._base_url = base_url_of(settings)
-        self._enabled = settings.recordings.podcasts
+        self._settings = settings.recordings
+        self._enabled = self._settings.podcasts
 
     async def podcast(self, host_id: str) -> Podcast:
         """Raises `NotFoundError` for an account that there is not, or a server without podcasts."""
@@ -97,6 +100,10 @@ class PodcastService:
             title=name,
             description=f"Shows by {name}",
             author=name,
+            image_url=self._settings.podcast_image_url or f"{self._base_url}{COVER_PATH}",
+            language=self._settings.podcast_language,
+            category=self._settings.podcast_category,
+            explicit=self._settings.podcast_explicit,
             updated_at=max([host.updated_at, *changes, *live_changes]),
             episodes=episodes,
             live=live,

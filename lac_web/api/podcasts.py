@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 
 from quart import Blueprint, Response, request
 from quart_schema import tag_blueprint
 
 from lac.recordings.derivative import DerivativeStatus, Kind
 from lac.recordings.feed import entity_tag, render_chapters, render_feed
+from lac.recordings.podcasts import COVER_PATH
 from lac_web.api.endpoint import access, json_response
 from lac_web.api.exports import AUDIO, copy_response, export_pending
 from lac_web.security import Access
@@ -42,6 +45,21 @@ class _Seen:
 
 
 _seen = _Seen()
+
+
+@blueprint.get(COVER_PATH)
+@access(Access.ANYONE, status=200, returns_binary=("image/png",))
+async def get_cover() -> Response:
+    """The picture of all podcasts, unless the operator has chosen another one: a square of 1500 pixels a side."""
+    response = Response(_cover(), content_type="image/png")
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
+
+
+@cache
+def _cover() -> bytes:
+    """Made by scripts/podcast_cover.py."""
+    return (Path(__file__).parents[1] / "podcast_cover.png").read_bytes()
 
 
 @blueprint.get("/podcasts/<user_id>/feed.xml")

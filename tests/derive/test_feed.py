@@ -55,6 +55,10 @@ SHOW = Podcast(
     title="Ada",
     description="Shows by Ada",
     author="Ada",
+    image_url="https://audio.example.org/podcasts/cover-1.png",
+    language="en",
+    category=("Music", "Music History"),
+    explicit=False,
     updated_at=AT,
     episodes=[EPISODE],
     live=[LIVE, replace(LIVE, id="b3", title="Tomorrow", is_live=False)],
@@ -86,6 +90,30 @@ def test_a_podcast_player_finds_everything() -> None:
     assert {tag.term for tag in entry.tags} == {"jazz", "vinyl"}
     assert entry.podcast_chapters["url"] == EPISODE.chapters_url
     assert entry.podcast_chapters["type"] == "application/json+chapters"
+
+
+def test_what_directories_ask_for() -> None:
+    """Apple's requirements (podcasters.apple.com/support/823): what a channel and an episode must have."""
+    parsed = parse(render_feed(SHOW))
+    assert parsed.feed.image.href == SHOW.image_url
+    assert parsed.feed.language == "en"
+    channel = ET.fromstring(render_feed(SHOW)).find("channel")  # noqa: S314  our own document
+    assert channel is not None
+    for tag in ("title", "description", "language", "link", f"{{{ITUNES}}}author", f"{{{ITUNES}}}explicit"):
+        assert channel.findtext(tag), tag
+    image = channel.find(f"{{{ITUNES}}}image")
+    assert image is not None
+    assert image.attrib == {"href": SHOW.image_url}
+    assert channel.findtext("image/url") == SHOW.image_url
+    assert channel.findtext(f"{{{ITUNES}}}explicit") == "false"
+    (category,) = channel.findall(f"{{{ITUNES}}}category")
+    assert [category.attrib["text"], *(below.attrib["text"] for below in category)] == ["Music", "Music History"]
+    (item,) = channel.findall("item")
+    for tag in ("title", "guid", "pubDate", f"{{{ITUNES}}}duration", f"{{{ITUNES}}}explicit"):
+        assert item.findtext(tag), tag
+    strong = ET.fromstring(render_feed(replace(SHOW, explicit=True, category=("News",))))  # noqa: S314  our own document
+    assert {one.text for one in strong.iter(f"{{{ITUNES}}}explicit")} == {"true"}
+    assert [one.attrib["text"] for one in strong.iter(f"{{{ITUNES}}}category")] == ["News"]
 
 
 def test_what_is_on_air_and_what_is_planned() -> None:

@@ -14,6 +14,7 @@ from lac import config
 from lac.config import Settings, load_settings
 from lac.config_recordings import RecordingSettings
 from lac.errors import ConfigError
+from lac.recordings.podcast_categories import CATEGORIES, parse_category
 from lac_media.load import LoadLimits
 from lac_media.streams.hub import StreamLimits
 from tests.domain.conftest import SECRETS
@@ -99,6 +100,16 @@ def test_what_becomes_of_recordings() -> None:
     assert load({}).recordings.retention is None
 
 
+def test_what_podcasts_are() -> None:
+    category = {"LAC_PODCAST_LANGUAGE": "pt-BR", "LAC_PODCAST_CATEGORY": "Music  > Music History"}
+    found = load({**category, "LAC_PODCAST_EXPLICIT": "yes", "LAC_PODCAST_IMAGE_URL": "https://a.org/c.JPG"}).recordings
+    assert (found.podcast_language, found.podcast_category) == ("pt-BR", ("Music", "Music History"))
+    assert (found.podcast_explicit, found.podcast_image_url) == (True, "https://a.org/c.JPG")
+    for name, below in CATEGORIES.items():
+        assert parse_category(name) == (name,)
+        assert all(parse_category(f"{name}>{one}") == (name, one) for one in below)
+
+
 def test_set_secrets_touch_no_file(tmp_path: Path) -> None:
     load({}, data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
@@ -143,6 +154,10 @@ def test_secrets_do_not_show_in_the_settings() -> None:
         ({"LAC_RECORDING_RETENTION_DAYS": "0"}, "LAC_RECORDING_RETENTION_DAYS: '0' is not a whole number above zero"),
         ({"LAC_RECORDING_RETENTION_DAYS": "99999"}, "LAC_RECORDING_RETENTION_DAYS: '99999' is not a number of days"),
         ({"LAC_EXPORT_CACHE_MB": "1.5"}, "LAC_EXPORT_CACHE_MB: '1.5' is not a whole number above zero"),
+        ({"LAC_PODCAST_LANGUAGE": "English"}, "LAC_PODCAST_LANGUAGE: 'English' is not a language tag"),
+        ({"LAC_PODCAST_CATEGORY": "Talk"}, "LAC_PODCAST_CATEGORY: 'Talk' is not a category of podcasts. One of: Arts"),
+        ({"LAC_PODCAST_CATEGORY": "Music > Jazz"}, "LAC_PODCAST_CATEGORY: 'Music > Jazz' is not a category"),
+        ({"LAC_PODCAST_IMAGE_URL": "cover.gif"}, "LAC_PODCAST_IMAGE_URL: 'cover.gif' is not the address of a PNG"),
         ({"LAC_METRICS_TOKEN": "short"}, "LAC_METRICS_TOKEN: shorter than 16 characters"),
         ({"LAC_TRUSTED_PROXIES": "proxy"}, "LAC_TRUSTED_PROXIES: 'proxy' is not an address or a network"),
         ({"LAC_HOST": "audio.internal"}, "LAC_HOST=audio.internal is a name"),

@@ -14,11 +14,13 @@ from types import ModuleType
 
 import sqlalchemy as sa
 
+import lac.recordings.offload
 import lac_media.proto.peer
 import lac_web.gateway.routes
 import lac_web.server
 from lac.cli.main import main
 from lac.db import engine
+from lac.storage.mirror import Mirror
 from lac_web.gateway.connection import GatewayLimits
 from lac_web.server import HttpLimits
 
@@ -29,6 +31,8 @@ BUSY_TIMEOUT_S = 2.0
 #: For media sessions that never connect, and sockets that never join.
 CONNECT_WITHIN_S = 5.0
 WRITE_TIMEOUT_S = 3.0
+#: Of a multipart upload. Amazon takes none below 5 MiB but the last, rclone does.
+SMALLEST_PART = 64 << 10
 
 DISK_FULL = "disk-is-full"
 #: SQLite's own limit.
@@ -41,6 +45,7 @@ def shorten_limits() -> None:
     _replace(lac_media.proto.peer, "CONNECT_TIMEOUT_S", CONNECT_WITHIN_S)
     # Where they are made without arguments.
     _replace(lac_web.gateway.routes, "GatewayLimits", functools.partial(GatewayLimits, join_s=CONNECT_WITHIN_S))
+    _replace(lac.recordings.offload, "Mirror", functools.partial(Mirror, smallest_part=SMALLEST_PART))
     _replace(lac_web.server, "HttpLimits", functools.partial(HttpLimits, write_timeout_s=WRITE_TIMEOUT_S))
 
 

@@ -109,6 +109,8 @@ def ffmpeg_sending(url: str, frequency_hz: int, *options: str) -> Iterator[subpr
 
 
 _OGG = ("-f", "ogg", "-content_type", "application/ogg")
+#: As much as Opus can be, whatever is said.
+OGG_OPUS_LARGE = ("-c:a", "libopus", "-b:a", "500k", "-vbr", "off", "-page_duration", "200000", *_OGG)
 OGG_OPUS = ("-c:a", "libopus", "-b:a", "64k", "-page_duration", "200000", *_OGG)
 OGG_VORBIS = ("-c:a", "libvorbis", *_OGG)
 MP3 = ("-c:a", "libmp3lame", "-f", "mp3", "-content_type", "audio/mpeg")

@@ -10,11 +10,17 @@ from urllib.parse import urlsplit
 
 import feedparser
 import pytest
+import trio
 
+from lac.storage.mirror import read_journal
+from lac.storage.s3 import open_s3
 from lac_media.derive.audio import SAMPLE_RATE_HZ, read_audio
+from tests.e2e.hurried_server import SMALLEST_PART
+from tests.e2e.players import OGG_OPUS_LARGE, ffmpeg_sending
 from tests.e2e.raw_publisher import publishing_frames
 from tests.e2e.recordings import FINISHED_WITHIN_S, finished
 from tests.e2e.server import LacServer, running_server
+from tests.e2e.test_plain_streams import icecast
 from tests.e2e.test_serve_command import refused_start
 from tests.rclone import KEY, SECRET, Rclone, rclone_server
 
@@ -90,3 +96,38 @@ def test_a_recording_goes_into_the_bucket_comes_back_and_is_removed(tmp_path: Pa
             server.call("DELETE", f"/api/recordings/{recording['id']}", token=host.token)
             wait_for(lambda: not any(key.startswith(name) for key in rclone.objects()), server)
             assert server.http.get(feed).text.count(recording["id"]) == 0
+
+
+def test_a_recording_goes_up_in_parts_while_it_is_made(tmp_path: Path) -> None:
+    """Through a killed server, whose next start goes on with the parts that are up, to one object and nothing else."""
+    data_dir = tmp_path / "data"
+    with rclone_server(tmp_path / "s3") as rclone:
+        settings = environment(rclone)
+        with running_server(data_dir, program="tests.e2e.hurried_server", **settings) as server:
+            host = server.register("Hanna")
+            show = server.start_show(host, recordingEnabled=True)
+            with ffmpeg_sending(icecast(server, show), 440, *OGG_OPUS_LARGE):
+                wait_for(lambda: parts_up(data_dir) >= 3, server)
+                server.kill()
+        assert trio.run(open_uploads, rclone) >= 1
+        with running_server(data_dir, program="tests.e2e.hurried_server", **settings) as server:
+            (recording, *_) = finished(server, show["id"], host.token)
+            server.call("POST", f"/api/broadcasts/{show['id']}/end", token=host.token)
+            name = f"recordings/{recording['id']}"
+            wait_for(lambda: not (data_dir / name / "program.ogg").exists(), server)
+            content = rclone.content(f"{name}/program.ogg")
+            assert hashlib.sha256(content).hexdigest() == recording["sha256"]
+            assert len(content) > 3 * SMALLEST_PART
+            wait_for(lambda: trio.run(open_uploads, rclone) == 0, server)
+            assert parts_up(data_dir) == 0
+
+
+def parts_up(data_dir: Path) -> int:
+    """Of the program, as the server has written it down."""
+    journals = [read_journal(path) for path in data_dir.glob("recordings/*/program.ogg")]
+    return sum(len(journal.parts) for journal in journals if journal is not None)
+
+
+async def open_uploads(rclone: Rclone) -> int:
+    async with open_s3(rclone.settings()) as store:
+        return len(await store.open_uploads(""))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import av
 import feedparser
 import numpy as np
 import pytest
@@ -212,6 +214,18 @@ async def test_the_podcast(shows: Shows) -> None:
     ):
         assert (await api.call("GET", url, headers=headers)).status_code == status, headers
     await problem_of(await api.call("GET", "/podcasts/nobody/feed.xml"), 404)
+
+
+async def test_the_picture_of_the_podcast_is_as_directories_want_it(shows: Shows) -> None:
+    feed = await shows.api.call("GET", f"/podcasts/{shows.user_id}/feed.xml")
+    address = feedparser.parse(await feed.get_data()).feed.image.href
+    response = await shows.api.call("GET", "/podcasts" + address.partition("/podcasts")[2])
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "image/png")
+    with av.open(io.BytesIO(await response.get_data())) as file:
+        (frame,) = file.decode(video=0)
+    assert frame.width == frame.height
+    assert 1400 <= frame.width <= 3000
+    assert frame.format.name == "rgb24"
 
 
 async def test_an_episode_that_is_being_prepared(shows: Shows) -> None:
