@@ -129,8 +129,9 @@ class Shelf:
         return self.listed_segments >= READY_SEGMENTS and self.behind_s <= FRESH_S
 
     @property
-    def is_empty(self) -> bool:
-        return not self._perhaps
+    def perhaps(self) -> Collection[str]:
+        """Whatever may be up."""
+        return self._perhaps
 
     def timer_at(self) -> float:
         return min(self._leaving.values(), default=math.inf)
