@@ -42,10 +42,9 @@ CONNECT_TIMEOUT_S = 20.0
 LEAVE_TIMEOUT_S = 60.0
 #: What must be as before once everyone has left.
 COUNTED = ("lac_media_sessions", "lac_media_peers", "lac_listeners", "lac_tasks")
-#: What of them the database's pool may still open when more calls than ever before come together.
-POOL_DESCRIPTORS = 12
-#: The same, but for what the database's pool opens when it first needs it.
+#: The same, but for what the database's pool opens when more calls than ever before come together.
 DESCRIPTORS = "process_open_fds"
+POOL_DESCRIPTORS = 12
 
 
 @dataclass(frozen=True)
