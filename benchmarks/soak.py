@@ -4,7 +4,7 @@
 
 A real `lac serve` in a process of its own; here, one listener after the other (some at a time) asks by WHEP, goes
 through ICE and DTLS to the SRTP keys, and says goodbye. After each part everyone has left, and the server is asked what
-it still has. Memory is compared with that after the first third: until then a process gets what it keeps for good, and
+it still has. Memory is compared with that after the first half: until then a process gets what it keeps for good, and
 the collector has not yet looked at what HTTP's libraries leave in cycles. Exits with 1 if anything stays.
 """
 
@@ -31,7 +31,7 @@ from lac_media.proto.peer import PeerConnected, PeerEvent
 from tests.e2e.server import LacServer
 
 PARTS = 6
-WARM_UP_PARTS = 2
+WARM_UP_PARTS = 3
 #: How much resident memory may still grow for a thousand listeners when all is warm. A leak of a list and its entry for
 #: each is more; what the allocator and SQLite's page caches do is less.
 GROWTH_MAX_KIB = 100.0

@@ -49,9 +49,9 @@ class Variant(StrEnum):
 
     #: As the speaker sent it, or as it was mixed.
     OPUS = "opus"
-    #: Each packet with a copy of the frame before it (RFC 2198), under the same numbers.
+    #: Each packet with copies of the frames before it (RFC 2198), under the same numbers.
     OPUS_RED = "opus+red"
-    #: Each packet, and after the next one the same again.
+    #: Each packet, and after each of the next two the same again.
     OPUS_AGAIN = "opus+again"
     #: Three packets in one: a stream of its own.
     OPUS3 = "opus3"

@@ -9,6 +9,7 @@ no longer there. `apply()` puts them in place for the whole process; calling it 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import struct
@@ -79,6 +80,37 @@ def apply() -> None:
         setattr(module, name, replacement)
 
 
+class KeepAlive:
+    """When an idle connection is given up. In the place of hypercorn's `TrioSingleTask`, which starts a task for this
+    after each request: here it is the deadline of the read that waits for the next one."""
+
+    def __init__(self, scope: trio.CancelScope, config: ServerConfig) -> None:
+        self._scope = scope
+        self._config = config
+        self._over = False
+
+    async def restart(self, _task_group: TaskGroup, _action: object) -> None:
+        """The connection is idle from now on."""
+        if not self._over:
+            wait_s = 0.0 if self._config.closing else self._config.keep_alive_timeout
+            self._scope.deadline = trio.current_time() + wait_s
+
+    async def stop(self) -> None:
+        """It is not."""
+        if not self._over:
+            self._scope.deadline = math.inf
+
+    def give_up(self) -> None:
+        """End it at once if it is idle."""
+        if self._scope.deadline != math.inf:
+            self._scope.cancel("the server closes")
+
+    def linger(self, seconds: float) -> None:
+        """The connection has ended; read a little longer."""
+        self._over = True
+        self._scope.deadline = trio.current_time() + seconds
+
+
 class BoundedTCPServer(TCPServer):
     """One client's TCP connection.
 
@@ -97,6 +129,8 @@ class BoundedTCPServer(TCPServer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._read_scope = trio.CancelScope()
+        self.keep_alive = KeepAlive(self._read_scope, self.config)
+        self.idle_task = cast("Any", self.keep_alive)
         self._saying_goodbye = False
         self._unsent = b""
 
@@ -152,12 +186,12 @@ class BoundedTCPServer(TCPServer):
             if not await self._write(event.data):
                 await self.protocol.handle(Closed())
             return
+        if isinstance(event, Updated):
+            await super().protocol_send(event)
+            return
         with trio.move_on_after(self.config.write_timeout_s, shield=True):
-            if isinstance(event, Closed):
-                await self._say_goodbye()
-                await self.protocol.handle(Closed())
-            else:
-                await super().protocol_send(event)
+            await self._say_goodbye()
+            await self.protocol.handle(Closed())
 
     async def _write(self, data: bytes) -> bool:
         async with self.send_lock:
@@ -180,7 +214,7 @@ class BoundedTCPServer(TCPServer):
         async with self.send_lock:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self.stream.send_eof()
-        self._read_scope.deadline = trio.current_time() + self.config.linger_s
+        self.keep_alive.linger(self.config.linger_s)
 
     async def _read_data(self) -> None:
         with self._read_scope:
@@ -218,6 +252,8 @@ class GuardedH11Protocol(H11Protocol):
     #: Whether the present request is a source client's, and whether it is HTTP/1.0.
     _in_source = False
     _speaks_1_0 = False
+    #: The head of a response of known length, until its first byte is there.
+    _head = b""
 
     config: ServerConfig
 
@@ -288,24 +324,28 @@ class GuardedH11Protocol(H11Protocol):
         await super().stream_send(event)
 
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """The head of a response of known length goes out with the beginning of its body: each write is a system call
+        for us and a wake-up for the client."""
         if isinstance(event, h11.Response | h11.InformationalResponse) and not event.reason:
             # The event is frozen; making another one would validate all of its headers once more.
             object.__setattr__(event, "reason", REASONS.get(event.status_code, b"Unknown"))
-        if not self._in_source:
-            await super()._send_h11_event(event)
-        elif isinstance(event, h11.Response) and self._speaks_1_0:
-            await self._send_old_response(event)
-        elif not (isinstance(event, h11.InformationalResponse) and event.status_code == 100):
-            await super()._send_h11_event(event)
-
-    async def _send_old_response(self, response: h11.Response) -> None:
+        if self._in_source and isinstance(event, h11.InformationalResponse) and event.status_code == 100:
+            return
         try:
-            data = self.connection.send(response)
+            data = self.connection.send(event) or b""
         except h11.LocalProtocolError:
             if self.connection.their_state is not h11.ERROR:
                 raise
-        else:
-            await self.send(RawData(data=b"HTTP/1.0" + data.removeprefix(b"HTTP/1.1")))
+            return
+        if isinstance(event, h11.Response):
+            if self._in_source and self._speaks_1_0:
+                data = b"HTTP/1.0" + data.removeprefix(b"HTTP/1.1")
+            if any(name == b"content-length" for name, _ in event.headers):
+                self._head = data
+                return
+        data, self._head = self._head + data, b""
+        if data:
+            await self.send(RawData(data))
 
 
 async def _nobody(event: object) -> None:

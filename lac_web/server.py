@@ -60,6 +60,8 @@ class ServerConfig(Config):
         self.listening = list(listening)
         self.direct = direct
         self.connections: set[hypercorn_fixes.BoundedTCPServer] = set()
+        #: The server is stopping: no connection is kept for another request.
+        self.closing = False
         self.turnstile = Turnstile()
         #: Hundreds wait for the same part, and are all to go on in the same pass.
         self.direct_turnstile = Turnstile(DIRECT_PER_PASS)
@@ -133,6 +135,9 @@ async def _reset_stragglers(config: ServerConfig, shutdown: trio.Event, grace_s:
     connections from under them."""
     try:
         await shutdown.wait()
+        config.closing = True
+        for connection in tuple(config.connections):
+            connection.keep_alive.give_up()
         await trio.sleep(grace_s)
     finally:
         for connection in tuple(config.connections):

@@ -4,6 +4,7 @@ is `AuthService.account`, see `lac.auth.account`.
 
 from __future__ import annotations
 
+import trio
 from sqlalchemy import orm
 
 from lac.audit import AccountAct, add_audit
@@ -118,7 +119,7 @@ class AuthService:
         )
         if rotation.outcome is store.RefreshOutcome.REUSED:
             if rotation.user is not None:
-                self.sign_ins.on_ended(SignInsEnded(rotation.user.id, only=rotation.sign_in_id))
+                self.sign_ins.tell(SignInsEnded(rotation.user.id, only=rotation.sign_in_id))
             raise NotSignedInError("This refresh token was used before. Sign in again.", code="refresh_reused")
         if rotation.outcome is store.RefreshOutcome.EXPIRED:
             raise NotSignedInError("Your sign-in has expired. Sign in again.", code="token_expired")
@@ -180,7 +181,7 @@ class AuthService:
 
     async def identify_sign_in(self, user_id: str, sign_in_id: str) -> Identity:
         """The account with this sign-in. Raises `NotSignedInError` (token_invalid) when either is gone."""
-        user = await self._db.read(lambda session: store.find_signed_in(session, user_id, sign_in_id))
+        user = await self._find_signed_in(user_id, sign_in_id)
         if user is None:
             raise NotSignedInError("This sign-in has ended. Sign in again.", code="token_invalid")
         return Identity(IdentityKind.USER, user.id, user.display_name, is_admin=user.is_admin, sign_in_id=sign_in_id)
@@ -190,8 +191,20 @@ class AuthService:
         user_id, sign_in_id = identity.id, identity.sign_in_id
         if identity.kind is not IdentityKind.USER or sign_in_id is None:
             return
-        if await self._db.read(lambda session: store.find_signed_in(session, user_id, sign_in_id)) is None:
+        if await self._find_signed_in(user_id, sign_in_id) is None:
             raise NotSignedInError("This sign-in has ended. Sign in again.", code="token_invalid")
+
+    async def _find_signed_in(self, user_id: str, sign_in_id: str) -> User | None:
+        recent = self.sign_ins.recent
+        user = recent.find(user_id, sign_in_id, now=trio.current_time())
+        if user is not None:
+            await trio.lowlevel.checkpoint()
+            return user
+        version = recent.version
+        user = await self._db.read(lambda session: store.find_signed_in(session, user_id, sign_in_id))
+        if user is not None:
+            recent.remember(user, sign_in_id, version=version, now=trio.current_time())
+        return user
 
     async def get_user(self, user_id: str) -> User:
         user = await self._db.read(lambda session: store.find_user(session, user_id))
@@ -203,7 +216,10 @@ class AuthService:
         if identity.kind is not IdentityKind.USER:
             raise ForbiddenError("Only an account can be changed. Sign in first.")
         name = check_display_name(display_name)
-        user = await self._db.run(lambda session: store.set_display_name(session, identity.id, name, self._clock()))
+        try:
+            user = await self._db.run(lambda session: store.set_display_name(session, identity.id, name, self._clock()))
+        finally:
+            self.sign_ins.recent.forget(identity.id)
         if user is None:
             raise NotFoundError("There is no such user.")
         return user

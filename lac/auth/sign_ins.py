@@ -9,6 +9,7 @@ from typing import TypeVar
 import trio
 from sqlalchemy import orm
 
+from lac.auth.recent import RecentSignIns
 from lac.db.engine import Database
 
 T = TypeVar("T")
@@ -34,7 +35,13 @@ class SignInEnder:
 
     def __init__(self, db: Database) -> None:
         self.on_ended: Callable[[SignInsEnded], None] = ignore
+        self.recent = RecentSignIns()
         self._db = db
+
+    def tell(self, ended: SignInsEnded) -> None:
+        """These have ended: nobody is let in on the strength of them any more, or stays."""
+        self.recent.forget(ended.user_id)
+        self.on_ended(ended)
 
     async def end(self, ended: SignInsEnded, write: Callable[[orm.Session], T]) -> T:
         """Run the transaction that ends them, then tell. A caller who is cancelled may have been heard by the database
@@ -42,9 +49,9 @@ class SignInEnder:
         try:
             result = await self._db.run(write)
         except trio.Cancelled:
-            self.on_ended(ended)
+            self.tell(ended)
             raise
-        self.on_ended(ended)
+        self.tell(ended)
         return result
 
 

@@ -14,6 +14,7 @@ import ipaddress
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -104,13 +105,7 @@ def _payload_untrusted(token: str, key: str, now: datetime) -> dict[str, Any]:
     if len(token) > TOKEN_MAX:
         raise _invalid()
     try:
-        payload: dict[str, Any] = jwt.decode(
-            token,
-            key,
-            algorithms=[_ALGORITHM],
-            # The times are compared below, with the caller's clock.
-            options={"require": ["typ", "sub", "exp"], "verify_exp": False, "verify_iat": False, "verify_nbf": False},
-        )
+        payload = _signed_payload_untrusted(token, key)
     except (jwt.InvalidTokenError, ValueError):  # ValueError: text that is not ASCII
         raise _invalid() from None
     expires_at = payload["exp"]
@@ -118,6 +113,20 @@ def _payload_untrusted(token: str, key: str, now: datetime) -> dict[str, Any]:
         raise _invalid()
     if now.timestamp() >= expires_at:
         raise NotSignedInError("Your sign-in has expired. Refresh it or sign in again.", code="token_expired")
+    return payload
+
+
+@lru_cache(maxsize=1024)
+def _signed_payload_untrusted(token: str, key: str) -> dict[str, Any]:
+    """What a token says that we have signed, whenever that was: this does not change, and is asked again and again.
+    Raises what `jwt.decode` raises, or ValueError. Not to be changed by the caller."""
+    payload: dict[str, Any] = jwt.decode(
+        token,
+        key,
+        algorithms=[_ALGORITHM],
+        # The caller compares the times, with its own clock.
+        options={"require": ["typ", "sub", "exp"], "verify_exp": False, "verify_iat": False, "verify_nbf": False},
+    )
     return payload
 
 

@@ -92,7 +92,7 @@ async def _serve_until_signalled(settings: Settings) -> None:
             # What the start has made stays for good: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(10_000, 5, 400)
+            gc.set_threshold(10_000, 10, 10)
             await server.stopped.wait()
             nursery.cancel_scope.cancel("the server has stopped")
 

@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 #: Datagrams handled between two checkpoints, and for how long: each handshake of a crowd takes half a millisecond.
 BURST = 128
 TURN_S = 0.003
+#: Void timers stay in the heap until they are due, half a minute later, or until they are more than this and more than
+#: the others.
+VOID_TIMERS_KEPT = 256
 #: TCP connections of one peer: browsers try several and keep a spare.
 MAX_CONNECTIONS_PER_PEER = 4
 
@@ -91,6 +94,8 @@ class Endpoint:
         #: Whose each TCP connection is, the one in use and spare ones.
         self._by_connection: dict[TcpAddress, Attachment] = {}
         self._timers: list[_Timer] = []
+        #: How many of them are void.
+        self._void_timers = 0
         self._timer_changed = trio.Event()
 
     @property
@@ -261,13 +266,14 @@ class Endpoint:
 
     def run_timers(self, *, now: float) -> None:
         """Let every peer that is due do what it has to."""
-        timers = self._timers
         due: list[Attachment] = []
-        while timers and timers[0].due <= now:
-            attachment = heapq.heappop(timers).attachment
+        while self._timers and self._timers[0].due <= now:
+            attachment = heapq.heappop(self._timers).attachment
             if attachment is not None:
                 attachment.timer = None
                 due.append(attachment)
+            else:
+                self._void_timers -= 1
         # Each once: a peer that is due again at once gets its turn in the next round, and the loop its checkpoint.
         for attachment in due:
             if not attachment.attached:
@@ -291,11 +297,16 @@ class Endpoint:
             if self._timers[0] is timer:
                 self._timer_changed.set()
 
-    @staticmethod
-    def _void_timer(attachment: Attachment) -> None:
-        if attachment.timer is not None:
-            attachment.timer.attachment = None
-            attachment.timer = None
+    def _void_timer(self, attachment: Attachment) -> None:
+        if attachment.timer is None:
+            return
+        attachment.timer.attachment = None
+        attachment.timer = None
+        self._void_timers += 1
+        if self._void_timers > max(VOID_TIMERS_KEPT, len(self._timers) // 2):
+            self._timers = [timer for timer in self._timers if timer.attachment is not None]
+            heapq.heapify(self._timers)
+            self._void_timers = 0
 
     def _receive_stun(self, attachment: Attachment, message: Message, address: Address, now: float) -> None:
         def step(core: PeerCore) -> None:

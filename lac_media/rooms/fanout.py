@@ -35,8 +35,13 @@ TURN_S = 0.02
 
 _HEADER = Struct("!BBHLL")
 _LEVEL_EXTENSION = Struct("!HHBBxx")
-#: What RED adds to a frame and one copy: four bytes for the copy, one for the frame (RFC 2198 section 3).
-RED_BYTES = 5
+#: What RED adds to a copy, and to the frame itself (RFC 2198 section 3).
+RED_COPY_BYTES, RED_BYTES = 4, 1
+#: How many of the packets before go along, as copies or once more. Where one in ten is lost one in a hundred is lost
+#: twice, and that is more than may be heard.
+COPIES = 2
+#: Beyond the first only those of so many bytes, 80 kbit/s: three times as much of music would fill many a network.
+SMALL_BYTES = 200
 #: How many deliveries a packet may be behind to be sent to listeners of `Variant.OPUS_AGAIN` once more; and how many a
 #: listener must have had before it becomes one. Nobody is sent a packet from before its first one (see `Seat.since`).
 AGAIN_REACH = 10
@@ -73,12 +78,12 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One packet of a stream, as it went out. `number` counts deliveries, whatever their sequence numbers; `copy` is
-    the packet before it, where listeners with redundancy got one."""
+    """One packet of a stream, as it went out. `number` counts deliveries, whatever their sequence numbers; `copies` are
+    the packets before it that listeners with redundancy got along with it, the oldest first."""
 
     packet: ProgramPacket
     number: int
-    copy: ProgramPacket | None = None
+    copies: tuple[ProgramPacket, ...] = ()
 
     @property
     def sequence(self) -> int:
@@ -247,20 +252,22 @@ class Fanout:
         delivery may not begin before this one has ended."""
         self._apply_switches()
         self._deliveries += 1
-        before, copy = None, None
+        before: list[Delivery] = []
+        copies: tuple[ProgramPacket, ...] = ()
         if self.listeners_by_variant[Variant.OPUS_RED] or self.listeners_by_variant[Variant.OPUS_AGAIN]:
-            before = self._sent.find((packet.sequence - 1) & 0xFFFF, now=packet.sent_at)
-            copy = None if before is None else copy_for(packet, before.packet)
-        delivery = Delivery(packet, self._deliveries, copy)
+            before = self._before(packet)
+            copies = copies_for(packet, [earlier.packet for earlier in before])
+        delivery = Delivery(packet, self._deliveries, copies)
         self._sent.add(delivery)
         size = len(packet.payload)
         self.counts[Variant.OPUS].add(size)
         self.counts[Variant.OPUS_AGAIN].add(size)
-        self.counts[Variant.OPUS_RED].add(size if copy is None else size + len(copy.payload) + RED_BYTES)
+        self.counts[Variant.OPUS_RED].add(red_size(packet, copies))
         yield from self._deliver(delivery, (Variant.OPUS, Variant.OPUS_RED, Variant.OPUS_AGAIN))
-        if before is not None and copy is not None and self._deliveries - before.number <= AGAIN_REACH:
-            self.counts[Variant.OPUS_AGAIN].add(len(copy.payload))
-            yield from self._deliver(before, (Variant.OPUS_AGAIN,))
+        for earlier in before:
+            if earlier.packet in copies and self._deliveries - earlier.number <= AGAIN_REACH:
+                self.counts[Variant.OPUS_AGAIN].add(len(earlier.packet.payload))
+                yield from self._deliver(earlier, (Variant.OPUS_AGAIN,))
         if self._economy is not None and self.listeners_by_variant[Variant.OPUS3]:
             yield from self._deliver_joined(self._economy.receive(packet, now=trio.current_time()))
 
@@ -276,7 +283,6 @@ class Fanout:
     async def send_report(self, report: Callable[[int, int, int], bytes]) -> None:
         """Deliver a compound RTCP packet to everyone. `report(ssrc, packets, octets)` writes it for whoever was sent so
         much under this SSRC: mostly it is the same for all."""
-        self._apply_moves()
         written: dict[tuple[int, int, int], bytes] = {}
         for group in tuple(self._groups.values()):
             usual = self.counts[group.form.variant]
@@ -290,6 +296,14 @@ class Fanout:
                     texts.append(text)
                 self.dropped += part.batch.send_rtcp(texts)
                 await trio.lowlevel.checkpoint()
+
+    def _before(self, packet: ProgramPacket) -> list[Delivery]:
+        """Those right before this packet, as far as they went out, the newest first."""
+        found = (
+            self._sent.find((packet.sequence - distance) & 0xFFFF, now=packet.sent_at)
+            for distance in range(1, COPIES + 1)
+        )
+        return [delivery for delivery in found if delivery is not None]
 
     def _deliver_joined(self, packets: Iterable[ProgramPacket]) -> Iterator[None]:
         for packet in packets:
@@ -377,21 +391,33 @@ class Fanout:
                 self._enter(seat)
 
 
-def copy_for(packet: ProgramPacket, before: ProgramPacket) -> ProgramPacket | None:
-    """The packet before as redundancy for this one; None if it is worth none (a pause), or does not fit beside it."""
-    fits = (
-        0 < packet.ticks - before.ticks <= MAX_TIMESTAMP_OFFSET
-        and len(before.payload) <= MAX_REDUNDANT_BYTES
-        and len(packet.payload) + len(before.payload) + RED_BYTES <= MAX_PAYLOAD
-    )
-    return before if fits and not is_dtx(before.payload) else None
+def copies_for(packet: ProgramPacket, before: Iterable[ProgramPacket]) -> tuple[ProgramPacket, ...]:
+    """Of the packets before, the newest first, those that go along as redundancy for this one, the oldest first. Not
+    those that are worth none (a pause), nor what does not fit beside it."""
+    copies: tuple[ProgramPacket, ...] = ()
+    for earlier in before:
+        fits = (
+            0 < packet.ticks - earlier.ticks <= MAX_TIMESTAMP_OFFSET
+            and len(earlier.payload) <= (SMALL_BYTES if copies else MAX_REDUNDANT_BYTES)
+            and red_size(packet, (earlier, *copies)) <= MAX_PAYLOAD
+        )
+        if fits and not is_dtx(earlier.payload):
+            copies = (earlier, *copies)
+    return copies
+
+
+def red_size(packet: ProgramPacket, copies: tuple[ProgramPacket, ...]) -> int:
+    """Bytes of the payload with these copies; without any it is plain Opus."""
+    if not copies:
+        return len(packet.payload)
+    return len(packet.payload) + RED_BYTES + sum(len(copy.payload) + RED_COPY_BYTES for copy in copies)
 
 
 def _encode(form: Form, delivery: Delivery) -> bytes:
-    packet, copy, ssrc = delivery.packet, delivery.copy, form.ssrc
-    if form.red_payload_type is None or copy is None:
+    packet, ssrc = delivery.packet, form.ssrc
+    if form.red_payload_type is None or not delivery.copies:
         return _encode_rtp(form.payload_type, form.audio_level_extension_id, packet, packet.payload, ssrc)
-    redundant = [(packet.ticks - copy.ticks, copy.payload)]
+    redundant = [(packet.ticks - copy.ticks, copy.payload) for copy in delivery.copies]
     payload = build_red(packet.payload, redundant, payload_type=form.payload_type)
     return _encode_rtp(form.red_payload_type, form.audio_level_extension_id, packet, payload, ssrc)
 

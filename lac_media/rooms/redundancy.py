@@ -1,8 +1,8 @@
 """Whether a listener gets redundancy (`opus+red`, or `opus+again` if it cannot take that) or not, decided from its own
 receiver reports. Sans-IO.
 
-It costs about twice the bytes and repairs single losses at once. So it is for those who lose packets, and not for those
-whose losses it makes worse.
+It costs two to three times the bytes and repairs losses of one or two packets at once. So it is for those who lose
+packets, and not for those whose losses it makes worse.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ QUICK_ROUND_TRIP_S = 0.1
 #: How many packets the smoothed loss looks back, roughly, for who needs redundancy (ten seconds) and for who does no
 #: longer (twenty).
 MEMORY_PACKETS, LONG_MEMORY_PACKETS = 500, 1000
-#: Nobody is moved back sooner.
-STAY_S = 15.0
+#: Nobody is moved back sooner: from RED, and from repetition, which hides so well what is lost that it takes longer to
+#: see. Who had to be given redundancy again within `RETURN_S` stays twice as long each time.
+STAY_S, STAY_REPEATED_S, MAX_STAY_S = 15.0, 60.0, 240.0
+RETURN_S = 60.0
 #: If of the first so many packets with redundancy so much more is lost than before, the network has no room for it. The
 #: difference is large because losses that have just begun are not yet seen in full when they bring redundancy.
 TRIAL_PACKETS, WORSE_LOSS = 500, 0.15
@@ -36,6 +38,7 @@ class RedundancyChooser:
     __slots__ = (
         "_asks_again",
         "_highest",
+        "_left_at",
         "_loss",
         "_loss_before",
         "_loss_long",
@@ -43,6 +46,7 @@ class RedundancyChooser:
         "_may_leave_at",
         "_redundant",
         "_repaired",
+        "_stay_s",
         "_trial_lost",
         "_trial_packets",
         "variant",
@@ -56,7 +60,8 @@ class RedundancyChooser:
         self._highest: int | None = None
         self._repaired = 0
         self._loss = self._loss_long = 0.0
-        self._may_enter_at = self._may_leave_at = float("-inf")
+        self._may_enter_at = self._may_leave_at = self._left_at = float("-inf")
+        self._stay_s = 0.0
         # While redundancy is new: the loss before it, and packets since then.
         self._loss_before = 0.0
         self._trial_packets = 0
@@ -73,10 +78,15 @@ class RedundancyChooser:
         expected, sent_again = self._since_last(block, repaired)
         if expected <= 0:
             return self.variant
-        lost = min(float(expected), block.fraction_lost / 256 * expected + sent_again)
+        visible = block.fraction_lost / 256
+        asked_for = min(1.0, sent_again / expected)
+        lost = trial_lost = min(1.0, visible + asked_for) * expected
         if self.variant is Variant.OPUS_AGAIN:
-            # Only what has been lost both times shows: where one in ten is lost, one in a hundred is.
-            lost = math.sqrt(lost / expected) * expected
+            # Only what has been lost each time shows: where one in ten is lost, one in a thousand is. Where losses come
+            # together it is more, and the network is not therefore without room. But what is asked for was lost once:
+            # questions are asked before the repetition is there.
+            trial_lost = max(math.sqrt(visible), asked_for) * expected
+            lost = max(math.cbrt(visible), asked_for) * expected
         self._loss += min(1.0, expected / MEMORY_PACKETS) * (lost / expected - self._loss)
         self._loss_long += min(1.0, expected / LONG_MEMORY_PACKETS) * (lost / expected - self._loss_long)
         quick = self._asks_again and round_trip_s is not None and round_trip_s <= QUICK_ROUND_TRIP_S
@@ -88,10 +98,10 @@ class RedundancyChooser:
             ):
                 self._enter(max(self._loss, lost / expected), now)
         else:
-            if self._has_made_it_worse(expected, lost) or not allowed:
-                self._leave(may_enter_at=now + BACK_OFF_S)
+            if self._has_made_it_worse(expected, trial_lost) or not allowed:
+                self._leave(now, may_enter_at=now + BACK_OFF_S)
             elif now >= self._may_leave_at and self._loss_long < (LEAVE_LOSS_IF_REPAIRED if quick else LEAVE_LOSS):
-                self._leave(may_enter_at=now)
+                self._leave(now, may_enter_at=now)
         return self.variant
 
     def _since_last(self, block: ReportBlock, repaired: int) -> tuple[int, int]:
@@ -109,10 +119,13 @@ class RedundancyChooser:
         self.variant = self._redundant
         self._loss_before = self._loss_long = loss
         self._trial_packets, self._trial_lost = 0, 0.0
-        self._may_leave_at = now + STAY_S
+        at_first_s = STAY_REPEATED_S if self._redundant is Variant.OPUS_AGAIN else STAY_S
+        self._stay_s = min(2 * self._stay_s, MAX_STAY_S) if now - self._left_at < RETURN_S else at_first_s
+        self._may_leave_at = now + self._stay_s
 
-    def _leave(self, *, may_enter_at: float) -> None:
+    def _leave(self, now: float, *, may_enter_at: float) -> None:
         self.variant = Variant.OPUS
+        self._left_at = now
         self._may_enter_at = may_enter_at
 
     def _has_made_it_worse(self, expected: int, lost: float) -> bool:

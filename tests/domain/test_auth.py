@@ -12,10 +12,11 @@ import sqlalchemy as sa
 import trio
 
 from lac.audit import entries_about
-from lac.auth import passwords
+from lac.auth import passwords, recent, store
 from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService, SignedIn
 from lac.auth.tokens import AccessClaims, decode_token_untrusted, encode_access
+from lac.clock import utc_now
 from lac.config import Settings
 from lac.db import models
 from lac.db.engine import Database
@@ -528,3 +529,22 @@ async def test_accounts_made_by_the_fixture_sign_in(
     ada = await account("ada", is_admin=True)
     signed_in = await auth.login("ada@example.org", "correct horse")
     assert await auth.identify(signed_in.access_token) == ada
+
+
+async def test_what_another_process_ends_is_over_a_moment_later(
+    auth: AuthService, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await auth.register(EMAIL, PASSWORD, "Ada")
+    identity = await auth.identify(ada.access_token)
+    await db.run(lambda session: store.revoke_all(session, ada.user.id, utc_now()))
+    assert await auth.identify(ada.access_token) == identity, "it has just been looked up"
+    await auth.check_signed_in(identity)
+    monkeypatch.setattr(recent, "FRESH_S", 0.0)
+    assert await code_of(auth.identify(ada.access_token)) == "token_invalid"
+    assert await code_of(auth.check_signed_in(identity)) == "token_invalid"
+
+
+async def test_a_new_name_is_the_name_from_then_on(auth: AuthService) -> None:
+    ada = await auth.register(EMAIL, PASSWORD, "Ada")
+    await auth.update_me(await auth.identify(ada.access_token), display_name="Countess")
+    assert (await auth.identify(ada.access_token)).display_name == "Countess"

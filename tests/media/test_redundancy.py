@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from lac_media.parameters import OPUS_PAYLOAD_TYPE, ConsumerParameters, ProducerParameters, Variant
 from lac_media.proto.rtcp import ReceiverReport, ReportBlock
-from lac_media.rooms.redundancy import BACK_OFF_S, STAY_S, RedundancyChooser
+from lac_media.rooms.redundancy import BACK_OFF_S, MAX_STAY_S, RETURN_S, STAY_S, RedundancyChooser
 from tests.fakes.impairment import Impairment
 from tests.fakes.net import Net
 from tests.media.clients import open_studio, opus
@@ -75,12 +75,56 @@ def test_loss_brings_redundancy_with_the_next_report_and_its_end_takes_it_away()
 
 
 def test_what_repetition_hides_is_reckoned_with() -> None:
-    """One in ten is lost; with each packet twice one in a hundred shows."""
+    """Of music (each packet twice) one in a hundred shows where one in ten is lost."""
     listener = Reporter(redundant=Variant.OPUS_AGAIN)
     assert listener.report(0.1) is Variant.OPUS_AGAIN
     assert listener.go_on(0.01, 600) is Variant.OPUS_AGAIN
     assert listener.go_on(0.0, 90) is Variant.OPUS
     assert listener.switches == 2
+
+
+@pytest.mark.parametrize("loss", [0.08, 0.1, 0.2])
+def test_what_is_hidden_so_well_that_nothing_shows_for_long_is_believed_in_for_longer_each_time(loss: float) -> None:
+    """Of speech, each packet three times, one in a thousand shows where one in ten is lost."""
+    chance, listener = random.Random(3), Reporter(redundant=Variant.OPUS_AGAIN, asks_again=True, round_trip_s=0.05)
+    for _ in range(12 * 60):  # an hour
+        times = 3 if listener.chooser.variant is Variant.OPUS_AGAIN else 1
+        listener.report(sum(chance.random() < loss**times for _ in range(PACKETS)) / PACKETS)
+    without = listener.history.count(Variant.OPUS) * INTERVAL_S
+    assert without < 0.06 * 3600
+    assert listener.switches < 60
+
+
+def test_questions_asked_before_the_repetition_came_are_not_taken_for_what_it_could_not_repair() -> None:
+    """Chromium asks when the next packet is there, which is a moment before the repetition."""
+    listener = Reporter(redundant=Variant.OPUS_AGAIN, asks_again=True, round_trip_s=0.05)
+    assert listener.go_on(0.02, 10, repaired=0.1) is Variant.OPUS_AGAIN
+    assert listener.go_on(0.005, 600, repaired=0.12) is Variant.OPUS_AGAIN
+    assert listener.switches == 1
+    assert listener.go_on(0.0, 120) is Variant.OPUS
+
+
+def test_losses_that_come_together_are_not_blamed_on_repetition() -> None:
+    """One in ten in bursts of four: of three packets 20 ms apart, all are lost in one case of twenty."""
+    listener = Reporter(redundant=Variant.OPUS_AGAIN)
+    assert listener.report(0.1) is Variant.OPUS_AGAIN
+    assert listener.go_on(0.056, 60) is Variant.OPUS_AGAIN
+
+
+def test_who_comes_back_soon_stays_longer_and_who_comes_late_does_not() -> None:
+    def stay(listener: Reporter) -> float:
+        assert listener.report(0.1) is Variant.OPUS_RED
+        since = listener.now
+        while listener.report(0.0) is Variant.OPUS_RED:
+            assert listener.now - since <= 2 * MAX_STAY_S
+        return listener.now - since
+
+    listener = Reporter()
+    stays = [stay(listener) for _ in range(6)]
+    assert stays == sorted(stays)
+    assert stays[-1] == stays[-2] == MAX_STAY_S
+    assert listener.go_on(0.0, RETURN_S) is Variant.OPUS
+    assert stay(listener) == stays[0]
 
 
 def test_what_the_server_cannot_afford_ends_and_does_not_begin() -> None:

@@ -22,7 +22,7 @@ from lac_media.proto.rtp import RtpPacket, parse_rtp_untrusted
 from lac_media.proto.srtp import SrtpSession
 from lac_media.rooms import fanout as fanout_module
 from lac_media.rooms.economy import Economy
-from lac_media.rooms.fanout import AGAIN_REACH, Fanout, Seat, copy_for
+from lac_media.rooms.fanout import AGAIN_REACH, SMALL_BYTES, Fanout, Seat, copies_for
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import MAX_PAYLOAD
 from tests.media.clients import Client, Studio, open_studio, opus
@@ -93,7 +93,7 @@ def packet(number: int, payload: bytes | None = None, *, ticks: int | None = Non
     )
 
 
-async def test_who_has_redundancy_gets_each_frame_twice_under_the_same_numbers(autojump_clock: MockClock) -> None:
+async def test_who_has_redundancy_gets_each_frame_three_times_under_the_same_numbers(autojump_clock: MockClock) -> None:
     hall = Hall()
     plain, able = hall.seat(ABLE), hall.seat(ABLE)
     await deliver(hall.fanout, packet(65_534))
@@ -107,14 +107,18 @@ async def test_who_has_redundancy_gets_each_frame_twice_under_the_same_numbers(a
     assert [p.timestamp for p in sent] == [p.timestamp for p in hall.packets(plain)]
     assert [p.payload_type for p in sent] == [OPUS_TYPE, RED_TYPE, RED_TYPE, RED_TYPE]
     for number, red in zip((65_535, 65_536, 65_537), sent[1:], strict=True):
-        copy, primary = parse_red_untrusted(red.payload)
-        assert (copy.payload, primary.payload) == (opus(number - 1), opus(number))
-        assert (copy.payload_type, copy.timestamp_offset, primary.payload_type) == (OPUS_TYPE, 960, OPUS_TYPE)
+        blocks = parse_red_untrusted(red.payload)
+        carried = range(max(65_534, number - 2), number + 1)
+        assert [block.payload for block in blocks] == [opus(n) for n in carried]
+        assert [block.timestamp_offset for block in blocks] == [960 * (number - n) for n in carried]
+        assert {block.payload_type for block in blocks} == {OPUS_TYPE}
     assert hall.fanout.listeners_by_variant == {Variant.OPUS: 1, Variant.OPUS_RED: 1}
     assert hall.fanout.switched == 1
 
 
-async def test_who_cannot_take_redundancy_gets_each_packet_again_after_the_next(autojump_clock: MockClock) -> None:
+async def test_who_cannot_take_redundancy_gets_each_packet_again_after_each_of_the_next_two(
+    autojump_clock: MockClock,
+) -> None:
     hall = Hall()
     plain, again = hall.seat(PLAIN), hall.seat(PLAIN)
     hall.fanout.switch(again, Variant.OPUS_AGAIN)
@@ -125,21 +129,33 @@ async def test_who_cannot_take_redundancy_gets_each_packet_again_after_the_next(
     once, twice = hall.sent[plain.address], hall.sent[again.address]
     assert [p.sequence for p in hall.packets(plain)] == list(range(17))
     begins = AGAIN_REACH + 1  # nothing from before its first packets
-    pairs = [data for number in range(begins, 16) for data in (once[number], once[number - 1])]
-    assert twice == [*once[:begins], *pairs, once[16]]
+    thrice = [once[number - back] for number in range(begins, 16) for back in range(3)]
+    assert twice == [*once[:begins], *thrice, once[16], once[14]]
     assert hall.fanout.retransmission(again, 14, now=0.0) == once[14]
 
 
 def test_copies_are_sent_where_they_are_worth_something_and_fit() -> None:
     before = packet(1)
-    assert copy_for(packet(2), before) is before
-    assert copy_for(packet(2, bytes([0x78]) + bytes(MAX_PAYLOAD - 31)), before) is before
-    assert copy_for(packet(2, bytes([0x78]) + bytes(MAX_PAYLOAD - 30)), before) is None, "more than a datagram has room"
-    assert copy_for(packet(2), packet(1, b"\x78")) is None, "a sign of life in a pause"
-    assert copy_for(packet(2), packet(1, bytes(1024))) is None, "ten bits of length"
-    assert copy_for(packet(2, ticks=960 + 0x3FFF), before) is before
-    assert copy_for(packet(2, ticks=960 + 0x4000), before) is None, "fourteen bits of time"
-    assert copy_for(packet(2, ticks=960), before) is None, "RED says older, so it must be older"
+    assert copies_for(packet(2), [before]) == (before,)
+    assert copies_for(packet(2, bytes([0x78]) + bytes(MAX_PAYLOAD - 31)), [before]) == (before,)
+    assert copies_for(packet(2, bytes([0x78]) + bytes(MAX_PAYLOAD - 30)), [before]) == (), "no room in a datagram"
+    assert copies_for(packet(2), [packet(1, b"\x78")]) == (), "a sign of life in a pause"
+    assert copies_for(packet(2), [packet(1, bytes(1024))]) == (), "ten bits of length"
+    assert copies_for(packet(2, ticks=960 + 0x3FFF), [before]) == (before,)
+    assert copies_for(packet(2, ticks=960 + 0x4000), [before]) == (), "fourteen bits of time"
+    assert copies_for(packet(2, ticks=960), [before]) == (), "RED says older, so it must be older"
+
+
+def test_the_second_copy_is_for_speech_and_for_what_has_room() -> None:
+    second, first = packet(1), packet(2)
+    assert copies_for(packet(3), [first, second]) == (second, first)
+    full = bytes([0x78]) + bytes(MAX_PAYLOAD - 1 - 1 - 2 * (4 + len(first.payload)))
+    assert copies_for(packet(3, full), [first, second]) == (second, first)
+    assert copies_for(packet(3, full + b"."), [first, second]) == (first,)
+    music, more = (packet(number, bytes([0x78]) + bytes(SMALL_BYTES)) for number in (1, 2))
+    assert copies_for(packet(3), [more, music]) == (more,)
+    assert copies_for(packet(3), [first, music]) == (first,)
+    assert copies_for(packet(3), [packet(2, b"\x78"), second]) == (second,), "what was said before the pause"
 
 
 async def test_without_a_copy_it_is_plain_opus(autojump_clock: MockClock) -> None:
@@ -147,8 +163,14 @@ async def test_without_a_copy_it_is_plain_opus(autojump_clock: MockClock) -> Non
     able = hall.seat(ABLE)
     hall.fanout.switch(able, Variant.OPUS_RED)
     await deliver(hall.fanout, packet(1))
-    await deliver(hall.fanout, packet(3))  # the one between was lost on its way to us
-    assert [(p.payload_type, p.payload) for p in hall.packets(able)] == [(OPUS_TYPE, opus(1)), (OPUS_TYPE, opus(3))]
+    await deliver(hall.fanout, packet(4))  # those between were lost on their way to us
+    assert [(p.payload_type, p.payload) for p in hall.packets(able)] == [(OPUS_TYPE, opus(1)), (OPUS_TYPE, opus(4))]
+    await deliver(hall.fanout, packet(6))
+    *_, last = hall.packets(able)
+    assert [(block.timestamp_offset, block.payload) for block in parse_red_untrusted(last.payload)] == [
+        (2 * 960, opus(4)),
+        (0, opus(6)),
+    ]
 
 
 async def test_like_listeners_share_a_group_whatever_else_they_could_take(autojump_clock: MockClock) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 import trio
 from trio.testing import MockClock
 
+from lac_media.net.endpoint import VOID_TIMERS_KEPT
 from lac_media.parameters import Direction
 from tests.media.clients import open_studio
 
@@ -71,3 +72,16 @@ async def test_the_timer_heap_does_not_grow_with_time_or_with_those_who_came_and
         await trio.sleep(120)
         assert not listener.session.closed
         assert len(timers) <= 3
+
+
+async def test_a_crowd_that_comes_and_goes_leaves_few_timers_and_takes_nobodys(autojump_clock: MockClock) -> None:
+    async with open_studio() as studio:
+        endpoint = studio.engine.endpoint
+        shy = [await studio.room.open_session(Direction.RECV, "shy") for _ in range(5)]
+        for _ in range(1000):
+            session = await studio.room.open_session(Direction.RECV, "visitor")
+            session.close("left")
+            assert len(endpoint._timers) <= VOID_TIMERS_KEPT + 7
+        await trio.sleep(30.001)
+        assert all(session.close_reason == "timeout" for session in shy), "nobody connected them in time"
+        assert (len(endpoint._timers), endpoint._void_timers) == (0, 0)

@@ -91,6 +91,23 @@ def make_app() -> QuartTrio:
 GET = b"GET %s HTTP/1.1\r\nHost: lac.test\r\n%s\r\n"
 
 
+async def test_a_response_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[bytes] = []
+    write = hypercorn_fixes.BoundedTCPServer._write
+
+    async def watched(self: hypercorn_fixes.BoundedTCPServer, data: bytes) -> bool:
+        writes.append(data)
+        return await write(self, data)
+
+    monkeypatch.setattr(hypercorn_fixes.BoundedTCPServer, "_write", watched)
+    async with serving(make_app(), limits=HttpLimits()) as server, connected(server.port) as stream:
+        with trio.fail_after(SOON_S):
+            await stream.send_all(GET % (b"/hello", b"Connection: close\r\n"))
+            assert await read_to_end(stream) == b"".join(writes)
+    assert len(writes) == 1
+    assert writes[0].endswith(b"hello")
+
+
 async def test_connection_close_closes() -> None:
     async with serving(make_app(), limits=HttpLimits()) as server, connected(server.port) as stream:
         with trio.fail_after(SOON_S):
