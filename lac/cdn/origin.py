@@ -16,6 +16,7 @@ import trio
 
 from lac.broadcasts.model import Broadcast, BroadcastStatus, Visibility
 from lac.cdn.pusher import PREFIX, PushCounters, prefix_of
+from lac.cdn.shelf import from_the_top
 from lac.clock import Clock, utc_now
 from lac.config import Settings
 from lac.errors import ConfigError, LacError
@@ -139,10 +140,8 @@ class HlsOrigin:
             if trio.current_time() < due_at:
                 continue
             found = await self.store.list(prefix_of(broadcast_id))
-            # The playlists first: nobody is to read one that names what has just gone.
-            playlists = [item.key for item in found if item.key.endswith(".m3u8")]
-            await self.store.delete(playlists)
-            await self.store.delete([item.key for item in found if item.key not in playlists])
+            for keys in from_the_top([item.key for item in found]):
+                await self.store.delete(keys)
             if found:
                 self._removing[broadcast_id] = trio.current_time() + SETTLE_S
             else:
