@@ -22,7 +22,8 @@ KEY, SECRET, BUCKET = "key", "secret", "shows"
 class Rclone:
     """One server, which can be killed and started again at the same port with the same objects."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, public: bool = False) -> None:
+        self._public = public
         self.bucket_directory = directory / BUCKET
         self.bucket_directory.mkdir(parents=True)
         self._directory = directory
@@ -40,9 +41,11 @@ class Rclone:
 
     def start(self) -> None:
         rclone = Path(sys.executable).with_name("rclone")
-        address = ["--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{KEY},{SECRET}"]
+        options = ["--addr", f"127.0.0.1:{self.port}"]
+        # Whoever asks may read, and, with any key, write: pages of any origin, too.
+        options += ["--allow-origin", "*"] if self._public else ["--auth-key", f"{KEY},{SECRET}"]
         self._process = subprocess.Popen(
-            [str(rclone), "serve", "s3", *address, str(self._directory)],
+            [str(rclone), "serve", "s3", *options, str(self._directory)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -73,8 +76,9 @@ class Rclone:
 
 
 @contextmanager
-def rclone_server(directory: Path) -> Iterator[Rclone]:
-    server = Rclone(directory)
+def rclone_server(directory: Path, *, public: bool = False) -> Iterator[Rclone]:
+    """`public`: objects can be had without a key."""
+    server = Rclone(directory, public=public)
     server.start()
     try:
         yield server

@@ -143,7 +143,7 @@ class HlsDesk:
                 self._finish(served, self._keep_s)
             elif served.pusher is not None:
                 served.pusher.stop()
-                self._leave_to_origin(show.id)
+                self._leave_to_origin(served)
 
     def updated(self, broadcast: Broadcast) -> None:
         """The record has been changed."""
@@ -400,7 +400,7 @@ class HlsDesk:
                 del self._finished[served.broadcast_id]
             if served.pusher is not None:
                 served.pusher.stop()
-        self._leave_to_origin(served.broadcast_id)
+        self._leave_to_origin(served)
         with cleanup_scope(REMOVE_DEADLINE_S, "remove HLS files", broadcast_id=served.broadcast_id):
             await served.stream.remove()
 
@@ -441,9 +441,9 @@ class HlsDesk:
     def _is_on_air(self, broadcast_id: str) -> bool:
         return self._gate.live_broadcast(broadcast_id) is not None
 
-    def _leave_to_origin(self, broadcast_id: str) -> None:
-        if self._origin is not None and not self.has(broadcast_id):
-            self._origin.remove(broadcast_id)
+    def _leave_to_origin(self, served: HlsShow) -> None:
+        if self._origin is not None and served.pusher is not None and not self.has(served.broadcast_id):
+            self._origin.remove(served.broadcast_id, served.pusher.shelf.perhaps)
 
     def _get_workers(self) -> Workers:
         self._workers = self._workers or Workers()

@@ -16,6 +16,7 @@ import trio
 
 from lac.broadcasts.model import Broadcast, BroadcastStatus, Visibility
 from lac.cdn.pusher import PREFIX, PushCounters, prefix_of
+from lac.cdn.shelf import from_the_top
 from lac.clock import Clock, utc_now
 from lac.config import Settings
 from lac.errors import ConfigError, LacError
@@ -73,11 +74,15 @@ class HlsOrigin:
         self._clock = clock
         #: Shows whose objects go, and when to look (again) whether there are any.
         self._removing: dict[str, float] = {}
+        #: Of these, keys that may be there: not every store lists what it has just been given.
+        self._named: dict[str, frozenset[str]] = {}
         self._wake = trio.Event()
         self._trouble = False
 
-    def remove(self, broadcast_id: str) -> None:
-        """Nobody keeps this show up any more: everything of it goes, as soon as the store lets us."""
+    def remove(self, broadcast_id: str, names: Collection[str] = ()) -> None:
+        """Nobody keeps this show up any more: everything of it goes, as soon as the store lets us. `names` are those
+        that may be there, whatever it lists."""
+        self._named[broadcast_id] = frozenset(prefix_of(broadcast_id) + name for name in names)
         self._removing[broadcast_id] = trio.current_time()
         self._wake.set()
 
@@ -135,14 +140,15 @@ class HlsOrigin:
         for broadcast_id, due_at in list(self._removing.items()):
             if keeper.has(broadcast_id):
                 del self._removing[broadcast_id]
+                self._named.pop(broadcast_id, None)
                 continue
             if trio.current_time() < due_at:
                 continue
-            found = await self.store.list(prefix_of(broadcast_id))
-            # The playlists first: nobody is to read one that names what has just gone.
-            playlists = [item.key for item in found if item.key.endswith(".m3u8")]
-            await self.store.delete(playlists)
-            await self.store.delete([item.key for item in found if item.key not in playlists])
+            found = {item.key for item in await self.store.list(prefix_of(broadcast_id))}
+            found |= self._named.get(broadcast_id, frozenset())
+            for keys in from_the_top(found):
+                await self.store.delete(keys)
+            self._named.pop(broadcast_id, None)
             if found:
                 self._removing[broadcast_id] = trio.current_time() + SETTLE_S
             else:

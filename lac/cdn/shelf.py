@@ -129,8 +129,9 @@ class Shelf:
         return self.listed_segments >= READY_SEGMENTS and self.behind_s <= FRESH_S
 
     @property
-    def is_empty(self) -> bool:
-        return not self._perhaps
+    def perhaps(self) -> Collection[str]:
+        """Whatever may be up."""
+        return self._perhaps
 
     def timer_at(self) -> float:
         return min(self._leaving.values(), default=math.inf)
@@ -241,8 +242,18 @@ class Shelf:
         return PutMedia(tuple(missing)) if missing else None
 
     def _withdraw(self) -> Delete | None:
-        """The playlists first, from the top."""
-        playlists = [name for name in reversed(PLAYLISTS) if name in self._perhaps]
-        if playlists:
-            return Delete(tuple(playlists))
-        return Delete(tuple(sorted(self._perhaps)[:DELETE_AT_ONCE])) if self._perhaps else None
+        for names in from_the_top(self._perhaps):
+            if names:
+                return Delete(tuple(names[:DELETE_AT_ONCE]))
+        return None
+
+
+def from_the_top(names: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+    """In the order in which they have to go: the index, the media playlists, the media. Names may be whole keys."""
+    playlists = [name for name in names if name.endswith(".m3u8")]
+    index = [name for name in playlists if name.rpartition("/")[2] == INDEX]
+    return (
+        index,
+        sorted(set(playlists) - set(index)),
+        sorted(set(names) - set(playlists)),
+    )

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from lac import __version__
+from lac.cli.doctor_cdn import check_cdn
 from lac.cli.doctor_services import check_services
 from lac.cli.environment import command_environment
 from lac.cli.findings import TIMEOUT_S, Finding, Findings, Verdict
@@ -379,6 +380,7 @@ CHECKS: tuple[Callable[[Settings], Findings], ...] = (
     check_announced,
     check_public_url,
     check_services,
+    check_cdn,
     check_machine,
 )
 

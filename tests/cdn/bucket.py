@@ -17,13 +17,21 @@ class WatchedStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.playlists_seen = 0
+        #: Of a show that is over.
+        self.last_msn: int | None = None
 
     def on_put(self, key: str) -> None:
         self.look()
 
     async def delete(self, keys: Collection[str]) -> None:
-        await super().delete(keys)
-        self.look()
+        """One by one, in an order that nobody can count on."""
+
+        def deed() -> None:
+            for key in sorted(keys, key=lambda key: (key.endswith(".m3u8"), key)):
+                self.objects.pop(key, None)
+                self.look()
+
+        await self._do("delete", deed)
 
     def look(self) -> None:
         for key in self.objects:
@@ -34,6 +42,8 @@ class WatchedStore(MemoryStore):
                 playlist = read(self.objects[key])
                 named = [playlist.map_uri or "", *(segment.uri or "" for segment in playlist.segments)]
                 self.playlists_seen += 1
+                if playlist.ended and self.last_msn is not None:
+                    assert playlist.segments[-1].msn == self.last_msn, "finished, and not all of it"
             else:
                 continue
             for uri in named:

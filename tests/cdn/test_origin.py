@@ -15,6 +15,7 @@ from lac.broadcasts.model import Broadcast, BroadcastStatus, Visibility
 from lac.cdn.origin import LOOK_INTERVAL_S, SETTLE_S, STRANGERS_AGE, HlsOrigin
 from lac.errors import UnavailableError
 from lac.storage.errors import StoreAwayError
+from lac.storage.objects import StoredObject
 from tests.fakes.store import MemoryStore
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -134,6 +135,21 @@ async def test_what_comes_late_goes_too(autojump_clock: MockClock) -> None:
         assert shows(store) == set()
         assert origin.removing
         await trio.sleep(SETTLE_S + 1)
+        assert not origin.removing
+
+
+async def test_what_the_store_does_not_list_goes_too(autojump_clock: MockClock) -> None:
+    class Forgetful(MemoryStore):
+        async def list(self, prefix: str) -> list[StoredObject]:
+            return [item for item in await super().list(prefix) if not item.key.endswith("low/1-r1.m4s")]
+
+    store, desk = Forgetful(), Desk()
+    store.objects = dict(bucket("ended").objects)
+    async with cleared(store, desk) as origin:
+        origin.remove("ended", ["low/1-r1.m4s", "low/2-r1.m4s"])
+        await trio.sleep(5)
+        assert shows(store) == set()
+        await trio.sleep(SETTLE_S)
         assert not origin.removing
 
 

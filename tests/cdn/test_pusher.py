@@ -97,7 +97,7 @@ async def test_what_has_left_the_window_goes_after_a_while(autojump_clock: MockC
 
 
 async def test_an_outage_is_caught_up_with(autojump_clock: MockClock) -> None:
-    cards = Cards()
+    cards = Cards(window_s=300)
     show = Pushed(cards, WatchedStore())
     async with show.run() as store:
         await cards.play(12)
@@ -112,6 +112,13 @@ async def test_an_outage_is_caught_up_with(autojump_clock: MockClock) -> None:
         store.away = False
         await cards.play(18)
         assert show.pusher.is_fresh
+        store.away = True  # at the end, too
+        await cards.play(30)
+        cards.end()
+        store.last_msn = cards.plan.end_position[0]
+        await trio.sleep(5)
+        store.away = False
+        await trio.sleep(15)
         assert show.pusher.trouble is None
         assert store.playlist().segments[0].msn == before.segments[0].msn, "nothing is missing"
     assert show.counters.failures > 2
@@ -176,6 +183,7 @@ async def test_a_show_that_becomes_private_is_taken_away_and_comes_back(autojump
         await cards.play(12)
         assert store.objects == before, "somebody else has the place"
         assert not show.pusher.is_fresh
+        store.objects.clear()
         show.aim = Aim.PUSH
         await cards.play(8)
         assert show.pusher.is_fresh

@@ -6,34 +6,20 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.e2e.chromium import MICROPHONE_HZ
 from tests.e2e.conftest import RecordFigure
-from tests.e2e.pages import TOLERANCE_HZ, ConsolePage, People, PlayerPage, accessibility_problems, sign_in
+from tests.e2e.hls import HEARD_AT, LIVE, Show, heard_at, wait_for_tone
+from tests.e2e.pages import People, accessibility_problems
 from tests.e2e.server import LacServer, running_server
 
 pytestmark = pytest.mark.e2e
 
 OFFLOAD_FROM = 2
-LIVE = "You are listening live, a few seconds behind"
 #: The target is 3 s; a machine that is busy with other things takes longer.
 DELAY_MAX_S = 12.0
-#: What the element that hls.js feeds plays, in Hz.
-HEARD_HZ = """() => {
-  const audio = [...document.querySelectorAll("audio")].find(({ src, paused }) => src && !paused);
-  if (!audio) return null;
-  if (hearing.element !== audio) {
-    hearing.element = audio;
-    hearing.tap(audio.captureStream().getAudioTracks()[0]);
-  }
-  return hearing.frequency();
-}"""
-HEARD_AT = "window.lacDiagnostics.heardAt()"
 
 
 @pytest.fixture(scope="module")
@@ -41,44 +27,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LacServer]:
     data = tmp_path_factory.mktemp("data")
     with running_server(data, LAC_HLS_OFFLOAD_LISTENERS=str(OFFLOAD_FROM), LAC_OVERLOAD_LAG_MS="5000") as running:
         yield running
-
-
-class Show:
-    """On air from the host's page."""
-
-    def __init__(self, people: People, server: LacServer) -> None:
-        self.people, self.server = people, server
-        account = server.register("Hanna")
-        self.id: str = server.create_show(account, "Harbour talk")["id"]
-        page = people.arrive()
-        sign_in(page, account)
-        self.host = ConsolePage(page)
-        self.host.open(self.id)
-        self.host.go_live()
-
-    def listener(self) -> PlayerPage:
-        player = PlayerPage(self.people.arrive())
-        # Being sent to HLS is a refusal, and a goodbye may come after the DTLS one: browsers report both.
-        self.people.tolerate(player.page, r"status of (503|404)|ERR_INTERNET_DISCONNECTED|WebSocket")
-        player.open(self.id)
-        player.listen()
-        return player
-
-    def media_time_zero(self) -> datetime:
-        answer: dict[str, Any] = self.server.call("POST", f"/api/broadcasts/{self.id}/hls")
-        return datetime.fromisoformat(answer["mediaTimeZero"])
-
-
-def wait_for_tone(page: Page) -> None:
-    page.wait_for_function(
-        f"() => Math.abs(({HEARD_HZ})() - {MICROPHONE_HZ}) < {TOLERANCE_HZ}", timeout=30_000, polling=100
-    )
-
-
-def heard_at(page: Page) -> float:
-    found = page.evaluate(HEARD_AT)
-    assert found is not None
-    return float(found)
 
 
 def test_the_third_listener_hears_by_hls_goes_back_returns_and_changes_over(

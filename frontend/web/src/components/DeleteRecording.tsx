@@ -10,12 +10,14 @@ export function DeleteRecording({
   recording,
   onDeleted,
   onProblem,
+  look = "quiet",
   className,
 }: {
   broadcast: Broadcast;
   recording: Recording;
   onDeleted: () => void;
   onProblem: (problem: string | null) => void;
+  look?: "quiet" | "outline";
   className?: string;
 }) {
   const { api } = useLac();
@@ -33,7 +35,7 @@ export function DeleteRecording({
   }
   return (
     <>
-      <Button look="quiet" className={className} onClick={() => setAsking(true)}>
+      <Button look={look} className={className} onClick={() => setAsking(true)}>
         Delete recording
       </Button>
       <Dialog open={asking} onClose={() => setAsking(false)} title="Delete this recording?">

@@ -54,6 +54,7 @@ export function NothingKept({
           recording={recording}
           onDeleted={onDeleted}
           onProblem={setProblem}
+          look="outline"
         />
       }
     >

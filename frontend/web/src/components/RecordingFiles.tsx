@@ -8,7 +8,7 @@ import {
 } from "@lac/client";
 import { useCallback, useEffect, useState } from "react";
 import { saveBlob } from "../lib/download";
-import { audioPath } from "../lib/recordings";
+import { audioPath, isOpen } from "../lib/recordings";
 import { useLac } from "../services";
 import { Button } from "../ui/Button";
 import { DownloadIcon } from "../ui/icons";
@@ -39,6 +39,7 @@ export function RecordingFiles({
   const [copies, setCopies] = useState<RecordingExport[]>([]);
   const [problem, setProblem] = useState<string | null>(null);
   const { id } = recording;
+  const open = isOpen(broadcast, recording);
   const runs =
     broadcast.yourRole !== null && ["admin", "host", "cohost"].includes(broadcast.yourRole);
   const bearer = typeof auth === "object" ? auth.bearer : auth;
@@ -76,11 +77,7 @@ export function RecordingFiles({
       <h2 className="font-semibold">Take it with you</h2>
       {problem && <Notice tone="error">{problem}</Notice>}
       <div className="flex flex-wrap items-center gap-2">
-        <FileLink
-          broadcast={broadcast}
-          path={audioPath(id)}
-          onSave={() => void save(audioPath(id), "ogg")}
-        >
+        <FileLink open={open} path={audioPath(id)} onSave={() => void save(audioPath(id), "ogg")}>
           Original (Ogg Opus)
         </FileLink>
         {EXPORTS.map(({ format, label }) => {
@@ -88,12 +85,7 @@ export function RecordingFiles({
           const path = `/api/recordings/${encodeURIComponent(id)}/exports/${format}/download`;
           if (copy?.status === "ready")
             return (
-              <FileLink
-                key={format}
-                broadcast={broadcast}
-                path={path}
-                onSave={() => void save(path, format)}
-              >
+              <FileLink key={format} open={open} path={path} onSave={() => void save(path, format)}>
                 {label}
               </FileLink>
             );
@@ -155,19 +147,19 @@ export function RecordingFiles({
   );
 }
 
-/** A private show's file needs the listener's token, which a link cannot carry. */
+/** What is not open needs the listener's token, which a link cannot carry. */
 function FileLink({
-  broadcast,
+  open,
   path,
   onSave,
   children,
 }: {
-  broadcast: Broadcast;
+  open: boolean;
   path: string;
   onSave: () => void;
   children: string;
 }) {
-  if (broadcast.visibility === "private")
+  if (!open)
     return (
       <Button icon={<DownloadIcon />} onClick={onSave}>
         {children}

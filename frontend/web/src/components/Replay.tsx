@@ -1,8 +1,9 @@
 import { type Broadcast, type Chapter, messageOf, type Recording, type Room } from "@lac/client";
-import { type RefObject, useEffect, useId, useMemo, useRef, useState } from "react";
+import { type RefObject, useCallback, useEffect, useId, useMemo, useRef, useState } from "react";
 import {
   audioPath,
   barsOf,
+  isOpen,
   isUnfinished,
   useRecordingDetails,
   useRecordings,
@@ -100,14 +101,6 @@ export function ReplayPlayer({ replay }: { replay: Replay }) {
       )}
       {current?.status === "failed" && <PartlyKept recording={current} />}
       {current && <Player key={current.id} replay={replay} recording={current} />}
-      {silent.map((recording) => (
-        <NothingKept
-          key={recording.id}
-          broadcast={broadcast}
-          recording={recording}
-          onDeleted={reload}
-        />
-      ))}
       {coming && (
         <p role="status" className="text-center text-muted">
           A recording is being finished. It appears here in a moment.
@@ -121,6 +114,14 @@ export function ReplayPlayer({ replay }: { replay: Replay }) {
           onDeleted={reload}
         />
       )}
+      {silent.map((recording) => (
+        <NothingKept
+          key={recording.id}
+          broadcast={broadcast}
+          recording={recording}
+          onDeleted={reload}
+        />
+      ))}
     </div>
   );
 }
@@ -139,12 +140,21 @@ function Player({ replay, recording }: { replay: Replay; recording: Recording })
     if (audio.current) audio.current.currentTime = to;
     setPosition(to);
   };
-  const play = async () => {
-    await load();
+  const wanted = useRef(false);
+  const playNow = useCallback(() => {
+    wanted.current = false;
+    audio.current?.play().catch(() => setFailed(true));
+  }, []);
+  const play = () => {
     setFailed(false);
-    // The source of a private show is there only now.
-    requestAnimationFrame(() => audio.current?.play().catch(() => setFailed(true)));
+    if (source !== null) return playNow();
+    wanted.current = true;
+    void load();
   };
+  // What had to be fetched plays as soon as it is there.
+  useEffect(() => {
+    if (source !== null && wanted.current) playNow();
+  }, [source, playNow]);
 
   if (!playable)
     return (
@@ -173,7 +183,7 @@ function Player({ replay, recording }: { replay: Replay; recording: Recording })
         <button
           type="button"
           aria-label={playing ? "Pause" : "Play the recording"}
-          onClick={() => (playing ? audio.current?.pause() : void play())}
+          onClick={() => (playing ? audio.current?.pause() : play())}
           className="inline-flex size-20 items-center justify-center rounded-full bg-accent text-on-accent transition-colors hover:bg-accent-hover focus-visible:rounded-full"
         >
           {playing ? <PauseIcon width={36} height={36} /> : <PlayIcon width={40} height={40} />}
@@ -210,14 +220,11 @@ function Player({ replay, recording }: { replay: Replay; recording: Recording })
   );
 }
 
-/**
- * Where the audio comes from. The address of a private show's file opens nothing by itself: its bytes are fetched with
- * one's token, when they are wanted.
- */
+/** Where the audio comes from. What is not open is fetched when it is wanted. */
 function useSource(recording: Recording, broadcast: Broadcast, auth: Replay["auth"]) {
   const { api } = useLac();
   const path = audioPath(recording.id);
-  const direct = broadcast.visibility !== "private";
+  const direct = isOpen(broadcast, recording);
   const [fetched, setFetched] = useState<string | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
   useEffect(() => () => (fetched ? URL.revokeObjectURL(fetched) : undefined), [fetched]);

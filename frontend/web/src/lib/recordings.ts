@@ -15,6 +15,13 @@ type Auth = RequestOptions["auth"];
 
 export const audioPath = (id: string) => `/api/recordings/${encodeURIComponent(id)}/download`;
 
+/**
+ * Whether a file's address opens it as it is. Those of a private show, and of a recording that failed, are fetched with
+ * one's token, which neither a link nor `<audio>` can carry.
+ */
+export const isOpen = ({ visibility }: Broadcast, { status }: Recording) =>
+  visibility !== "private" && status === "ready";
+
 const UNFINISHED_EVERY_MS = 3_000;
 /** How long after its end the recording of a show may still be in the making. */
 const SOON_MS = 120_000;
