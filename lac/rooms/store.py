@@ -324,7 +324,7 @@ def _close(session: orm.Session, which: sa.ColumnElement[bool], reason: str, at:
         sa.update(models.MediaSession)
         .where(which, models.MediaSession.closed_at.is_(None))
         .values(closed_at=at, close_reason=reason[:64]),
-        # No object of this session is one of these rows: nothing has to be kept in step, which costs more than the rest.
+        # No object of this session is one of these rows: nothing has to be kept in step, which would cost most of it.
         execution_options={"synchronize_session": False},
     )
     assert isinstance(result, sa.CursorResult)  # noqa: S101  for the type checker
