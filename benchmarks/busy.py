@@ -102,7 +102,7 @@ def main() -> None:
         *("API p50 ms", "p95 ms", "failed"),
     )
     with measured_server() as server:
-        people = [server.register(f"Person {number}") for number in range(PEOPLE)]
+        people = [server.register(f"Person{number}") for number in range(PEOPLE)]
         warm_up(server, people[0])
         for per_s in (0.0, arguments.requests):
             measure(server, people, arguments.listeners, per_s, arguments.seconds)

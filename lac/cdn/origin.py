@@ -33,8 +33,9 @@ CHECK_PREFIX = f"{PREFIX}lac-check/"
 #: How often we look for what others left.
 LOOK_INTERVAL_S = 3600.0
 RETRY_S = 30.0
-#: A request that we have given up on may still be carried out: after this time it has been, or never will be.
-SETTLE_S = 90.0
+#: A request that we have given up on may still be carried out: mostly it is soon, and after the last of these times it
+#: has been or never will be. So long after something was there we look again.
+SETTLE_S = (5.0, 20.0, 90.0)
 #: What belongs to a show that we do not know may be another server's: it goes when nobody has written for so long.
 STRANGERS_AGE = timedelta(days=1)
 
@@ -74,6 +75,8 @@ class HlsOrigin:
         self._clock = clock
         #: Shows whose objects go, and when to look (again) whether there are any.
         self._removing: dict[str, float] = {}
+        #: Of these, how often we have looked since there was something.
+        self._looks: dict[str, int] = {}
         #: Of these, keys that may be there: not every store lists what it has just been given.
         self._named: dict[str, frozenset[str]] = {}
         self._wake = trio.Event()
@@ -139,8 +142,7 @@ class HlsOrigin:
     async def _clear(self, keeper: Keeper) -> None:
         for broadcast_id, due_at in list(self._removing.items()):
             if keeper.has(broadcast_id):
-                del self._removing[broadcast_id]
-                self._named.pop(broadcast_id, None)
+                self._forget(broadcast_id)
                 continue
             if trio.current_time() < due_at:
                 continue
@@ -149,7 +151,15 @@ class HlsOrigin:
             for keys in from_the_top(found):
                 await self.store.delete(keys)
             self._named.pop(broadcast_id, None)
-            if found:
-                self._removing[broadcast_id] = trio.current_time() + SETTLE_S
-            else:
-                del self._removing[broadcast_id]
+            looks = self._looks.get(broadcast_id, 0)
+            if not found and looks in (0, len(SETTLE_S)):
+                self._forget(broadcast_id)
+                continue
+            wait_s = SETTLE_S[min(looks, len(SETTLE_S) - 1)]
+            self._looks[broadcast_id] = min(looks + 1, len(SETTLE_S))
+            self._removing[broadcast_id] = trio.current_time() + wait_s
+
+    def _forget(self, broadcast_id: str) -> None:
+        del self._removing[broadcast_id]
+        self._named.pop(broadcast_id, None)
+        self._looks.pop(broadcast_id, None)
