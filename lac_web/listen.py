@@ -111,14 +111,14 @@ async def listen(broadcast_id: str, stream_format: str) -> Response:
     # Ogg has its own way to say what is on; a block in between would break its pages.
     with_titles = kind is not StreamFormat.OGG and request.headers.get("Icy-MetaData", "").strip() == "1"
     if request.method == "HEAD":
-        broadcast = await services.on_air.check_stream(identity, broadcast_id, address=address)
+        broadcast = await services.on_air.media.check_stream(identity, broadcast_id, address=address)
         return _with_headers(Response(b""), kind, broadcast, with_titles=with_titles)
     with account_limit(identity):
-        listener = await services.on_air.open_stream(
+        listener = await services.on_air.media.open_stream(
             identity, broadcast_id, kind, address=address, limited_by=address_group(address)
         )
     at_request_end(lambda: listener.close("hung_up"))
-    broadcast = await services.on_air.check_stream(identity, broadcast_id, address=address)
+    broadcast = await services.on_air.media.check_stream(identity, broadcast_id, address=address)
     response = Response(
         StreamBody(listener, services.engine.streams, request.scope["state"].get(STREAM_KEY), with_titles=with_titles)
     )

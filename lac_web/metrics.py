@@ -246,7 +246,7 @@ class _ServerCollector(Collector):
             "lac_overloaded", "1 while new listeners are refused, for the sake of those inside.", int(load.overloaded)
         )
         yield CounterMetricFamily(
-            "lac_listeners_refused", "Listeners refused for that.", self._services.on_air.listeners_refused
+            "lac_listeners_refused", "Listeners refused for that.", self._services.on_air.admission.listeners_refused
         )
         for name, text, delays in (
             ("lac_loop_lag_seconds", "How late a task wakes up. Audio waits for the same loop.", load.lag),

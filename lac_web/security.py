@@ -32,7 +32,7 @@ SDP_BODY_MAX = 64 * 1024
 BODY_MAX = 1024 * 1024
 BODY_TIMEOUT_S = 20.0
 BEARER_MAX = 4096
-#: Owners of media sessions that were opened without a token. `lac.broadcasts.live` makes them.
+#: Owners of media sessions that were opened without a token. `lac.broadcasts.admission` makes them.
 ANONYMOUS_OWNER_PREFIX = "anon-"
 
 ACCESS_ATTRIBUTE = "lac_access"

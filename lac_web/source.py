@@ -87,7 +87,7 @@ async def _publish(broadcast_id: str) -> Response:
     if media_type and media_type not in MEDIA_TYPES:
         raise UnsupportedMediaType("Send Ogg Opus, Ogg Vorbis, MP3 or AAC (ADTS), with its Content-Type.")
     with account_limit(identity):
-        source = await services.on_air.open_source(identity, broadcast_id, address=request_address())
+        source = await services.on_air.media.open_source(identity, broadcast_id, address=request_address())
     at_request_end(lambda: source.close("hung_up"))
     ingest = Ingest(MEDIA_TYPES.get(media_type, SourceType.MP3))
     response = Response(SourceBody(source, ingest, request.body, services.engine.streams))
@@ -144,5 +144,5 @@ async def update_metadata() -> Response:
     if request.args.get("mode") != "updinfo" or not broadcast_id or "/" in broadcast_id:
         raise BadRequest("Ask with mode=updinfo, mount=/source/<id> and song=….")
     identity = await services.broadcasts.identify_stream_key(broadcast_id, key)
-    await services.on_air.set_song(identity, broadcast_id, _song_untrusted() or None)
+    await services.on_air.media.set_song(identity, broadcast_id, _song_untrusted() or None)
     return Response(_METADATA_ANSWER, content_type="text/xml; charset=utf-8")

@@ -39,7 +39,7 @@ async def whep_listen(broadcast_id: str) -> Response:
     parameters = offer.consumer_parameters(economy=query.variant is AskedVariant.OPUS3)
     remote = offer.dtls_parameters()
     with account_limit(identity):
-        session = await services.on_air.open_media_session(
+        session = await services.on_air.media.open_session(
             identity, broadcast_id, Direction.RECV, "whep", address=request_address()
         )
     with sdp_sessions.closed_on_error(session):

@@ -51,7 +51,7 @@ async def whip_publish(broadcast_id: str) -> Response:
     parameters = offer.producer_parameters()
     remote = offer.dtls_parameters()
     with account_limit(identity):
-        session = await services.on_air.open_media_session(
+        session = await services.on_air.media.open_session(
             identity, broadcast_id, Direction.SEND, "whip", address=request_address()
         )
     with sdp_sessions.closed_on_error(session):

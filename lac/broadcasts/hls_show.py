@@ -23,7 +23,7 @@ GONE_AFTER_S = 15.0
 
 
 class Gate(Protocol):
-    """What decides who may listen: `OnAir`."""
+    """What decides who may listen: `Admission`."""
 
     def rights_changed(self) -> int:
         """Counts what takes rights away or gives them."""

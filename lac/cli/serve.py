@@ -131,7 +131,7 @@ async def run_server(
                     app.draining = True
                     with trio.move_on_after(DRAIN_S):
                         await services.on_air.drain()
-                    services.on_air.end_streams()
+                    services.on_air.media.end_streams()
                     app.gateway.close_all()  # those too that have not joined a room
                     shutdown.set()
                 beside.cancel_scope.cancel("HTTP has ended")

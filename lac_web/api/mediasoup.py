@@ -170,7 +170,7 @@ async def open_transport(
     Without a token (public broadcasts, listening) the transport's id is the only key to it: keep it to yourself.
     """
     services = current_services()
-    session = await services.on_air.open_media_session(
+    session = await services.on_air.media.open_session(
         identity, broadcast_id, data.direction, "mediasoup", address=request_address()
     )
     answer = TransportAnswer(
@@ -229,7 +229,7 @@ async def consume(identity: Identity | None, transport_id: str, data: Consume) -
                 FieldError("variant", "Only the program can be had as opus3."),
                 code="variant_of_program_only",
             )
-        services.on_air.check_may_hear_speakers(session)
+        services.on_air.media.check_may_hear_speakers(session)
         _check_producer(session, producer_id)
     consumer = session.consume(parameters, producer_id)
     return ConsumerAnswer(

@@ -161,10 +161,10 @@ class Station:
         return socket
 
     async def listen(self, identity: Identity | None = None, kind: str = "mediasoup") -> FakeSession:
-        return await self._media(self.on_air.open_media_session(identity, self.show_id, Direction.RECV, kind))
+        return await self._media(self.on_air.media.open_session(identity, self.show_id, Direction.RECV, kind))
 
     async def publish(self, identity: Identity | None = HOST, kind: str = "mediasoup") -> FakeSession:
-        return await self._media(self.on_air.open_media_session(identity, self.show_id, Direction.SEND, kind))
+        return await self._media(self.on_air.media.open_session(identity, self.show_id, Direction.SEND, kind))
 
     async def status(self) -> BroadcastStatus:
         return (await self.broadcasts.get(ADMIN, self.show_id)).status

@@ -348,7 +348,7 @@ async def test_a_ban_with_an_end_time_ends(station: Station, autojump_clock: Moc
         await station.join(LISTENER)
     [ban] = station.db.now(lambda session: store.list_bans(session, station.show_id, limit=10)).items
     assert (ban.person_id, ban.display_name, ban.until, ban.created_by) == (LISTENER.id, "Lea", until, MODERATOR.id)
-    kept_out = station.on_air._removed[station.show_id]
+    kept_out = station.on_air.admission.kept_out[station.show_id]
     assert not kept_out.has(LISTENER.id, None, until)
     for wrong in (
         Remove(LISTENER.id, until=until),
@@ -363,8 +363,8 @@ async def test_a_banned_guest_does_not_come_back_under_another_id(station: Stati
     moderator = await station.join(MODERATOR)
     bad, other_tab, elsewhere = [await guest(station, address) for address in (THERE, THERE, ELSEWHERE)]
     account = await guest(station, THERE, LISTENER)
-    audio = await station.on_air.open_media_session(None, station.show_id, Direction.RECV, "whep", address=THERE)
-    far = await station.on_air.open_media_session(None, station.show_id, Direction.RECV, "whep", address=ELSEWHERE)
+    audio = await station.on_air.media.open_session(None, station.show_id, Direction.RECV, "whep", address=THERE)
+    far = await station.on_air.media.open_session(None, station.show_id, Direction.RECV, "whep", address=ELSEWHERE)
     assert bad.member is not None
     bad_id = bad.member.person_id
     await moderator.do(Remove(bad_id, ban=True))
@@ -375,7 +375,7 @@ async def test_a_banned_guest_does_not_come_back_under_another_id(station: Stati
         with pytest.raises(ForbiddenError):
             await guest(station, THERE, token)
         with pytest.raises(ForbiddenError):
-            await station.on_air.open_media_session(token, station.show_id, Direction.RECV, "whep", address=THERE)
+            await station.on_air.media.open_session(token, station.show_id, Direction.RECV, "whep", address=THERE)
     await guest(station, ELSEWHERE)
     await station.on_air.lift_ban(MODERATOR, station.show_id, bad_id)
     await guest(station, THERE)

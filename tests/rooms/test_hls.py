@@ -66,7 +66,7 @@ async def test_many_are_sent_there_and_invited_back(
         assert refused.value.code == "use_hls"
         assert refused.value.hls is not None
         await station.listen(HOST)
-        await on_air.open_media_session(LISTENER, station.show_id, Direction.RECV, "stream")  # a radio
+        await on_air.media.open_session(LISTENER, station.show_id, Direction.RECV, "stream")  # a radio
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: listen(station, address["url"], seconds=RETURN_AGAIN_S + 30))
             await trio.sleep(2 * RETURN_INTERVAL_S)

@@ -180,7 +180,7 @@ async def test_a_moderator_can_remove_through_the_api(station: Station, autojump
         await station.on_air.remove_person(SPEAKER, station.show_id, LISTENER.id, None, ban=True)
     await station.on_air.remove_person(MODERATOR, station.show_id, LISTENER.id, None, ban=False)
     assert socket.code == CloseCode.REMOVED
-    station.on_air.readmit(station.show_id, LISTENER.id)
+    station.on_air.admission.readmit(station.show_id, LISTENER.id)
     await station.join(LISTENER)
 
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 import trio
 
-from lac.broadcasts.live import ICECAST, STREAM, OnAir, open_on_air
+from lac.broadcasts.live import OnAir, open_on_air
+from lac.broadcasts.media_door import ICECAST, STREAM
 from lac.errors import ConflictError, ForbiddenError, LacError, UnavailableError
 from lac.identity import Identity, IdentityKind
 from lac_media.certificate import DtlsIdentity, make_dtls_identity
@@ -46,9 +47,9 @@ async def test_a_source_begins_a_scheduled_show_keeps_it_and_is_seen_on_stage(
     station = new_station()
     async with open_engine(EngineConfig(), identity=identity) as engine, air(station, engine) as on_air:
         with pytest.raises(UnavailableError) as early:
-            await on_air.open_stream(None, station.show_id, StreamFormat.OGG)
+            await on_air.media.open_stream(None, station.show_id, StreamFormat.OGG)
         assert early.value.code == "not_live"
-        source = await on_air.open_source(key_of(station), station.show_id)
+        source = await on_air.media.open_source(key_of(station), station.show_id)
         socket = FakeSocket()
         await on_air.join(LISTENER, station.show_id, None, socket)
         await speak(source)
@@ -60,7 +61,7 @@ async def test_a_source_begins_a_scheduled_show_keeps_it_and_is_seen_on_stage(
         await on_air.end(HOST, station.show_id)
         assert [row.kind for row in station.db.session_rows()] == [ICECAST]
         with pytest.raises(ConflictError) as late:
-            await on_air.open_stream(None, station.show_id, StreamFormat.OGG)
+            await on_air.media.open_stream(None, station.show_id, StreamFormat.OGG)
         assert late.value.code == "already_ended"
 
 
@@ -73,17 +74,17 @@ async def test_a_listeners_key_and_a_listeners_account_publish_nothing(
         other = Identity(IdentityKind.STREAM_KEY, "somebody", "Somebody", broadcast_id="another")
         for nobody in (LISTENER, other):
             with pytest.raises(ForbiddenError):
-                await on_air.open_source(nobody, station.show_id)
+                await on_air.media.open_source(nobody, station.show_id)
         with pytest.raises(ForbiddenError, match="publishing only"):
-            await on_air.open_stream(key_of(station), station.show_id, StreamFormat.OGG)
+            await on_air.media.open_stream(key_of(station), station.show_id, StreamFormat.OGG)
 
 
 async def test_moderators_reach_radios_and_sources(new_station: Callable[[], Station], identity: DtlsIdentity) -> None:
     station = new_station()
     async with open_engine(EngineConfig(), identity=identity) as engine, air(station, engine) as on_air:
-        source = await on_air.open_source(key_of(station), station.show_id)
-        radio = await on_air.open_stream(LISTENER, station.show_id, StreamFormat.OGG)
-        anybody = await on_air.open_stream(None, station.show_id, StreamFormat.MP3)
+        source = await on_air.media.open_source(key_of(station), station.show_id)
+        radio = await on_air.media.open_stream(LISTENER, station.show_id, StreamFormat.OGG)
+        anybody = await on_air.media.open_stream(None, station.show_id, StreamFormat.MP3)
         assert on_air.listener_count(station.show_id) == 2
         assert on_air.listeners_by_way(station.show_id) == {"webrtc": 0, "hls": 0, "ogg": 1, "mp3": 1}
         await on_air.remove_person(COHOST, station.show_id, LISTENER.id, None, ban=True)
@@ -91,7 +92,7 @@ async def test_moderators_reach_radios_and_sources(new_station: Callable[[], Sta
         with pytest.raises(trio.EndOfChannel):
             await radio.receive()
         with pytest.raises(ForbiddenError):
-            await on_air.open_stream(LISTENER, station.show_id, StreamFormat.OGG)
+            await on_air.media.open_stream(LISTENER, station.show_id, StreamFormat.OGG)
         await on_air.renew_stream_key(HOST, station.show_id)
         assert source.close_reason == "removed"
         assert on_air.listener_count(station.show_id) == 1
@@ -116,8 +117,8 @@ def test_radios_and_a_source_stopped_at_any_step_leave_nothing(
                 await use(on_air)
 
     async def use(on_air: OnAir) -> None:
-        source = await on_air.open_source(key_of(station), station.show_id)
-        radio = await on_air.open_stream(LISTENER, station.show_id, StreamFormat.OGG)
+        source = await on_air.media.open_source(key_of(station), station.show_id)
+        radio = await on_air.media.open_stream(LISTENER, station.show_id, StreamFormat.OGG)
         source.push(opus(1))
         await radio.receive()
         radio.close("hung_up")

@@ -88,7 +88,7 @@ async def test_a_reconnecting_host_is_heard_without_a_gap_in_the_show(
         await on_air.join(LISTENER, station.show_id, None, socket)
         publishers = []
         for number in (1, 2):
-            session = await on_air.open_media_session(HOST, station.show_id, Direction.SEND, "mediasoup")
+            session = await on_air.media.open_session(HOST, station.show_id, Direction.SEND, "mediasoup")
             publisher = Publisher(engine, session, identity)
             publishers.append(publisher)
             nursery.start_soon(publisher.run)
@@ -117,8 +117,8 @@ def test_a_show_on_real_sockets_stopped_at_any_step_leaves_nothing(
             engines.append(engine)
             async with open_on_air(db, engine, station.broadcasts, auth, SETTINGS) as on_air:
                 await on_air.start(HOST, station.show_id)
-                await on_air.open_media_session(HOST, station.show_id, Direction.SEND, "whip")
-                await on_air.open_media_session(None, station.show_id, Direction.RECV, "whep")
+                await on_air.media.open_session(HOST, station.show_id, Direction.SEND, "whip")
+                await on_air.media.open_session(None, station.show_id, Direction.RECV, "whep")
                 await on_air.end(HOST, station.show_id)
 
     def check() -> None:

@@ -98,11 +98,11 @@ async def test_who_leaves_the_stage_is_sent_no_single_speakers_any_more(
     await station.start()
     await station.publish(SPEAKER)
     hearing: Any = await station.listen(SPEAKER)
-    station.on_air.check_may_hear_speakers(hearing)
+    station.on_air.media.check_may_hear_speakers(hearing)
     await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
     assert station.media.left_stage == [SPEAKER.id]
     with pytest.raises(ForbiddenError):
-        station.on_air.check_may_hear_speakers(hearing)
+        station.on_air.media.check_may_hear_speakers(hearing)
 
 
 async def test_everyone_is_told_who_is_speaking(station: Station, autojump_clock: MockClock) -> None:

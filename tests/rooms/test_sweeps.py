@@ -37,7 +37,7 @@ def check_nothing_left(station: Station) -> None:
     assert station.db.session_rows(only_open=True) == []
     if station._on_air is not None:
         assert station.shows == 0
-        assert station.on_air._removed == {} or station.on_air._draining
+        assert station.on_air.admission.kept_out == {} or station.on_air.admission.draining
     for socket in station.sockets:
         assert socket.member is None or socket.member._room is None
 

@@ -33,7 +33,7 @@ class Broadcast:
     async def connect(
         self, nursery: trio.Nursery, engine: Engine, direction: Direction, identity: Identity | None
     ) -> Client:
-        session = await self.station.on_air.open_media_session(identity, self.station.show_id, direction, "mediasoup")
+        session = await self.station.on_air.media.open_session(identity, self.station.show_id, direction, "mediasoup")
         client = Client(engine, session, self.net.open_socket(f"198.51.100.{len(self.clients) + 1}", 5000))
         self.clients.append(client)
         if direction is Direction.SEND:

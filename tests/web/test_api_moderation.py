@@ -31,7 +31,7 @@ async def test_a_role_is_given_and_taken_on_a_live_show(api: Api) -> None:
     path = f"/api/broadcasts/{show['id']}/roles/{ann['user']['id']}"
     socket = await enter(api, ann, show["id"])
     assert (await api.call("PUT", path, host["accessToken"], json={"role": "speaker"})).status_code == 204
-    session = await api.services.on_air.open_media_session(identity_of(ann), show["id"], Direction.SEND, "mediasoup")
+    session = await api.services.on_air.media.open_session(identity_of(ann), show["id"], Direction.SEND, "mediasoup")
     assert (await api.call("DELETE", path, host["accessToken"])).status_code == 204
     assert api.services.engine.session(session.id) is None
     assert [change["user"]["role"] for change in socket.data("roleChanged")] == ["speaker", "listener"]
@@ -69,7 +69,7 @@ async def test_a_deleted_account_is_out_of_the_room_at_once(api: Api) -> None:
     host, ann = await api.account("host"), await api.account("ann")
     show = await api.broadcast(host["accessToken"], live=True)
     socket = await enter(api, ann, show["id"])
-    session = await api.services.on_air.open_media_session(identity_of(ann), show["id"], Direction.RECV, "mediasoup")
+    session = await api.services.on_air.media.open_session(identity_of(ann), show["id"], Direction.RECV, "mediasoup")
     response = await api.call("DELETE", "/api/auth/me", ann["accessToken"], json={"password": PASSWORD})
     assert response.status_code == 204
     assert socket.code == CloseCode.NOT_SIGNED_IN
@@ -87,7 +87,7 @@ async def test_hosts_see_sessions_figures_and_the_audit_page_by_page(api: Api) -
     await socket.do(ChatMessage("hello"))
     await socket.do(Mute(mod["user"]["id"]))
     for _ in range(3):
-        await on_air.open_media_session(None, show["id"], Direction.RECV, "whep")
+        await on_air.media.open_session(None, show["id"], Direction.RECV, "whep")
     stats = await (await api.call("GET", f"{base}/stats", mod["accessToken"])).get_json()
     assert (stats["sockets"], stats["messages"], stats["listeners"]) == (1, 1, 0)
     assert (await api.call("POST", f"{base}/end", token)).status_code == 200  # what waited is written by now

@@ -247,7 +247,7 @@ async def test_the_server_stops_while_players_listen(api: Api, show: dict[str, A
             await stream.send_all(get(f"/listen/{show['id']}.ogg"))
             await read_until(stream, b"OpusTags")
             await api.services.on_air.drain()
-            api.services.on_air.end_streams()
+            api.services.on_air.media.end_streams()
             served.shutdown.set()
             await read_to_end(stream)
             await served.ended.wait()

@@ -57,7 +57,7 @@ async def test_requests_are_counted_by_route_and_status(api: Api) -> None:
 async def test_listeners_are_told_apart_by_variant(api: Api) -> None:
     """Here at seats that nobody sits on: `tests/media/test_redundancy.py` has those who do."""
     broadcast = await api.broadcast(await api.token(), live=True)
-    session = await api.services.on_air.open_media_session(None, broadcast["id"], Direction.RECV, "whep")
+    session = await api.services.on_air.media.open_session(None, broadcast["id"], Direction.RECV, "whep")
     srtp, address = make_srtp(1), ("127.0.0.1", 9)
     fanout = session.room.fanout
     seats = [fanout.add(ConsumerParameters(economy=number < 2), srtp, address) for number in range(5)]
@@ -73,7 +73,7 @@ async def test_listeners_are_told_apart_by_variant(api: Api) -> None:
 async def test_media_is_counted_and_goes_on_counting_when_the_room_has_closed(api: Api) -> None:
     token = await api.token()
     broadcast = await api.broadcast(token, live=True)
-    session = await api.services.on_air.open_media_session(None, broadcast["id"], Direction.RECV, "whep")
+    session = await api.services.on_air.media.open_session(None, broadcast["id"], Direction.RECV, "whep")
     found = await samples(api)
     assert found["lac_media_rooms"] == 1
     assert found["lac_media_sessions"] == 1
@@ -163,7 +163,7 @@ async def test_load_is_shown_with_its_delays_and_whom_it_has_cost_a_place(
     load.judge(now=now - WARM_UP_S)
     load.judge(now=now)
     with pytest.raises(UnavailableError):
-        await api.services.on_air.open_media_session(None, broadcast["id"], Direction.RECV, "whep")
+        await api.services.on_air.media.open_session(None, broadcast["id"], Direction.RECV, "whep")
     found = await samples(api)
     assert found["lac_overloaded"] == 1
     assert found["lac_listeners_refused_total"] == 1

@@ -1,4 +1,4 @@
-"""Each test here fails with hypercorn as it comes; `lac_web/hypercorn_fixes.py` says why."""
+"""Each test here fails with hypercorn as it comes; `lac_web/hypercorn_fixes` says why."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from functools import partial
 
 import pytest
 import trio
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import Handshake, WSStream
+from hypercorn.trio.tcp_server import TCPServer
 from quart import request, websocket
 from quart_trio import QuartTrio
 
@@ -302,7 +306,7 @@ async def test_frames_before_the_handshake_is_answered_are_refused(caplog: pytes
 async def test_a_handler_that_reads_nothing_still_learns_that_its_client_has_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hypercorn_fixes, "DISCONNECT_NOTICE_S", 0.1)
+    monkeypatch.setattr(hypercorn_fixes.sockets, "DISCONNECT_NOTICE_S", 0.1)
     app = make_app()
     async with serving(app, limits=HttpLimits(ping_interval_s=0.05)) as server:
         async with connected(server.port) as stream:
@@ -391,10 +395,10 @@ def test_what_we_replace_is_what_it_was_written_for() -> None:
         assert getattr(module, name) is replacement
         assert replacement.__mro__[1].__name__ == name
     for owner, names in {
-        hypercorn_fixes.TCPServer: ["run", "protocol_send", "_read_data", "_idle_timeout", "_close"],
-        hypercorn_fixes.H11Protocol: ["_check_protocol", "_maybe_recycle", "_close_stream", "_create_stream"],
-        hypercorn_fixes.HTTPStream: ["app_send", "handle"],
-        hypercorn_fixes.WSStream: [
+        TCPServer: ["run", "protocol_send", "_read_data", "_idle_timeout", "_close"],
+        H11Protocol: ["_check_protocol", "_maybe_recycle", "_close_stream", "_create_stream"],
+        HTTPStream: ["app_send", "handle"],
+        WSStream: [
             "app_send",
             "handle",
             "_handle_events",
@@ -402,7 +406,7 @@ def test_what_we_replace_is_what_it_was_written_for() -> None:
             "_send_wsproto_event",
             "_send_error_response",
         ],
-        hypercorn_fixes.Handshake: ["accept", "is_valid"],
+        Handshake: ["accept", "is_valid"],
         TrioSingleTask: ["restart", "stop"],
     }.items():
         assert [name for name in names if not callable(getattr(owner, name, None))] == []

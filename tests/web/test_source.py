@@ -329,7 +329,7 @@ async def test_the_server_stops_while_a_source_sends(api: Api, show: dict[str, A
             nursery.start_soon(talk_until_cut, Encoder(stream))
             await is_heard(api, show)
             await api.services.on_air.drain()
-            api.services.on_air.end_streams()
+            api.services.on_air.media.end_streams()
             served.shutdown.set()
             await served.ended.wait()
         nursery.cancel_scope.cancel()
