@@ -1,6 +1,6 @@
 """Thousands of listeners come and go: what each costs the server, and whether anything of them stays.
 
-    python -m benchmarks.soak [--cycles 6000]
+    python -m benchmarks.soak [--cycles 12000]
 
 A real `lac serve` in a process of its own; here, one listener after the other (some at a time) asks by WHEP, goes
 through ICE and DTLS to the SRTP keys, and says goodbye. After each part everyone has left, and the server is asked what
@@ -143,7 +143,7 @@ def complaints(found: list[Remains], cycles: int) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cycles", type=int, default=6000)
+    parser.add_argument("--cycles", type=int, default=12000)
     cycles: int = parser.parse_args().cycles
     print_head("listeners so far", "sessions", "peers", "tasks", "descriptors", "resident MiB", "ms of CPU each")
     with measured_server() as server:

@@ -24,6 +24,19 @@ _CHAT_SECTION = "chat"
 BANS_SECTION = "bans"
 SESSIONS_SECTION = "sessions"
 
+# Each listener brings two of these: they are written once, and past the session, which keeps no object of theirs.
+_sessions = models.Base.metadata.tables["sessions"]
+_OPEN_SESSION = sa.insert(_sessions).values(
+    # The account's id while the account exists, else NULL: the event happened even if it was deleted meanwhile.
+    user_id=sa.select(models.User.id).where(models.User.id == sa.bindparam("account")).scalar_subquery(),
+    **{name: sa.bindparam(name) for name in ("id", "broadcast_id", "person_id", "kind", "direction", "opened_at")},
+)
+_CLOSE_SESSION = (
+    sa.update(_sessions)
+    .where(_sessions.c.id == sa.bindparam("session"), _sessions.c.closed_at.is_(None))
+    .values(closed_at=sa.bindparam("at"), close_reason=sa.bindparam("reason"))
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Ban:
@@ -161,22 +174,20 @@ def open_session_row(
     direction: str,
     at: datetime,
 ) -> None:
-    session.execute(
-        sa.insert(models.MediaSession).values(
-            id=session_id,
-            broadcast_id=broadcast_id,
-            person_id=person_id,
-            user_id=_existing_user(user_id),
-            kind=kind,
-            direction=str(direction),
-            opened_at=at,
-        )
-    )
+    row = {
+        "id": session_id,
+        "broadcast_id": broadcast_id,
+        "person_id": person_id,
+        "kind": kind,
+        "direction": str(direction),
+        "opened_at": at,
+    }
+    session.connection().execute(_OPEN_SESSION, row | {"account": user_id})
 
 
 def close_session_row(session: orm.Session, session_id: str, reason: str, at: datetime) -> None:
     """Note the end of a session. The first reason stays; a session that was never opened is no error."""
-    _close(session, models.MediaSession.id == session_id, reason, at)
+    session.connection().execute(_CLOSE_SESSION, {"session": session_id, "at": at, "reason": reason[:64]})
 
 
 def close_open_sessions(session: orm.Session, broadcast_id: str | None, reason: str, at: datetime) -> int:
