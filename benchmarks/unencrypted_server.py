@@ -20,10 +20,10 @@ TAG = bytes(16)
 _send_protected = MmsgBatch._send
 
 
-def send_plain(self: MmsgBatch, _protect: Any, packet: bytes, count: int) -> int:
-    size = len(packet) + len(TAG)
-    self._rows[:count, :size] = np.frombuffer(packet + TAG, np.uint8)
-    self._sizes[:count] = size
+def send_plain(self: MmsgBatch, _protect: Any, count: int) -> int:
+    size = int(self._sizes[0])
+    self._rows[:count, size : size + len(TAG)] = np.frombuffer(TAG, np.uint8)
+    self._sizes[:count] += np.uintp(len(TAG))
     return self._hand_over(count)
 
 
