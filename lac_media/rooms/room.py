@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import secrets
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from lac_media.rooms.forward import Forward
 from lac_media.rooms.levels import Levels
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import Program
+from lac_media.rooms.sender import ProgramSender
 from lac_media.rooms.session import ConsumerInfo, Session, new_ice_parameters
 from lac_media.rooms.source import LocalSource
 from lac_media.rooms.speaker import Speaker
@@ -53,8 +53,6 @@ SPEAKER_STOPPED_S = 3.0
 REPORT_INTERVAL_S = 2.0
 #: How often at most the owner is told who speaks.
 SPEAKING_INTERVAL_S = 0.5
-#: Program packets waiting for their turn to be sent: one second. When full the oldest is dropped and counted.
-PENDING_PACKETS = 50
 #: So many listeners of a room may be sent every packet twice, or this share of them.
 REPEATED_AT_LEAST, REPEATED_SHARE = 20, 0.25
 #: From this ratio of lost packets on, a listener's network is called weak.
@@ -113,7 +111,7 @@ class MediaRoom:
             self.program.ssrc, endpoint.make_batch, make_tcp_batch=endpoint.make_tcp_batch, economy=self.economy
         )
         self.levels = Levels()
-        self.pending_dropped = 0
+        self._sender = ProgramSender(self.fanout, load)
         #: Who is sent what of them, by speaker; None after a change, to be worked out again.
         self._routes: dict[Speaker, list[tuple[Session, ConsumerInfo]]] | None = None
         self._program_taps = TapPoint()
@@ -129,10 +127,6 @@ class MediaRoom:
         self._on_event = on_event
         self._load = load
         self._muted: set[str] = set()
-        #: Program packets that wait to be sent, each with how long it had waited already before it could be queued.
-        self._pending: deque[tuple[ProgramPacket, float]] = deque()
-        #: What is being sent; it has given way.
-        self._delivery: Iterator[None] | None = None
         self._wake = trio.Event()
         #: Until when the program's task sleeps if nobody wakes it.
         self._sleeps_until = 0.0
@@ -302,7 +296,7 @@ class MediaRoom:
             packets_out=self.fanout.packets_out,
             dropped_out=self.fanout.dropped,
             switched=self.fanout.switched,
-            queue_dropped=self.pending_dropped,
+            queue_dropped=self._sender.dropped,
             mixed=self.director.mixed_packets,
         )
         totals.add_past(self._before)
@@ -357,7 +351,7 @@ class MediaRoom:
             return
         self.levels.receive(session, packet.payload, level, now=now)
         for sent in self.director.receive(session, packet, level, now=now):
-            self._queue(sent, self.endpoint.waited_s)
+            self._queue(sent, waited_s=self.endpoint.waited_s)
         if session in self._forwards:
             self._forward(session, packet, level, now)
         if session in self._speaker_taps:
@@ -365,8 +359,8 @@ class MediaRoom:
         if now - self._speaking_told_at >= SPEAKING_INTERVAL_S:
             self._tell_who_speaks(now)
         # At once, and not when the task's turn comes: others may be in front of it.
-        self._send_next()
-        if self._delivery or self._pending or self._timer_at() < self._sleeps_until:
+        self._sender.send_next()
+        if not self._sender.is_idle or self._timer_at() < self._sleeps_until:
             self._wake.set()
 
     def _forward(self, speaker: Speaker, packet: RtpPacket, level: int | None, now: float) -> None:
@@ -455,11 +449,7 @@ class MediaRoom:
             for packet in self.director.handle_timer(now=now):
                 self._queue(packet)
             # Those that come meanwhile have set the new event; reports must not wait for a queue that never empties.
-            for _ in range(len(self._pending) + 1):
-                await self._send_whole()
-            if self._delivery is None and self.fanout.timer_at() <= now:
-                self._delivery = self.fanout.handle_timer(now=trio.current_time())
-                await self._send_whole()
+            await self._sender.send_pending(now=now)
             if now >= self._report_at:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
@@ -470,37 +460,9 @@ class MediaRoom:
     def _timer_at(self) -> float:
         return min(self.director.timer_at(), self.fanout.timer_at(), self._report_at)
 
-    def _queue(self, packet: ProgramPacket, waited_s: float = 0.0) -> None:
-        if len(self._pending) >= PENDING_PACKETS:
-            self._pending.popleft()
-            self.pending_dropped += 1
-        self._pending.append((packet, waited_s))
+    def _queue(self, packet: ProgramPacket, *, waited_s: float = 0.0) -> None:
+        self._sender.queue(packet, waited_s)
         self._program_taps.offer_program(packet)
-
-    def _send_next(self) -> None:
-        """Go on with what is being sent, else begin with the next packet: one packet and one turn at most."""
-        if self._delivery is None:
-            if not self._pending:
-                return
-            packet, waited_s = self._pending.popleft()
-            self._delivery = self._deliver(packet, waited_s)
-        try:
-            next(self._delivery)
-        except StopIteration:
-            self._delivery = None
-
-    async def _send_whole(self) -> None:
-        """What is being sent, or the next packet, to its end."""
-        self._send_next()
-        await trio.lowlevel.checkpoint()
-        while self._delivery is not None:
-            self._send_next()
-            await trio.lowlevel.checkpoint()
-
-    def _deliver(self, packet: ProgramPacket, waited_s: float) -> Iterator[None]:
-        yield from self.fanout.deliver(packet)
-        sent_at = trio.current_time()
-        self._load.forwarding.add(waited_s + sent_at - packet.sent_at, now=sent_at)
 
     def _notice_stopped_speakers(self, now: float) -> None:
         for speaker in list(self._speakers()):

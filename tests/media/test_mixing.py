@@ -70,7 +70,7 @@ async def test_the_audience_hears_everybody_and_sees_one_unbroken_line(autojump_
         await trio.sleep(2.0)
         assert listener.packets[-1].payload == SILENCE_20MS_MONO
         assert_one_line(listener.packets)
-        assert studio.room.pending_dropped == 0
+        assert studio.room.totals().queue_dropped == 0
         assert studio.room.totals().mixed > 200
 
 
