@@ -53,6 +53,7 @@ bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.audience --variants opus opus3
 	$(BIN)/python -m benchmarks.busy
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.joins
 	$(BIN)/python -m benchmarks.soak
 	$(BIN)/python -m benchmarks.mouth_to_ear
 	$(BIN)/python -m benchmarks.room
@@ -63,6 +64,7 @@ bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.streams
 	$(BIN)/python -m benchmarks.hls
 	$(BIN)/python -m benchmarks.derive
+	$(BIN)/python -m benchmarks.slow_disk
 
 lock: $(STAMPS)/dev  ## renew requirements/*.txt from pyproject.toml
 	scripts/lock.sh $(BIN)/python

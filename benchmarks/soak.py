@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -57,13 +58,15 @@ class Remains:
     cpu_s: float
 
 
-async def come_and_go(signalling: Signalling, show_id: str, identity: DtlsIdentity) -> None:
-    """One listener, from its request to its goodbye. Raises `RefusedError`, `trio.TooSlowError`."""
-    connected = trio.Event()
+@asynccontextmanager
+async def connected(signalling: Signalling, show_id: str, identity: DtlsIdentity) -> AsyncGenerator[None, None]:
+    """One listener, from its request to its goodbye; the block is run once it has its keys. Raises `RefusedError`,
+    `trio.TooSlowError`."""
+    has_keys = trio.Event()
 
     def on_event(event: PeerEvent) -> None:
         if isinstance(event, PeerConnected):
-            connected.set()
+            has_keys.set()
 
     sock = open_client_socket("127.0.0.1")
     try:
@@ -71,7 +74,8 @@ async def come_and_go(signalling: Signalling, show_id: str, identity: DtlsIdenti
         answered = await signalling.connect(show_id, peer, Direction.RECV, cname="")
         peer.connect(answered.ice, answered.candidate, answered.dtls)
         with trio.fail_after(CONNECT_TIMEOUT_S):
-            await peer.run_until(connected.is_set)
+            await peer.run_until(has_keys.is_set)
+        yield
         peer.close()
     finally:
         sock.close()
@@ -88,7 +92,8 @@ async def cycle(url: str, show_id: str, count: int) -> None:
             nonlocal left
             while left:
                 left -= 1
-                await come_and_go(signalling, show_id, identity)
+                async with connected(signalling, show_id, identity):
+                    pass
 
         for _ in range(TOGETHER):
             nursery.start_soon(one_after_the_other)
