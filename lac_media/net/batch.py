@@ -1,7 +1,7 @@
 """Sending one packet to many listeners: one copy each, protected under each one's key, handed over by one system call.
 
-`sendmmsg` is called through ctypes, so nothing has to be compiled; where the C library has none, a loop of
-`sendto` takes its place. See docs/PERFORMANCE.md for what each costs.
+Both are called through ctypes, so nothing has to be compiled; where the C library has no `sendmmsg`, a loop of `sendto`
+takes its place. See docs/PERFORMANCE.md for what each costs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from weakref import WeakKeyDictionary
 
 import cffi
 import numpy as np
-from pylibsrtp._binding import lib as _srtp_lib  # the C functions behind pylibsrtp.Session, without a copy per packet
+from pylibsrtp._binding import ffi as _srtp_ffi  # the C functions behind pylibsrtp.Session, without a copy per packet
+from pylibsrtp._binding import lib as _srtp_lib
 
 from lac_media.net.udp import DatagramSocket, UdpSocket
 from lac_media.parameters import Address, UdpAddress
@@ -46,9 +47,22 @@ _ffi.cdef("""
 _MESSAGE_BYTES = _ffi.sizeof("struct mmsghdr")
 
 
+# What follows is called through ctypes and keeps the interpreter's lock, which cffi gives up round each call. A thread
+# that waits for the lock (the database's, say) is woken each time for nothing, a thousand times in a delivery, and what
+# it takes it keeps for milliseconds. None of these calls blocks: the socket does not.
+
+
+def _keeping_the_lock(function: Any) -> Any:
+    """`err_status_t f(srtp_t context, void *packet, int *length)` of libsrtp."""
+    address = int(_srtp_ffi.cast("uintptr_t", function))
+    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(address)
+
+
+_srtp_protect = _keeping_the_lock(_srtp_ffi.addressof(_srtp_lib, "srtp_protect"))
+_srtp_protect_rtcp = _keeping_the_lock(_srtp_ffi.addressof(_srtp_lib, "srtp_protect_rtcp"))
+
+
 def _load_sendmmsg() -> Any:
-    """`sendmmsg` as a call that keeps the interpreter's lock. It never blocks, and a thread that took the lock
-    meanwhile (the database's, say) would keep it for milliseconds, once in every slice."""
     if sys.platform != "linux":  # the structures above are Linux's
         return None
     try:
@@ -129,12 +143,12 @@ class MmsgBatch:
         self._names = _ffi.new("char[]", slots * _SOCKADDR_BYTES)
         self._iovecs = _ffi.new("struct iovec[]", slots)
         self._messages = _ffi.new("struct mmsghdr[]", slots)
-        self._messages_at = int(_ffi.cast("uintptr_t", self._messages))
+        self._messages_at = _address(self._messages)
         self._sessions: list[SrtpSession | None] = [None] * slots
-        # What libsrtp is called with, by slot; the latter two as far as slots have been used.
-        self._contexts: list[Any] = [None] * slots
-        self._buffers: list[Any] = []
-        self._lengths: list[Any] = []
+        # What libsrtp is called with, by slot: addresses; the latter two as far as slots have been used.
+        self._contexts: list[int | None] = [None] * slots
+        self._buffers: list[int] = []
+        self._lengths: list[int] = []
         # The same memory, for writing all slots at once: the packets as rows, and every `iov_len`.
         rows = np.frombuffer(memoryview(_ffi.buffer(self._memory, slots * SLOT_BYTES)), np.uint8)
         self._rows = rows.reshape(slots, SLOT_BYTES)
@@ -144,8 +158,8 @@ class MmsgBatch:
         """Tie its parts together: when it is used for the first time, because most slices are never full."""
         buffer, iovec = self._memory + index * SLOT_BYTES, self._iovecs + index
         iovec.iov_base = buffer
-        self._buffers.append(buffer)
-        self._lengths.append(_ffi.cast("int *", _ffi.cast("char *", _ffi.addressof(iovec, "iov_len")) + _LOW_HALF))
+        self._buffers.append(_address(buffer))
+        self._lengths.append(_address(_ffi.addressof(iovec, "iov_len")) + _LOW_HALF)
         header = self._messages[index].msg_hdr
         header.msg_iov = iovec
         header.msg_iovlen = 1
@@ -173,7 +187,7 @@ class MmsgBatch:
 
     def _bind(self, index: int, srtp: SrtpSession) -> None:
         self._sessions[index] = srtp  # keeps libsrtp's context alive while its raw pointer stands beside it
-        self._contexts[index] = srtp.transmit._srtp[0]
+        self._contexts[index] = int(_srtp_ffi.cast("uintptr_t", srtp.transmit._srtp[0]))
 
     def send_rtp(self, packet: bytes, count: int) -> int:
         size = len(packet)
@@ -181,7 +195,7 @@ class MmsgBatch:
             return count
         self._rows[:count, :size] = np.frombuffer(packet, np.uint8)
         self._sizes[:count] = size
-        return self._send(_srtp_lib.srtp_protect, count)
+        return self._send(_srtp_protect, count)
 
     def send_rtcp(self, packets: Sequence[bytes]) -> int:
         count = len(packets)
@@ -190,7 +204,7 @@ class MmsgBatch:
         for index, packet in enumerate(packets):
             self._rows[index, : len(packet)] = np.frombuffer(packet, np.uint8)
         self._sizes[:count] = [len(packet) for packet in packets]
-        return self._send(_srtp_lib.srtp_protect_rtcp, count)
+        return self._send(_srtp_protect_rtcp, count)
 
     def _send(self, protect: Any, count: int) -> int:
         """What stands in the first slots."""
@@ -249,6 +263,10 @@ class LoopBatch:
             if slot is not None:
                 taken += self._sender.send_nowait(protect(slot[0], packet), slot[1])
         return count - taken
+
+
+def _address(pointer: Any) -> int:
+    return int(_ffi.cast("uintptr_t", pointer))
 
 
 def encode_sockaddr(address: UdpAddress, *, is_ipv6: bool) -> bytes:
