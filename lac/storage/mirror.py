@@ -166,8 +166,9 @@ class Mirror:
         try:
             etag = await self._persist(lambda: self._put_part(part, data, md5))
         except UploadGoneError:
-            log.warning("an upload is gone from the store: it begins anew", key=self.key)
+            log.warning("an upload cannot go on in the store: it begins anew", key=self.key)
             await self._begin_anew()
+            await trio.sleep(RETRY_FIRST_S)  # a store that says so every time is not asked all the time
             return
         self._plan.take(part, md5, etag)
         self.sent = self._plan.sent_bytes

@@ -327,7 +327,8 @@ def translate(error: Exception, where: str) -> StoreError:
 def _translate_answer(error: ClientError, where: str) -> StoreError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code in _GONE:
+    # The latter: rclone has passed the part on already, and cannot put another one in its place as Amazon does.
+    if code in _GONE or (code == "NotImplemented" and error.operation_name == "UploadPart"):
         return UploadGoneError(f"{where}: {code}.")
     if code in _PASSING or status >= 500 or status == 429:
         return StoreAwayError(f"{where} cannot do it just now: {code or status}.")

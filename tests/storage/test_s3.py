@@ -276,6 +276,13 @@ async def test_pages_know_where_signed_addresses_point_to(bucket: str, region: s
         assert f"{url.scheme}://{url.netloc}" in origins_of(settings)
 
 
+@pytest.mark.parametrize(("operation", "kind"), [("UploadPart", UploadGoneError), ("PutObject", StoreAwayError)])
+def test_a_store_that_cannot_replace_a_part_wants_a_new_upload(operation: str, kind: type[Exception]) -> None:
+    """rclone, once it has passed the part on: what a killed server sent of a file's end differs from what it is now."""
+    answer = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
+    assert type(translate(ClientError(answer, operation), "bucket shows")) is kind  # type: ignore[arg-type]  # as it comes
+
+
 def test_a_mistake_of_ours_is_no_outage() -> None:
     with pytest.raises(ZeroDivisionError):
         translate(ZeroDivisionError(), "bucket shows")
