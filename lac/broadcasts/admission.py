@@ -1,7 +1,7 @@
 """Who may come in: to a room, to its media, just now. Everything that asks before somebody hears or is heard.
 
-`Admission` decides and changes nothing. Whoever lets somebody in compares `rights_changed` before and after what it has
-to wait for here: a right that ends meanwhile is not given out.
+`Admission` decides; rooms and sessions are opened by others. Whoever lets somebody in compares `rights_changed` before
+and after what it has to wait for here: a right that ends meanwhile is not given out.
 """
 
 from __future__ import annotations

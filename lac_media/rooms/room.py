@@ -53,7 +53,7 @@ SPEAKER_STOPPED_S = 3.0
 REPORT_INTERVAL_S = 2.0
 #: How often at most the owner is told who speaks.
 SPEAKING_INTERVAL_S = 0.5
-#: So many listeners of a room may be sent every packet twice, or this share of them.
+#: So many listeners of a room may be sent packets again, or this share of them.
 REPEATED_AT_LEAST, REPEATED_SHARE = 20, 0.25
 #: From this ratio of lost packets on, a listener's network is called weak.
 WEAK_LOSS = 0.05
@@ -476,7 +476,7 @@ class MediaRoom:
                 listener.send_rtcp(self._encode_report(info.ssrc, timestamp, forward.packets, forward.octets))
 
     def may_repeat(self, seat: Seat) -> bool:
-        """Whether this listener may be sent every packet twice: not while this server is late itself, nor when so many
+        """Whether this listener may be sent packets again: not while this server is late itself, nor when so many
         of the audience lose packets that the network that is full is likely the server's own."""
         if self._load.overloaded:
             return False

@@ -43,7 +43,7 @@ class KeepAlive:
 
     def give_up(self) -> None:
         """End it at once if it is idle."""
-        if self._scope.deadline != math.inf:
+        if not self._over and self._scope.deadline != math.inf:
             self._scope.cancel("the server closes")
 
     def linger(self, seconds: float) -> None:
