@@ -82,7 +82,7 @@ def _opus_codec(rtp: RtpParametersJson) -> CodecJson:
 
 
 def _red_payload_type(rtp: RtpParametersJson) -> int | None:
-    """Of RED beside Opus (RFC 2198). mediasoup-client itself cannot carry it; other clients of this API may."""
+    """Of RED beside Opus (RFC 2198). mediasoup-client itself cannot carry it; our web client adds it."""
     numbers = (codec.payload_type for codec in rtp.codecs if _is(RED_MIME_TYPE, codec.mime_type, codec.clock_rate))
     return next(numbers, None)
 

@@ -10,6 +10,7 @@ import type {
   StageLink,
   Variant,
 } from "./media-types";
+import { sendCopies } from "./redundancy";
 import { createStageLink, type Fill, type StageOptions, type Way } from "./stage-link";
 
 export type { LinkState, LinkStats, MediaLink, SoundKind, StageLink, Variant } from "./media-types";
@@ -92,6 +93,8 @@ interface Peer {
   transport: types.Transport;
   media: types.Producer | types.Consumer | null;
   wasConnected: boolean;
+  /** What the server is told about a stream that is sent. */
+  described: (parameters: types.RtpParameters) => types.RtpParameters;
 }
 
 class Link implements MediaLink {
@@ -205,7 +208,11 @@ class Link implements MediaLink {
         direction === "send"
           ? this.#device.createSendTransport(description)
           : this.#device.createRecvTransport(description);
-      peer.current = { transport, media: null, wasConnected: false };
+      const described =
+        this.#role.direction === "send"
+          ? sendCopies(transport, this.#role.kind)
+          : (same: types.RtpParameters) => same;
+      peer.current = { transport, media: null, wasConnected: false, described };
       this.#peer = peer.current;
       this.#follow(peer.current);
       if (this.#role.direction === "send") await this.#produce(peer.current, this.#role);
@@ -281,10 +288,8 @@ class Link implements MediaLink {
       this.#call(`${path}/connect`, { body: { dtlsParameters } }).then(() => done(), fail);
     });
     transport.on("produce", ({ kind, rtpParameters }, done, fail) => {
-      this.#call<{ id: string }>(`${path}/produce`, { body: { kind, rtpParameters } }).then(
-        ({ id }) => done({ id }),
-        fail,
-      );
+      const body = { kind, rtpParameters: peer.described(rtpParameters) };
+      this.#call<{ id: string }>(`${path}/produce`, { body }).then(({ id }) => done({ id }), fail);
     });
     clearTimeout(this.#helpTimer);
     this.#helpTimer = setTimeout(() => {

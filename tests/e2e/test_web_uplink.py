@@ -1,0 +1,97 @@
+"""A host speaks from the web client's page: what the page sends, and what is left of it on a bad network."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import RecordFigure
+from tests.e2e.impairing_proxy import impairing_proxy, through
+from tests.e2e.pages import ConsolePage, People, PlayerPage, sign_in
+from tests.e2e.raw_listener import recording_packets
+from tests.e2e.server import LacServer
+from tests.e2e.test_uplink_loss import LOSS, REPAIRED, WAY_S, missing_ratio
+from tests.fakes.impairment import Impairment
+
+pytestmark = pytest.mark.e2e
+
+PACKETS = 200
+#: The page asks for the processing of voice, which takes a steady tone for noise.
+UNPROCESSED = """(() => {
+  const devices = navigator.mediaDevices;
+  const ask = devices.getUserMedia.bind(devices);
+  devices.getUserMedia = () =>
+    ask({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
+})()"""
+#: What the page is told when its network is gone; after a while it restarts ICE.
+DISCONNECTED = """() => {
+  const { pc } = connections.peers.at(-1);
+  Object.defineProperty(pc, "connectionState", { value: "disconnected", configurable: true });
+  pc.dispatchEvent(new Event("connectionstatechange"));
+  delete pc.connectionState;
+}"""
+#: The network had never been gone, so that the browser has nothing new to tell by itself.
+BACK = "() => connections.peers.at(-1).pc.dispatchEvent(new Event('connectionstatechange'))"
+#: Of the server's ICE: another one after each restart.
+PASSWORD = "connections.peers.at(-1).pc.remoteDescription.sdp.match(/a=ice-pwd:(.+)/)[1]"
+SENT = "lacDiagnostics.rawStats().then((reports) => reports.find(({ type }) => type === 'outbound-rtp'))"
+#: What is sent: the statistics name Opus, which is inside.
+FIRST_CODEC = "connections.peers.at(-1).pc.getSenders()[0].getParameters().codecs[0].mimeType"
+
+
+def check_sends_copies(console: ConsolePage) -> None:
+    before = console.page.evaluate(SENT)
+    console.wait_until(f"{SENT}.then(({{ packetsSent }}) => packetsSent >= {before['packetsSent'] + 25})")
+    after = console.page.evaluate(SENT)
+    size = (after["bytesSent"] - before["bytesSent"]) / (after["packetsSent"] - before["packetsSent"])
+    assert console.page.evaluate(FIRST_CODEC) == "audio/red"
+    assert size > 150, "40 kbit/s are 100 bytes a frame, and every frame goes twice"
+
+
+def test_speech_is_sent_twice_and_stays_so(people: People, server: LacServer, record_figure: RecordFigure) -> None:
+    account = server.register("Hanna")
+    show_id = server.create_show(account)["id"]
+    up, down = Impairment(delay_s=WAY_S), Impairment(delay_s=WAY_S)
+    with impairing_proxy(server.media_port, up=up, down=down) as proxy:
+        page = people.arrive()
+        page.add_init_script(UNPROCESSED)
+        page.route("**/transports", through(proxy.port))
+        sign_in(page, account)
+        console = ConsolePage(page)
+        console.open(show_id)
+        page.get_by_role("radio", name="Voice").check()
+        console.button("Go live").click()
+        console.wait_on_air()
+        listener = PlayerPage(people.arrive())
+        listener.open(show_id)
+        listener.listen()
+        listener.wait_for_tone()
+        check_sends_copies(console)
+
+        with recording_packets(server, show_id) as raw:
+            up.loss = down.loss = LOSS
+            raw.wait_for_packets(PACKETS)
+            up.loss = down.loss = 0.0
+            raw.wait_for_packets(60)  # what was lost last gets its chance, too
+            missing = missing_ratio(raw)
+        record_figure("missing_ratio", missing)
+        assert proxy.lost_up > PACKETS * LOSS / 2
+        assert missing <= REPAIRED
+        sent = page.evaluate(SENT)
+        record_figure("nacks", sent["nackCount"])
+        record_figure("sent_again", sent["retransmittedPacketsSent"])
+        assert sent["nackCount"] < PACKETS * LOSS, "without copies it is twice for each one"
+
+        console.button("Pause").click()
+        listener.wait_for_silence()
+        console.button("Continue").click()
+        listener.wait_for_tone()
+        check_sends_copies(console)
+
+        password = page.evaluate(PASSWORD)
+        page.evaluate(DISCONNECTED)
+        console.wait_until(f"{PASSWORD} !== '{password}'")
+        page.evaluate(BACK)
+        console.wait_on_air()
+        check_sends_copies(console)
+        listener.wait_for_tone()
+        assert page.evaluate("lacDiagnostics.stats().then(({ rebuilds }) => rebuilds)") == 0
