@@ -11,6 +11,7 @@ from dataclasses import replace
 from lac_media.errors import ParseError
 from lac_media.parameters import ProducerParameters
 from lac_media.proto.nack import NackGenerator, RepairCounters
+from lac_media.proto.pace import Pace
 from lac_media.proto.reception import ReceptionStats
 from lac_media.proto.recovery import ReceiveHistory
 from lac_media.proto.red import parse_red_untrusted
@@ -30,7 +31,8 @@ class IncomingStream:
         self.expected = expected
         self._counters = counters
         self._history = ReceiveHistory()
-        self._nack = NackGenerator(counters) if expected.nack else None
+        self._pace = Pace()
+        self._nack = NackGenerator(counters, self._pace) if expected.nack else None
 
     @property
     def ssrc(self) -> int:
@@ -46,6 +48,7 @@ class IncomingStream:
         if self._is_answer_too_late(packet.sequence, now):
             self._counters.too_late += 1
             return []
+        highest = self.reception.highest_sequence
         sequence = self.reception.receive(packet.sequence, packet.timestamp, now=now)
         if sequence is None:
             raise ParseError(f"RTP sequence number {packet.sequence} is far from the others")
@@ -53,6 +56,8 @@ class IncomingStream:
             self._counters.duplicates += 1
             return []
         if self._nack is not None:
+            if highest is None or sequence > highest:
+                self._pace.receive(sequence, packet.timestamp, now=now, jitter_s=self.reception.jitter_s)
             self._nack.receive(sequence, now=now)
         if not packet.payload:
             return []  # padding: a bandwidth probe

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lac_media.proto.pace import Pace
 from lac_media.proto.seq import MAX_DROPOUT, MAX_MISORDER
 
 #: How long a gap may be nothing but reordering, or be filled by redundancy (RFC 2198), before we ask.
@@ -16,6 +17,9 @@ REORDER_WAIT_S = 0.02
 MAX_AGE_S = 1.0
 #: How often one packet is asked for at the most.
 MAX_TIMES = 8
+#: What is overdue is asked for before a later packet shows that it is missing: for so many after the last that came. It
+#: may be late or never have been sent (DTX), so it is then asked for no more until that is known.
+MAX_AHEAD = 3
 #: Of one stream, at the same time. Those before that are given up: they would come too late for `ReceptionStats`.
 MAX_MISSING = MAX_MISORDER
 #: Numbers of one NACK: after an outage the sender's queue must not be filled at once. The rest follow after `PACE_S`.
@@ -63,14 +67,15 @@ class _Missing:
 
 
 class NackGenerator:
-    """The packets of one stream that are missing. Bounded: `MAX_MISSING` of them, each asked for `MAX_TIMES` at most,
-    the first time twice and then about once per round trip, only while the answer can come within `MAX_AGE_S`, and all
-    together no oftener than answers give reason to.
+    """The packets of one stream that are missing, or overdue by its `pace`. Bounded: `MAX_MISSING` of them, each asked
+    for `MAX_TIMES` at most, the first time twice and then about once per round trip, only while the answer can come
+    within `MAX_AGE_S`, and all together no oftener than answers give reason to.
 
     After any input re-read `timer_at()`.
     """
 
     __slots__ = (
+        "_ahead",
         "_arrived_at",
         "_budget",
         "_budget_at",
@@ -79,17 +84,21 @@ class NackGenerator:
         "_hope",
         "_measured_s",
         "_missing",
+        "_pace",
         "asked_at",
         "reported_round_trip_s",
     )
 
-    def __init__(self, counters: RepairCounters) -> None:
+    def __init__(self, counters: RepairCounters, pace: Pace) -> None:
         #: What reports say, if any do: a peer that only publishes cannot be measured that way (RFC 3550 section 6.4.1).
         self.reported_round_trip_s: float | None = None
         #: When we last asked for anything.
         self.asked_at = float("-inf")
         self._counters = counters
+        self._pace = pace
         self._highest: int | None = None
+        #: Of the missing ones, those above `_highest`: no later packet has come.
+        self._ahead = 0
         self._arrived_at = 0.0
         self._measured_s: float | None = None
         self._missing: dict[int, _Missing] = {}  # rising
@@ -113,30 +122,37 @@ class NackGenerator:
         """A packet has come, for the first time or again. A leap that no network makes (RFC 3550 section A.1) is a
         restart of the source: everything before it is forgotten."""
         highest = self._highest
+        lost = self._missing.pop(sequence, None)
+        if lost is not None and lost.times:
+            self._counters.repaired += 1
         if highest is not None and sequence <= highest:
-            lost = self._missing.pop(sequence, None)
             if lost is not None and lost.times:
-                self._counters.repaired += 1
                 self._hope += HOPE_STEP * (1 - self._hope)
                 self._measure(now - lost.asked_at)
+            elif lost is not None:
+                self._pace.was_late()
             return
         if highest is None or sequence - highest >= MAX_DROPOUT:
             self._missing.clear()
         elif sequence - highest > 1:
             self._note_gap(highest, sequence, now)
         self._highest, self._arrived_at = sequence, now
+        self._ahead = sum(number > sequence for number in self._missing) if self._ahead else 0
 
     def recover(self, sequence: int) -> None:
-        """The packet's content was found elsewhere: do not ask for it."""
+        """The content of a packet before the highest was found elsewhere: do not ask for it."""
         self._missing.pop(sequence, None)
 
     def timer_at(self) -> float:
-        """When `handle_timer` is next due; infinity while nothing is missing."""
-        return min((lost.ask_at for lost in self._missing.values()), default=float("inf"))
+        """When `handle_timer` is next due; infinity while nothing is missing, nor may soon be."""
+        ask_at = min((lost.ask_at for lost in self._missing.values()), default=float("inf"))
+        return min(ask_at, self._overdue_at())
 
     def handle_timer(self, *, now: float) -> list[int]:
         """The numbers to ask for now, rising, at most `MAX_NUMBERS`; a no-op if early. Where not all can be asked for,
         those go first that never were, and the newest: they are in time the longest."""
+        while self._highest is not None and self._overdue_at() <= now:
+            self._look_ahead(self._highest, now)
         due = self._due(now)
         if not due:
             return []
@@ -149,7 +165,10 @@ class NackGenerator:
             if not lost.times:
                 lost.asked_at = now
             lost.times += 1
-            lost.ask_at = now + (REPEAT_S if lost.times == 1 else interval)
+            if self._is_ahead(number):
+                lost.ask_at = float("inf")  # until another one is overdue, or has come
+            else:
+                lost.ask_at = now + (REPEAT_S if lost.times == 1 else interval)
         self._budget -= len(due[:room])
         if len(due) > room:
             wait_s = max(PACE_S, (1 - self._budget) / per_s)
@@ -168,7 +187,8 @@ class NackGenerator:
         for sequence, lost in list(self._missing.items()):
             if lost.ask_at > now:
                 continue
-            if lost.times >= MAX_TIMES or lost.expected_at < latest or sequence < oldest:
+            hopeless = lost.times >= MAX_TIMES or lost.expected_at < latest or sequence < oldest
+            if hopeless and not self._is_ahead(sequence):
                 del self._missing[sequence]
                 self._counters.given_up += 1
                 if lost.times:
@@ -184,12 +204,39 @@ class NackGenerator:
         self._budget_at = now
         return per_s
 
+    def _overdue_at(self) -> float:
+        """When the next one is, after those that are already."""
+        if self._highest is None or self._ahead >= MAX_AHEAD:
+            return float("inf")
+        return self._pace.overdue_at(self._ahead + 1)
+
+    def _look_ahead(self, highest: int, now: float) -> None:
+        """One more packet is overdue: ask for it, and once more for those before it."""
+        self._ahead += 1
+        self._missing[highest + self._ahead] = _Missing(self._pace.due_at(self._ahead), now)
+        for number in range(highest + 1, highest + self._ahead):
+            if self._missing[number].times < MAX_AHEAD:
+                self._missing[number].ask_at = now
+        self._drop_oldest()
+
+    def _is_ahead(self, number: int) -> bool:
+        return self._highest is not None and number > self._highest
+
     def _note_gap(self, highest: int, sequence: int, now: float) -> None:
         first = max(highest + 1, sequence - MAX_MISSING)
         self._counters.given_up += first - highest - 1
+        for number in range(highest + 1, min(first, highest + 1 + self._ahead)):
+            del self._missing[number]
         step_s = (now - self._arrived_at) / (sequence - highest)
         for number in range(first, sequence):
-            self._missing[number] = _Missing(self._arrived_at + (number - highest) * step_s, now + REORDER_WAIT_S)
+            known = self._missing.get(number)
+            if known is None:
+                self._missing[number] = _Missing(self._arrived_at + (number - highest) * step_s, now + REORDER_WAIT_S)
+            elif known.ask_at == float("inf"):
+                known.ask_at = now if known.times == 1 else max(now, known.asked_at + self.round_trip_s + SLACK_S)
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
         while len(self._missing) > MAX_MISSING:
             del self._missing[next(iter(self._missing))]
             self._counters.given_up += 1

@@ -66,7 +66,8 @@ class Talker:
         for event in events[self._seen :]:
             if isinstance(event, NackReceived):
                 for sequence in event.lost:
-                    self.client.peer.send_rtp(self.sent[sequence])
+                    if sequence in self.sent:
+                        self.client.peer.send_rtp(self.sent[sequence])
         self._seen = len(events)
 
 

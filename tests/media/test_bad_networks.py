@@ -77,7 +77,8 @@ async def test_at_ten_percent_loss_both_ways_half_a_percent_is_missing_at_most(a
         variants = [ear.client.session.stats().variant for ear in ears[2:]]
         assert variants == [Variant.OPUS_RED, Variant.OPUS_AGAIN]
         for ear in ears[2:]:
-            assert ear.client.session.retransmitted < asking.client.session.retransmitted / 2
+            # Asked for once, when it is overdue; the copy mostly keeps it from being asked for again.
+            assert ear.client.session.retransmitted < asking.client.session.retransmitted * 0.75
 
 
 async def test_a_server_that_is_late_or_a_whole_audience_that_loses_is_spared_repetition(
