@@ -25,10 +25,11 @@ import trio
 from playwright.sync_api import Browser
 from trio.testing import MockClock
 
+from benchmarks.support import measured_server
 from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
 from tests.e2e.impairing_proxy import impairing_proxy, through
 from tests.e2e.media_page import BROWSER_FOLDER, MediaPage
-from tests.e2e.server import LacServer, running_server
+from tests.e2e.server import LacServer
 from tests.e2e.tone import write_tone
 from tests.fakes.impairment import Burst, Impairment
 from tests.fakes.net import Net
@@ -116,9 +117,9 @@ class Browsers:
     """A server, and a proxy that either the publishers or the listeners are behind."""
 
     def __init__(self, stack: ExitStack, browser: Browser, *, plain: bool) -> None:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        # Nobody is refused: on a machine of few cores, eight pages that come at once make the server late.
         program = "benchmarks.plain_server" if plain else "lac.cli.main"
-        self.server: LacServer = stack.enter_context(running_server(folder, program=program))
+        self.server: LacServer = stack.enter_context(measured_server(program=program))
         self._browser = browser
         self.proxy = stack.enter_context(impairing_proxy(self.server.media_port, up=usual(), down=usual()))
 

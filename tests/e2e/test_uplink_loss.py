@@ -82,7 +82,7 @@ def test_what_a_browser_sends_over_whip_is_made_whole(
     assert (stats["bytesSent"] / stats["packetsSent"] > 120) == ("red" in options), "every frame twice"
     assert ("nack" in options) == (stats["nackCount"] > 0)
     if len(options) == 2:
-        assert stats["nackCount"] < PACKETS * LOSS / 2, "asked for what the copies had"
+        assert stats["nackCount"] < 1.5 * PACKETS * LOSS, "once when it is overdue, and not again what the copies had"
 
 
 def test_what_the_library_sends_is_made_whole(
