@@ -61,6 +61,7 @@ bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
 	$(BIN)/python -m benchmarks.repair
 	$(BIN)/python -m benchmarks.repair --chromium listener
 	$(BIN)/python -m benchmarks.repair --chromium publisher
+	$(BIN)/python -m benchmarks.repair --chromium host
 	$(BIN)/python -m benchmarks.streams
 	$(BIN)/python -m benchmarks.hls
 	$(BIN)/python -m benchmarks.derive

@@ -14,6 +14,7 @@ import argparse
 import math
 import multiprocessing
 import re
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 import trio
@@ -30,15 +31,24 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
 
 def ask(pipe: Connection, port: int, tokens: list[str], show_id: str, per_s: float) -> None:
-    """Wait for the word, then ask until the other end says stop; sends the delays in milliseconds and the failures."""
+    """Wait for the word, then ask until the other end says stop; sends what came of it."""
     pipe.recv()
     pipe.send(trio.run(ask_on, pipe, port, tokens, show_id, per_s))
 
 
-async def ask_on(pipe: Connection, port: int, tokens: list[str], show_id: str, per_s: float) -> tuple[list[float], int]:
+@dataclass
+class Answers:
+    """In milliseconds: from when a request was due to its answer, and how late it was sent for want of a turn here."""
+
+    reads: list[float] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+    failures: int = 0
+
+
+async def ask_on(pipe: Connection, port: int, tokens: list[str], show_id: str, per_s: float) -> Answers:
     """The first token is the host's."""
-    delays_ms: list[float] = []
-    failures = 0
+    answers = Answers()
     show = f"/api/broadcasts/{show_id}"
     change = b'{"description":"Changed again and again."}'
     asked = [
@@ -51,13 +61,12 @@ async def ask_on(pipe: Connection, port: int, tokens: list[str], show_id: str, p
     due_send, due_receive = trio.open_memory_channel[tuple[int, float]](math.inf)
 
     async def connection() -> None:
-        nonlocal failures
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             async for number, due in due_receive:
                 method, path, body = asked[number % len(asked)]
                 token = tokens[0 if body or path.endswith("/audit") else number % len(tokens)]
-                failures += not await exchange(stream, method, path, token, body)
-                delays_ms.append((trio.current_time() - due) * 1000)
+                answers.failures += not await exchange(stream, method, path, token, body)
+                (answers.changes if body else answers.reads).append((trio.current_time() - due) * 1000)
 
     async with trio.open_nursery() as nursery:
         for _ in range(CONNECTIONS):
@@ -67,9 +76,10 @@ async def ask_on(pipe: Connection, port: int, tokens: list[str], show_id: str, p
             while not pipe.poll():
                 due = began + number / per_s
                 await trio.sleep_until(due)
+                answers.late.append((trio.current_time() - due) * 1000)
                 due_send.send_nowait((number, due))
                 number += 1
-    return delays_ms, failures
+    return answers
 
 
 async def exchange(stream: trio.SocketStream, method: str, path: str, token: str, body: bytes) -> bool:
@@ -106,18 +116,20 @@ def measure(server: LacServer, people: list[Account], listeners: int, per_s: flo
         asking.start()
     plan = {"listeners": listeners, "ramp_s": listeners / PACE, "duration_s": seconds}
     crowd: Crowd = gather(server, host, on_all_in=lambda: ours.send("go") if per_s else None, **plan)
-    delays: list[float] = []
-    failures = 0
+    answers = Answers()
     if per_s:
         ours.send("stop")
-        delays, failures = ours.recv()
+        answers = ours.recv()
         asking.join()
-    heard, api = crowd.results.latency_ms, Spread.of(delays)
+    heard = crowd.results.latency_ms
+    of_all, of_changes, of_late = map(Spread.of, (answers.reads + answers.changes, answers.changes, answers.late))
     print_row(
         *(crowd.results.connected, f"{per_s:g}", f"{crowd.core:.0%}", f"{crowd.results.loss:.2%}"),
         *(f"{crowd.forwarding_p50_ms:.1f}", f"{crowd.forwarding_p99_ms:.1f}"),
         *(("–", "–") if heard is None else (f"{heard.p50:.0f}", f"{heard.p99:.0f}")),
-        *(("–", "–", "–") if api is None else (f"{api.p50:.0f}", f"{api.p95:.0f}", failures)),
+        *(("–", "–") if of_all is None else (f"{of_all.p50:.0f}", f"{of_all.p95:.0f}")),
+        *("–" if spread is None else f"{spread.p95:.0f}" for spread in (of_changes, of_late)),
+        answers.failures,
     )
 
 
@@ -129,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print_head(
         *("listeners", "requests/s", "server core", "lost", "forwarding p50 ms", "p99 ms", "heard p50 ms", "p99 ms"),
-        *("API p50 ms", "p95 ms", "failed"),
+        *("API p50 ms", "p95 ms", "of changes p95 ms", "sent late p95 ms", "failed"),
     )
     with measured_server() as server:
         people = [server.register(f"Person{number}") for number in range(PEOPLE)]

@@ -3,11 +3,13 @@
     python -m benchmarks.repair [--minutes 2]
     python -m benchmarks.repair --chromium listener [--seconds 30] [--only "10 %"]
     python -m benchmarks.repair --chromium publisher
+    python -m benchmarks.repair --chromium host
 
 In virtual time: a publisher and a listener of ours meet through a real engine, one of them on the network of the row. A
 frame counts as lost if it is not there 200 ms after it would have been without loss. With `--chromium` a browser
 publishes a tone and others listen, one side through the impairing proxy of the tests; counted are the samples that a
-listening browser had to make up, of those that it played.
+listening browser had to make up, of those that it played. A `publisher` is a page over WHIP, a `host` is at the web
+client's own page.
 
 Loss is of every datagram, both ways: questions get lost, and answers. The round trip is 40 to 50 ms.
 """
@@ -19,16 +21,17 @@ import tempfile
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import trio
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 from trio.testing import MockClock
 
 from benchmarks.support import measured_server
 from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
 from tests.e2e.impairing_proxy import impairing_proxy, through
 from tests.e2e.media_page import BROWSER_FOLDER, MediaPage
+from tests.e2e.pages import UNPROCESSED, ConsolePage, People, sign_in
 from tests.e2e.server import LacServer
 from tests.e2e.tone import write_tone
 from tests.fakes.impairment import Burst, Impairment
@@ -61,6 +64,7 @@ PUBLISHERS: dict[str, dict[str, bool]] = {
     "RED": {"red": True},
     "NACK and RED": {"nack": True, "red": True},
 }
+HOSTS: tuple[Literal["Voice", "Music"], ...] = ("Voice", "Music")
 SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "whip.js")]
 
 
@@ -144,6 +148,19 @@ class Browsers:
         show_id: str = self.server.start_show(host)["id"]
         return show_id, self._open("publish", f"whip/{show_id}", host.token, options, bad=bad)
 
+    def hosted(self, kind: Literal["Voice", "Music"]) -> tuple[str, Page]:
+        """A show that is on the air, and the page of its host, who is on the bad network."""
+        host = self.server.register("Hanna")
+        show_id: str = self.server.create_show(host)["id"]
+        page = People(self._browser, self.server.url).arrive()
+        page.add_init_script(UNPROCESSED)
+        page.route("**/transports", through(self.proxy.port))
+        sign_in(page, host)
+        console = ConsolePage(page)
+        console.open(show_id)
+        console.go_live(kind)
+        return show_id, page
+
     def listener(self, show_id: str, options: dict[str, bool], *, bad: bool) -> MediaPage:
         page = self._open("listen", f"whep/{show_id}", None, options, bad=bad)
         page.wait_for_tone()
@@ -179,7 +196,7 @@ def print_head(title: str, names: Collection[str], second: str) -> None:
 def measure_chromium(seconds: float, only: str | None, who: str) -> None:
     """All publishers, or all listeners, on the bad network at the same time, everybody else on a clean one."""
     networks = {name: network for name, network in NETWORKS.items() if only in (None, name)}
-    kinds = LISTENERS if who == "listener" else PUBLISHERS
+    kinds: Collection[str] = {"listener": LISTENERS, "publisher": PUBLISHERS, "host": HOSTS}[who]
     print_head(f"network of the {who}", kinds, "buffer ms")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -192,28 +209,32 @@ def measure_chromium(seconds: float, only: str | None, who: str) -> None:
                 server.spoil({})
             if who == "listener":
                 shows = {server: server.show({}, bad=False) for server in set(servers.values())}
-                where = [servers[kind.get("plain", False)] for kind in kinds.values()]
+                where = [servers[kind.get("plain", False)] for kind in LISTENERS.values()]
                 listeners = [
                     server.listener(shows[server][0], kind, bad=True)
-                    for server, kind in zip(where, kinds.values(), strict=True)
+                    for server, kind in zip(where, LISTENERS.values(), strict=True)
                 ]
-                publishers = [page for _, page in shows.values()]
+                others = [page.page for _, page in shows.values()]
             else:
-                on_air = [usual_server.show(kind, bad=True) for kind in kinds.values()]
+                if who == "publisher":
+                    whip = [usual_server.show(kind, bad=True) for kind in PUBLISHERS.values()]
+                    on_air = [(show_id, page.page) for show_id, page in whip]
+                else:
+                    on_air = [usual_server.hosted(kind) for kind in HOSTS]
                 listeners = [usual_server.listener(show_id, {}, bad=False) for show_id, _ in on_air]
-                publishers = [page for _, page in on_air]
+                others = [page for _, page in on_air]
             for server in servers.values():
                 server.spoil(network)
             cells = measure_pages(listeners, seconds)
             print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-            for page in (*listeners, *publishers):
-                page.page.context.close()
+            for page in (*(listener.page for listener in listeners), *others):
+                page.context.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0, help="of virtual time, for each cell")
-    parser.add_argument("--chromium", choices=("listener", "publisher"))
+    parser.add_argument("--chromium", choices=("listener", "publisher", "host"))
     parser.add_argument("--seconds", type=float, default=20.0, help="for each row")
     parser.add_argument("--only", choices=NETWORKS)
     args = parser.parse_args()

@@ -32,6 +32,14 @@ HEARD_HZ = """() => {
   return hearing.frequency();
 }"""
 
+#: Before anything else of a page: it asks for the processing of voice, which takes a steady tone for noise.
+UNPROCESSED = """(() => {
+  const devices = navigator.mediaDevices;
+  const ask = devices.getUserMedia.bind(devices);
+  devices.getUserMedia = () =>
+    ask({ audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
+})()"""
+
 #: How many received streams sound just now.
 SOUNDING = """Promise.all(connections.peers.map(({ pc }) => pc.getStats())).then((all) =>
   all.flatMap((report) => [...report.values()])
@@ -169,9 +177,9 @@ class ConsolePage(RoomPage):
         self.page.goto(f"/host/{show_id}")
         expect(self.page.get_by_role("heading", name="Studio")).to_be_visible()
 
-    def go_live(self) -> None:
-        """With the sound untouched: voice processing takes a steady tone for noise."""
-        self.page.get_by_role("radio", name="Music").check()
+    def go_live(self, kind: Literal["Voice", "Music"] = "Music") -> None:
+        """Music leaves the sound untouched; for a tone as voice, see `UNPROCESSED`."""
+        self.page.get_by_role("radio", name=kind).check()
         self.button("Go live").click()
         self.wait_on_air()
 

@@ -1,6 +1,6 @@
 import type { types } from "mediasoup-client";
 import { describe, expect, it } from "vitest";
-import { answerWithRed, sendCopies } from "../src/services/redundancy";
+import { answerWithRed, Copies } from "../src/services/redundancy";
 
 const sdp = (...lines: string[]) => lines.map((line) => `${line}\r\n`).join("");
 const HEAD = sdp("v=0", "o=- 1 2 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=group:BUNDLE 0");
@@ -111,45 +111,38 @@ const RED = { mimeType: "audio/red", payloadType: 63, clockRate: 48_000, channel
 describe("a stream", () => {
   it("of speech has RED, in every later answer too, and the server is told", async () => {
     const { transport, answer } = connection();
-    const described = sendCopies(transport, "voice");
+    const copies = new Copies(transport, "voice");
     for (let time = 0; time < 3; time += 1) {
       expect(await answer(answered("0"))).toBe(HEAD + answered("0", { red: true }));
-      expect(described(parameters()).codecs).toEqual([OPUS, RED]);
+      expect(copies.describe(parameters()).codecs).toEqual([OPUS, RED]);
     }
-    expect(described(parameters("1")).codecs).toEqual([OPUS]);
-  });
-
-  it("of music goes without", async () => {
-    const { transport, answer } = connection();
-    const described = sendCopies(transport, "music");
-    expect(await answer(answered("0"))).toBe(HEAD + answered("0"));
-    expect(described(parameters()).codecs).toEqual([OPUS]);
+    expect(copies.describe(parameters("1")).codecs).toEqual([OPUS]);
   });
 
   it("goes without for good where the browser does not take the answer", async () => {
     let strict = true;
     const { transport, answer } = connection((text) => strict && text.includes("red/"));
-    const described = sendCopies(transport, "voice");
+    const copies = new Copies(transport, "voice");
     expect(await answer(answered("0"))).toBe(HEAD + answered("0"));
-    expect(described(parameters()).codecs).toEqual([OPUS]);
+    expect(copies.describe(parameters()).codecs).toEqual([OPUS]);
     strict = false;
     expect(await answer(answered("0"))).toBe(HEAD + answered("0"));
-    expect(described(parameters()).codecs).toEqual([OPUS]);
+    expect(copies.describe(parameters()).codecs).toEqual([OPUS]);
   });
 
   it("goes without for good where RED was not offered at first: the server would not expect it", async () => {
     const { pc, transport, answer } = connection();
     pc.localDescription.sdp = HEAD + offered("0", null);
-    const described = sendCopies(transport, "voice");
+    const copies = new Copies(transport, "voice");
     await answer(answered("0"));
     pc.localDescription.sdp = HEAD + offered("0");
     expect(await answer(answered("0"))).toBe(HEAD + answered("0"));
-    expect(described(parameters()).codecs).toEqual([OPUS]);
+    expect(copies.describe(parameters()).codecs).toEqual([OPUS]);
   });
 
   it("fails as before where the browser takes neither answer, or another description", async () => {
     const { pc, transport, answer, applied } = connection(() => true);
-    sendCopies(transport, "voice");
+    new Copies(transport, "voice");
     await expect(answer(answered("0"))).rejects.toThrow("refused");
     pc.localDescription.sdp = HEAD + offered("0", null);
     await expect(answer(answered("0"))).rejects.toThrow("refused");
@@ -157,10 +150,139 @@ describe("a stream", () => {
     expect(applied).toEqual([]);
   });
 
-  it("goes without where the handler has no connection of this kind", () => {
+  it("goes without where the handler has no connection of this kind", async () => {
     for (const handler of [{}, { _pc: null }, { _pc: {} }]) {
-      const described = sendCopies({ handler } as unknown as types.Transport, "voice");
-      expect(described(parameters()).codecs).toEqual([OPUS]);
+      const transport = { handler } as unknown as types.Transport;
+      expect(new Copies(transport, "voice").describe(parameters()).codecs).toEqual([OPUS]);
+      const limits: number[] = [];
+      const copies = new Copies(transport, "music");
+      await copies.follow(
+        1,
+        producerOf(async (maxBitrate) => void limits.push(maxBitrate)),
+      );
+      expect(limits).toEqual([]);
     }
+  });
+});
+
+/** A sent stream of mid 0; `limit` is what limiting its bitrate does. */
+function producerOf(limit: (maxBitrate: number) => Promise<void>): types.Producer {
+  return {
+    rtpParameters: parameters(),
+    setRtpEncodingParameters: ({ maxBitrate = 0 }: RTCRtpEncodingParameters) => limit(maxBitrate),
+  } as unknown as types.Producer;
+}
+
+const PLAIN = HEAD + answered("0");
+const TWICE = HEAD + answered("0", { red: true });
+
+describe("music", () => {
+  /** On the air; `lose` says of several intervals in a row how much each lost. Limiting negotiates, as mediasoup does. */
+  async function onAir(refuses?: (sdp: string) => boolean) {
+    const { applied, answer, transport } = connection(refuses);
+    const copies = new Copies(transport, "music");
+    await answer(answered("0"));
+    const limits: number[] = [];
+    const producer = producerOf(async (maxBitrate) => {
+      limits.push(maxBitrate);
+      await answer(answered("0"));
+    });
+    const lose = async (ratio: number, intervals: number) => {
+      for (let time = 0; time < intervals; time += 1) await copies.follow(ratio, producer);
+    };
+    const latest = () => applied.at(-1)?.sdp;
+    return { copies, limits, lose, latest, answer };
+  }
+
+  it("is sent once at first, and the server is told of what may come", async () => {
+    const { copies, latest } = await onAir();
+    expect(latest()).toBe(PLAIN);
+    expect(copies.describe(parameters()).codecs).toEqual([OPUS, RED]);
+  });
+
+  it("is sent twice at half the bitrate while much gets lost, and once again long after", async () => {
+    const { limits, lose, latest, answer } = await onAir();
+    await lose(0.02, 100);
+    expect(limits).toEqual([]);
+    await lose(0.1, 2);
+    expect(limits).toEqual([64_000]);
+    expect(latest()).toBe(TWICE);
+    await lose(0.1, 100);
+    expect(await answer(answered("0"))).toBe(TWICE); // such as when ICE restarts
+    await lose(0, 5);
+    expect(limits).toEqual([64_000]);
+    await lose(0, 10);
+    expect(limits).toEqual([64_000, 128_000]);
+    expect(latest()).toBe(PLAIN);
+  });
+
+  it("is not switched for one bad moment, nor back for one good", async () => {
+    const { limits, lose } = await onAir();
+    await lose(0.11, 1);
+    await lose(0, 10);
+    expect(limits).toEqual([]);
+    await lose(0.1, 10);
+    await lose(0, 1);
+    await lose(0.1, 10);
+    expect(limits).toEqual([64_000]);
+  });
+
+  it("stays whole where the browser does not take the copies", async () => {
+    const { limits, lose, latest } = await onAir((sdp) => sdp.includes("red/"));
+    await lose(0.1, 100);
+    expect(limits).toEqual([64_000, 128_000]);
+    expect(latest()).toBe(PLAIN);
+    await lose(0, 100);
+    expect(limits).toHaveLength(2);
+  });
+
+  it("is left alone once its bitrate could not be set", async () => {
+    const { transport, answer } = connection();
+    const copies = new Copies(transport, "music");
+    await answer(answered("0"));
+    let tries = 0;
+    const producer = producerOf(async () => {
+      tries += 1;
+      throw new Error("closed");
+    });
+    for (let time = 0; time < 10; time += 1) await copies.follow(0.2, producer);
+    expect(tries).toBe(1);
+    expect(await answer(answered("0"))).toBe(PLAIN);
+  });
+
+  it("is switched once however long that takes", async () => {
+    const { transport, answer } = connection();
+    const copies = new Copies(transport, "music");
+    await answer(answered("0"));
+    let goOn: () => void = () => {};
+    const hanging = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const limits: number[] = [];
+    const producer = producerOf(async (maxBitrate) => {
+      limits.push(maxBitrate);
+      await hanging;
+    });
+    const following = Array.from({ length: 5 }, () => copies.follow(0.2, producer));
+    const back = Array.from({ length: 20 }, () => copies.follow(0, producer));
+    expect(limits).toEqual([64_000]);
+    goOn();
+    await Promise.all([...following, ...back]);
+    await copies.follow(0, producer);
+    expect(limits).toEqual([64_000, 128_000]);
+  });
+});
+
+describe("speech", () => {
+  it("stays as it is, whatever gets lost", async () => {
+    const { transport, answer } = connection();
+    const copies = new Copies(transport, "voice");
+    await answer(answered("0"));
+    let limited = false;
+    const producer = producerOf(async () => {
+      limited = true;
+    });
+    for (const ratio of [1, 1, 1, 0, 0, 0]) await copies.follow(ratio, producer);
+    expect(limited).toBe(false);
   });
 });

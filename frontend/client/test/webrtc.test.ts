@@ -3,6 +3,7 @@ import * as fakeParameters from "mediasoup-client/fakeParameters";
 import { FakeHandler } from "mediasoup-client/handlers/FakeHandler";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { createRequest } from "../src/services/api";
+import { Copies } from "../src/services/redundancy";
 import {
   codecOptions,
   hearStage,
@@ -321,6 +322,30 @@ describe("publishing", () => {
     expect(steps()).toContain("POST transports/t2/produce");
     expect(link.track).toBe(other);
     link.close();
+  });
+
+  it.each([
+    ["asked for again", { retransmittedPacketsSent: 30 }, {}],
+    ["gone for good", {}, { fractionLost: 0.25 }],
+  ])("follows how much gets lost: what is %s", async (_name, sent, reported) => {
+    const follow = vi.spyOn(Copies.prototype, "follow").mockResolvedValue();
+    const { options, latest, stats } = setUp();
+    const own = { type: "outbound-rtp", packetsSent: 100, bytesSent: 30_000 };
+    const remote = { type: "remote-inbound-rtp", fractionLost: 0, roundTripTimeMeasurements: 1 };
+    stats.current = [own, remote];
+    const link = publish(options, microphone(), "music");
+    await settle();
+    latest().setConnectionState("connected");
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(follow.mock.lastCall?.[0]).toBe(0);
+    stats.current = [
+      { ...own, packetsSent: 220, bytesSent: 66_000, ...sent },
+      { ...remote, ...reported, roundTripTimeMeasurements: 2 },
+    ];
+    await vi.advanceTimersByTimeAsync(2_000);
+    expect(follow.mock.lastCall?.[0]).toBe(0.25);
+    link.close();
+    follow.mockRestore();
   });
 
   it("protects every packet, and is in stereo for music only", () => {

@@ -3,49 +3,100 @@ import type { SoundKind } from "./media-types";
 
 type RtpParameters = types.RtpParameters;
 
+/** Opus on average, in bit/s. */
+export const BITRATES: Record<SoundKind, number> = { voice: 40_000, music: 128_000 };
+
+/** Of what is lost, averaged: from how much on music is sent twice, and below how much it is once again. */
+const LOSSY = 0.03;
+const WHOLE = 0.01;
+/** Of each new figure in the average. */
+const WEIGHT = 0.25;
+
 /**
- * Send speech twice, each packet with a copy of the frame before it (RED, RFC 2198), where the browser can; returns what adds
- * the codec to the parameters of `produce`, so that the server expects it.
+ * Sends sound twice, each packet with a copy of the frame before it (RED, RFC 2198), where the browser can.
+ *
+ * Speech always. Music only while the network loses packets, and then each frame at half the bitrate: twice 128 kbit/s
+ * would take more than many a network has that loses packets, and what overflows there is lost, copies and all.
  *
  * mediasoup-client knows no RED: its answers take Opus alone. So the answers get it on their way into the connection; the
- * browser sends whatever an answer names first. It is all or nothing for each stream: what the first answer could not
- * get, later ones do not get either, as the server has not been told of it. Wherever anything is not as expected (another
- * handler, a browser without RED, an answer refused), Opus is sent as ever.
- *
- * Not for music: 128 kbit/s twice would take more than many a network has that loses packets, and what overflows there is
- * lost, copies and all. The server asks for lost music again. Twice 40 kbit/s is less than music needs once.
+ * browser sends whatever an answer names first. It is all or nothing for each stream: what the first offer did not have,
+ * or an answer could not get, later ones do not get either. Wherever anything is not as expected (another handler, a
+ * browser without RED, an answer refused), Opus is sent as ever.
  */
-export function sendCopies(
-  transport: types.Transport,
-  kind: SoundKind,
-): (parameters: RtpParameters) => RtpParameters {
-  // TypeScript calls it private; there is no other way to it.
-  const pc = (transport.handler as unknown as { _pc?: RTCPeerConnection })._pc;
-  if (kind !== "voice" || typeof pc?.setRemoteDescription !== "function") return (same) => same;
-
+export class Copies {
+  readonly #kind: SoundKind;
   /** RED's payload type by mid; null where a stream goes without. */
-  const chosen = new Map<string, number | null>();
-  const pass = pc.setRemoteDescription.bind(pc);
-  pc.setRemoteDescription = async (description: RTCSessionDescriptionInit): Promise<void> => {
-    const offer = pc.localDescription?.sdp;
-    if (description.type !== "answer" || !description.sdp || !offer) return await pass(description);
-    const { sdp, numbers } = answerWithRed(offer, description.sdp, chosen);
-    try {
-      await pass({ type: "answer", sdp });
-    } catch (error) {
-      if (sdp === description.sdp) throw error;
-      await pass(description);
-      for (const mid of numbers.keys()) chosen.set(mid, null);
-    }
-    for (const [mid, number] of numbers) if (!chosen.has(mid)) chosen.set(mid, number);
-  };
+  readonly #chosen = new Map<string, number | null>();
+  #twice: boolean;
+  #lossRatio = 0;
+  #switching = false;
 
-  return (parameters) => {
-    const payloadType = chosen.get(parameters.mid ?? "") ?? null;
+  constructor(transport: types.Transport, kind: SoundKind) {
+    this.#kind = kind;
+    this.#twice = kind === "voice";
+    // TypeScript calls it private; there is no other way to it.
+    const pc = (transport.handler as unknown as { _pc?: RTCPeerConnection })._pc;
+    if (typeof pc?.setRemoteDescription !== "function") return;
+    const pass = pc.setRemoteDescription.bind(pc);
+    pc.setRemoteDescription = async (description: RTCSessionDescriptionInit): Promise<void> => {
+      const offer = pc.localDescription?.sdp;
+      if (description.type !== "answer" || !description.sdp || !offer) {
+        return await pass(description);
+      }
+      await this.#apply(offer, description.sdp, pass);
+    };
+  }
+
+  async #apply(
+    offer: string,
+    plain: string,
+    pass: (answer: RTCSessionDescriptionInit) => Promise<void>,
+  ): Promise<void> {
+    const { sdp, numbers } = answerWithRed(offer, plain, this.#chosen);
+    const wanted = this.#twice ? sdp : plain;
+    try {
+      await pass({ type: "answer", sdp: wanted });
+    } catch (error) {
+      if (wanted === plain) throw error;
+      await pass({ type: "answer", sdp: plain });
+      for (const mid of numbers.keys()) this.#chosen.set(mid, null);
+    }
+    for (const [mid, number] of numbers) if (!this.#chosen.has(mid)) this.#chosen.set(mid, number);
+  }
+
+  #numberOf(mid: string | undefined): number | null {
+    return this.#chosen.get(mid ?? "") ?? null;
+  }
+
+  /** The parameters of `produce`, with the codec if it may come: else the server would drop it. */
+  describe(parameters: RtpParameters): RtpParameters {
+    const payloadType = this.#numberOf(parameters.mid);
     if (payloadType === null) return parameters;
     const red = { mimeType: "audio/red", payloadType, clockRate: 48_000, channels: 2 };
     return { ...parameters, codecs: [...parameters.codecs, red] };
-  };
+  }
+
+  /** Take in which share of the last two seconds' packets got lost on their way, 0 to 1, and do for music what it asks for. */
+  async follow(lossRatio: number, producer: types.Producer): Promise<void> {
+    this.#lossRatio += (lossRatio - this.#lossRatio) * WEIGHT;
+    const { mid } = producer.rtpParameters;
+    if (this.#kind !== "music" || this.#switching || this.#numberOf(mid) === null) return;
+    const twice = this.#lossRatio >= (this.#twice ? WHOLE : LOSSY);
+    if (twice === this.#twice) return;
+    this.#twice = twice;
+    this.#switching = true;
+    const limit = (maxBitrate: number) => producer.setRtpEncodingParameters({ maxBitrate });
+    try {
+      // This negotiates as well, so that the next answer is of the new kind.
+      await limit(twice ? BITRATES.music / 2 : BITRATES.music);
+      if (twice && this.#numberOf(mid) === null) await limit(BITRATES.music);
+    } catch {
+      // Closed meanwhile, or a browser that does not take it: as it was, and for good.
+      if (mid !== undefined) this.#chosen.set(mid, null);
+    } finally {
+      this.#switching = false;
+    }
+  }
 }
 
 /**

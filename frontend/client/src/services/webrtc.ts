@@ -10,7 +10,7 @@ import type {
   StageLink,
   Variant,
 } from "./media-types";
-import { sendCopies } from "./redundancy";
+import { BITRATES, Copies } from "./redundancy";
 import { createStageLink, type Fill, type StageOptions, type Way } from "./stage-link";
 
 export type { LinkState, LinkStats, MediaLink, SoundKind, StageLink, Variant } from "./media-types";
@@ -40,7 +40,7 @@ export function codecOptions(kind: SoundKind): types.ProducerCodecOptions {
     opusFec: true,
     opusDtx: false,
     opusStereo: kind === "music",
-    opusMaxAverageBitrate: kind === "music" ? 128_000 : 40_000,
+    opusMaxAverageBitrate: BITRATES[kind],
   };
 }
 
@@ -93,8 +93,8 @@ interface Peer {
   transport: types.Transport;
   media: types.Producer | types.Consumer | null;
   wasConnected: boolean;
-  /** What the server is told about a stream that is sent. */
-  described: (parameters: types.RtpParameters) => types.RtpParameters;
+  /** Of what is sent. */
+  copies: Copies | null;
 }
 
 class Link implements MediaLink {
@@ -111,7 +111,7 @@ class Link implements MediaLink {
   #watchTimer: ReturnType<typeof setInterval> | undefined;
   #progress = -1;
   #progressAt = 0;
-  #last: { at: number; bytes: number; packets: number; lost: number } | null = null;
+  #last: Measured | null = null;
   #lossRatio: number | null = null;
   #bitrateKbps: number | null = null;
   #closed = false;
@@ -208,11 +208,9 @@ class Link implements MediaLink {
         direction === "send"
           ? this.#device.createSendTransport(description)
           : this.#device.createRecvTransport(description);
-      const described =
-        this.#role.direction === "send"
-          ? sendCopies(transport, this.#role.kind)
-          : (same: types.RtpParameters) => same;
-      peer.current = { transport, media: null, wasConnected: false, described };
+      const copies =
+        this.#role.direction === "send" ? new Copies(transport, this.#role.kind) : null;
+      peer.current = { transport, media: null, wasConnected: false, copies };
       this.#peer = peer.current;
       this.#follow(peer.current);
       if (this.#role.direction === "send") await this.#produce(peer.current, this.#role);
@@ -288,7 +286,7 @@ class Link implements MediaLink {
       this.#call(`${path}/connect`, { body: { dtlsParameters } }).then(() => done(), fail);
     });
     transport.on("produce", ({ kind, rtpParameters }, done, fail) => {
-      const body = { kind, rtpParameters: peer.described(rtpParameters) };
+      const body = { kind, rtpParameters: peer.copies?.describe(rtpParameters) ?? rtpParameters };
       this.#call<{ id: string }>(`${path}/produce`, { body }).then(({ id }) => done({ id }), fail);
     });
     clearTimeout(this.#helpTimer);
@@ -413,7 +411,7 @@ class Link implements MediaLink {
 
   #startWatching(peer: Peer): void {
     clearInterval(this.#watchTimer);
-    this.#last ??= { at: Date.now(), bytes: 0, packets: 0, lost: 0 };
+    this.#last ??= { at: Date.now(), bytes: 0, packets: 0, lost: 0, sentAgain: 0 };
     this.#progress = -1;
     this.#progressAt = Date.now();
     this.#watchTimer = setInterval(() => void this.#watch(peer), WATCH_MS);
@@ -423,7 +421,7 @@ class Link implements MediaLink {
     const reports = await reportsOf(peer);
     if (this.#peer !== peer) return;
     const now = Date.now();
-    this.#measure(summarise(this.#role.direction, reports), now);
+    this.#measure(summarise(this.#role.direction, reports), now, peer);
     // Of a speaker who is muted nothing comes at all.
     if (this.#role.direction === "recv" && this.#role.fill) return;
     const progress = progressOf(this.#role.direction, reports);
@@ -438,7 +436,7 @@ class Link implements MediaLink {
     }
   }
 
-  #measure(summary: Summary, now: number): void {
+  #measure(summary: Summary, now: number, peer: Peer): void {
     const last = this.#last;
     if (last && now - last.at < WATCH_MS / 2) return;
     if (last && summary.bytes >= last.bytes && summary.packets >= last.packets) {
@@ -446,14 +444,21 @@ class Link implements MediaLink {
       const lost = Math.max(0, summary.packetsLost - last.lost);
       const all = summary.packets - last.packets + (this.#role.direction === "recv" ? lost : 0);
       this.#lossRatio = summary.reportedLossRatio ?? (all > 0 ? lost / all : null);
+      if (peer.copies && peer.media && all > 0) {
+        // What came after it was asked for again is not lost in the server's reports.
+        const again = (summary.sentAgain - last.sentAgain) / all;
+        const ratio = Math.min(1, Math.max(this.#lossRatio ?? 0, again));
+        void peer.copies.follow(ratio, peer.media as types.Producer);
+      }
     }
-    const { bytes, packets, packetsLost: lost } = summary;
-    this.#last = { at: now, bytes, packets, lost };
+    const { bytes, packets, packetsLost: lost, sentAgain } = summary;
+    this.#last = { at: now, bytes, packets, lost, sentAgain };
   }
 
   async stats(): Promise<LinkStats> {
     const reports = this.#peer ? await reportsOf(this.#peer) : [];
-    const { reportedLossRatio: _ratio, ...summary } = summarise(this.#role.direction, reports);
+    const all = summarise(this.#role.direction, reports);
+    const { reportedLossRatio: _ratio, sentAgain: _again, ...summary } = all;
     return {
       direction: this.#role.direction,
       state: this.#state.name,
@@ -491,7 +496,12 @@ async function reportsOf(peer: Peer): Promise<Report[]> {
 
 type Summary = Omit<LinkStats, "direction" | "state" | "rebuilds" | "lossRatio" | "bitrateKbps"> & {
   reportedLossRatio: number | null;
+  /** Packets that were asked for again. */
+  sentAgain: number;
 };
+
+/** What the figures of the next interval begin at. */
+type Measured = Pick<Summary, "bytes" | "packets" | "sentAgain"> & { at: number; lost: number };
 
 function summarise(direction: "send" | "recv", reports: Report[]): Summary {
   const find = (type: string) => reports.find((report) => report.type === type);
@@ -516,6 +526,7 @@ function summarise(direction: "send" | "recv", reports: Report[]): Summary {
     bytes: number(direction === "send" ? main.bytesSent : main.bytesReceived) ?? 0,
     packetsLost: number(lossSource.packetsLost) ?? 0,
     reportedLossRatio: direction === "send" ? number(remote.fractionLost) : null,
+    sentAgain: number(main.retransmittedPacketsSent) ?? 0,
     concealedRatio: samples ? (number(main.concealedSamples) ?? 0) / samples : null,
     jitterMs: scale(number(lossSource.jitter), 1000),
     jitterBufferMs: emitted && delay !== null ? (delay / emitted) * 1000 : null,
