@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from lac.auth.tokens import hash_address
 from lac.broadcasts import policy
 from lac.broadcasts.jobs import shutting_down
-from lac.broadcasts.live_broadcast import Changes, LiveBroadcast, Visitor, removed_error
+from lac.broadcasts.live_broadcast import Changes, LiveBroadcast
 from lac.broadcasts.model import Broadcast, Role
 from lac.broadcasts.service import check_visible
+from lac.broadcasts.visitor import Visitor, removed_error
 from lac.clock import utc_now
 from lac.errors import ConflictError, ForbiddenError, UnavailableError
 from lac.identity import Identity, IdentityKind

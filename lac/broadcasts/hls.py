@@ -39,7 +39,7 @@ from lac_media.hls.renditions import SEGMENT_S
 from lac_media.hls.stream import HlsStream, Workers
 
 if TYPE_CHECKING:
-    from lac.broadcasts.live_broadcast import Visitor
+    from lac.broadcasts.visitor import Visitor
     from lac_media.rooms.room import MediaRoom
 
 log = structlog.get_logger(__name__)

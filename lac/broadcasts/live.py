@@ -27,9 +27,10 @@ from lac.broadcasts.admission import GUEST_NAME, Admission, already_ended, for_b
 from lac.broadcasts.hls import HLS_DIRECTORY, HlsDesk
 from lac.broadcasts.jobs import Jobs
 from lac.broadcasts.ledger import Audited
-from lac.broadcasts.live_broadcast import LiveBroadcast, Means, Visitor, not_live
+from lac.broadcasts.live_broadcast import LiveBroadcast, Means
 from lac.broadcasts.media_door import MediaDoor
 from lac.broadcasts.model import Broadcast, BroadcastAction, BroadcastStatus, Role, Visibility
+from lac.broadcasts.visitor import Visitor, not_live
 from lac.clock import utc_now
 from lac.errors import (
     ForbiddenError,
@@ -387,7 +388,7 @@ class OnAir:
         show = self._shows.get(broadcast_id)
         async with trio.Lock() if show is None else show.room.moderation.order:
             if show is not None:
-                await show.withdraw_decisions(user_id)
+                await show.records.withdraw_decisions(user_id)
             await self._broadcasts.set_role(identity, broadcast_id, user_id, role)
             self.role_changed(broadcast_id, user_id, role)
 
@@ -427,7 +428,7 @@ class OnAir:
         removed = kept_out is not None and kept_out.has(person_id, None, utc_now())
         show = self._shows.get(broadcast_id)
         if show is not None:
-            await show.withdraw_decisions(person_id)
+            await show.records.withdraw_decisions(person_id)
         await self._records.lift_ban(broadcast_id, person_id, line, removed=removed)
         self.admission.readmit(broadcast_id, person_id)
 

@@ -1,4 +1,7 @@
-"""Media sessions, source clients and plain streams: the ways in to be heard, or to hear. `OnAir.media`."""
+"""Media sessions, source clients and plain streams: the ways in to be heard, or to hear. `OnAir.media`.
+
+Who may is asked here, what is let in is opened by the show's own media (`show_media`).
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 from lac.broadcasts import policy
 from lac.broadcasts.admission import Admission, already_ended, for_broadcast, media_visitor
 from lac.broadcasts.hls import HlsDesk
-from lac.broadcasts.live_broadcast import LiveBroadcast, Visitor, not_live
+from lac.broadcasts.live_broadcast import LiveBroadcast
 from lac.broadcasts.model import Broadcast, BroadcastStatus
 from lac.broadcasts.stage import Closable
+from lac.broadcasts.visitor import Visitor, not_live
 from lac.clock import utc_now
 from lac.errors import ConflictError, UnavailableError
 from lac.identity import Identity
@@ -72,7 +76,7 @@ class MediaDoor:
             direction,
             kind,
             address,
-            lambda show, visitor: show.open_session(visitor, direction, kind),
+            lambda show, visitor: show.media.open_session(visitor, direction, kind),
         )
 
     async def open_source(self, identity: Identity, broadcast_id: str, *, address: str | None = None) -> LocalSource:
@@ -83,7 +87,7 @@ class MediaDoor:
             Direction.SEND,
             ICECAST,
             address,
-            lambda show, visitor: show.open_source(visitor, ICECAST),
+            lambda show, visitor: show.media.open_source(visitor, ICECAST),
         )
 
     async def open_stream(
@@ -105,7 +109,7 @@ class MediaDoor:
                 Direction.RECV,
                 STREAM,
                 address,
-                lambda show, visitor: show.open_stream(visitor, stream_format, STREAM, limited_by=limited_by),
+                lambda show, visitor: show.media.open_stream(visitor, stream_format, STREAM, limited_by=limited_by),
             )
         except ConflictError as error:
             if error.code == "not_live":
@@ -132,12 +136,12 @@ class MediaDoor:
         show = self._shows.get(broadcast_id)
         if show is None or show.over or not show.on_air:
             raise not_live()
-        show.set_song(song)
+        show.media.set_song(song)
 
     def end_streams(self) -> None:
         """The server stops: players and source clients are hung up on, and come back where they find it again."""
         for show in list(self._shows.values()):
-            show.end_streams()
+            show.media.end_streams()
 
     async def _no_stream(self, identity: Identity | None, broadcast_id: str) -> ConflictError | UnavailableError:
         broadcast = await self._broadcasts.get(identity, broadcast_id)
@@ -187,7 +191,7 @@ class MediaDoor:
             except BaseException:
                 session.close("removed")
                 raise
-            show.stage.change_role(visitor.id, role)
+            show.media.stage.change_role(visitor.id, role)
         return session
 
     def check_may_hear_speakers(self, session: Session) -> None:
@@ -195,4 +199,4 @@ class MediaDoor:
         show = self._shows.get(session.room.id)
         if show is None or show.over:
             raise not_live()
-        show.check_may_hear_speakers(session)
+        show.media.check_may_hear_speakers(session)

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from lac.broadcasts import policy
-from lac.broadcasts.ledger import Audited
-from lac.broadcasts.model import ChatMode, Role, RoomSettings
+from lac.broadcasts.model import ChatMode, Role
 from lac.clock import utc_now
 from lac.errors import ForbiddenError, InvalidInputError, NotFoundError
 from lac.rooms.acts import RoomAct, audited
@@ -41,6 +40,9 @@ from lac.rooms.messages import (
 )
 from lac.rooms.state import Actor, Notice, RoomState
 
+if TYPE_CHECKING:
+    from lac.rooms.room_records import RoomRecords
+
 
 class ModeratedBroadcast(Protocol):
     """What moderation needs of the broadcast."""
@@ -61,21 +63,8 @@ class ModeratedBroadcast(Protocol):
     def change_role(self, person_id: str, role: Role) -> None:
         """It counts at once: in the room, for the media, for whoever is just coming in."""
 
-    def audit(self, line: Audited) -> None:
-        """Never blocks."""
-
     async def own(self, job: Callable[[], Awaitable[None]]) -> None:
         """Run it in a task that does not end with the caller, and wait for it."""
-
-    async def grant_speaker(self, person_id: str, by: str, line: Audited) -> Role: ...
-
-    async def take_role(self, person_id: str, line: Audited) -> None: ...
-
-    async def store_settings(self, settings: RoomSettings, line: Audited) -> None: ...
-
-    async def delete_message(self, message_id: str, actor_role: Role, line: Audited) -> None: ...
-
-    async def clear_messages(self, person_id: str, line: Audited) -> list[str]: ...
 
 
 class Moderation:
@@ -84,11 +73,13 @@ class Moderation:
     def __init__(
         self,
         owner: ModeratedBroadcast,
+        records: RoomRecords,
         state: RoomState,
         tell: Callable[[list[Notice]], None],
         chat_order: trio.Lock,
     ) -> None:
         self._owner = owner
+        self._records = records
         self._state = state
         self._tell = tell
         self._chat_order = chat_order
@@ -102,19 +93,19 @@ class Moderation:
             case Mute(user_id=person_id):
                 self._tell(self._state.mute(actor, person_id, await self.role_of(actor, person_id)))
                 self._owner.person_muted(person_id)
-                self._owner.audit(audited(RoomAct.MUTED, actor.id, person_id))
+                self._records.audit(audited(RoomAct.MUTED, actor.id, person_id))
             case Unmute(user_id=person_id):
                 self._tell(self._state.unmute(actor, person_id, await self.role_of(actor, person_id)))
                 self._owner.person_unmuted(person_id)
-                self._owner.audit(audited(RoomAct.UNMUTED, actor.id, person_id))
+                self._records.audit(audited(RoomAct.UNMUTED, actor.id, person_id))
             case LowerHand(user_id=person_id):
                 notices = self._state.lower_hand(actor, person_id)
                 self._tell(notices)
                 if notices and person_id is not None and person_id != actor.id:
-                    self._owner.audit(audited(RoomAct.HAND_LOWERED, actor.id, person_id))
+                    self._records.audit(audited(RoomAct.HAND_LOWERED, actor.id, person_id))
             case MoveHand(user_id=person_id, position=position):
                 self._tell(self._state.move_hand(actor, person_id, position))
-                self._owner.audit(audited(RoomAct.HAND_MOVED, actor.id, person_id, position=position))
+                self._records.audit(audited(RoomAct.HAND_MOVED, actor.id, person_id, position=position))
             case InviteToSpeak(user_id=person_id):
                 self._invite(actor, person_id)
             case AcceptInvite():
@@ -122,7 +113,7 @@ class Moderation:
                 await self._owner.own(partial(self._grant, actor.id, by))
             case DeclineInvite():
                 self._tell(self._state.decline_invite(actor.id))
-                self._owner.audit(audited(RoomAct.INVITE_DECLINED, actor.id, actor.id))
+                self._records.audit(audited(RoomAct.INVITE_DECLINED, actor.id, actor.id))
             case MoveToAudience(user_id=person_id):
                 await self._move_to_audience(actor, person_id)
             case DeleteMessage(message_id=message_id):
@@ -165,7 +156,7 @@ class Moderation:
         self._tell(notices)
         for person_id in muted:
             self._owner.person_muted(person_id)
-        self._owner.audit(audited(RoomAct.ALL_MUTED, actor.id, userIds=muted))
+        self._records.audit(audited(RoomAct.ALL_MUTED, actor.id, userIds=muted))
         return MutedAll(user_ids=muted)
 
     def _invite(self, actor: Actor, person_id: str) -> None:
@@ -173,14 +164,14 @@ class Moderation:
             policy.may_moderate(actor.role)
             raise NotFoundError("Nobody with this id is in the show.", code="no_such_person")
         self._tell(self._state.invite(actor, person_id))
-        self._owner.audit(audited(RoomAct.INVITED, actor.id, person_id))
+        self._records.audit(audited(RoomAct.INVITED, actor.id, person_id))
 
     async def _move_to_audience(self, actor: Actor, person_id: str) -> None:
         role = actor.role if person_id == actor.id else await self.role_of(actor, person_id)
         self._state.check_move_to_audience(actor, person_id, role)
         self._tell(self._state.withdraw_invite(person_id))
         if role is Role.LISTENER:
-            self._owner.audit(audited(RoomAct.INVITE_WITHDRAWN, actor.id, person_id))
+            self._records.audit(audited(RoomAct.INVITE_WITHDRAWN, actor.id, person_id))
             return
         self._owner.change_role(person_id, Role.LISTENER)
         await self._owner.own(partial(self._take_role, actor, person_id, role))
@@ -191,7 +182,7 @@ class Moderation:
         line = audited(RoomAct.INVITE_ACCEPTED, person_id, person_id, invitedBy=by)
         try:
             async with self.order:
-                role = await self._owner.grant_speaker(person_id, by, line)
+                role = await self._records.grant_speaker(person_id, by, line)
                 self._tell(self._state.accepted(person_id))
                 self._owner.change_role(person_id, role)
         except Exception:
@@ -200,7 +191,7 @@ class Moderation:
 
     async def _take_role(self, actor: Actor, person_id: str, role: Role) -> None:
         async with self.order:
-            await self._owner.take_role(person_id, audited(RoomAct.MOVED_TO_AUDIENCE, actor.id, person_id, role=role))
+            await self._records.take_role(person_id, audited(RoomAct.MOVED_TO_AUDIENCE, actor.id, person_id, role=role))
             # Once more: a role may have been given while this one waited for its turn.
             self._owner.change_role(person_id, Role.LISTENER)
 
@@ -208,14 +199,14 @@ class Moderation:
         async with self._chat_order:
             self.check_still(actor)
             line = audited(RoomAct.MESSAGE_DELETED, actor.id)
-            await self._owner.delete_message(message_id, actor.role, line)
+            await self._records.delete_message(message_id, actor.role, line)
             self._tell(self._state.delete_message(message_id))
 
     async def _clear_messages(self, actor: Actor, person_id: str) -> None:
         async with self._chat_order:
             self.check_still(actor)
             line = audited(RoomAct.MESSAGES_CLEARED, actor.id, person_id)
-            cleared = await self._owner.clear_messages(person_id, line)
+            cleared = await self._records.clear_messages(person_id, line)
             self._tell(self._state.clear_messages(person_id, cleared))
 
     async def _change_settings(
@@ -232,5 +223,5 @@ class Moderation:
             if settings == self._state.settings:
                 return
             line = audited(RoomAct.SETTINGS_CHANGED, actor.id, slowMode=slow_mode_s, chatMode=chat_mode, locked=locked)
-            await self._owner.store_settings(settings, line)
+            await self._records.store_settings(settings, line)
             self._tell(self._state.change_settings(settings))

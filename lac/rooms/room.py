@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
 
 from lac.auth.sign_ins import SignInsEnded
 from lac.broadcasts import policy
-from lac.broadcasts.ledger import Audited
 from lac.broadcasts.model import ChatMode, Role
 from lac.clock import utc_now
 from lac.errors import ConflictError, FieldError, InvalidInputError, UnavailableError
@@ -46,6 +45,9 @@ from lac.rooms.messages import (
 from lac.rooms.moderation import ModeratedBroadcast, Moderation
 from lac.rooms.state import STAFF_ROLES, Actor, Audience, Group, Notice, Only, RoomState
 from lac.rooms.text import clean_chat_text, known_reaction, one_line
+
+if TYPE_CHECKING:
+    from lac.rooms.room_records import RoomRecords
 
 log = structlog.get_logger(__name__)
 
@@ -85,13 +87,6 @@ class RoomOwner(ModeratedBroadcast, Protocol):
 
     async def follows_host(self, person_id: str) -> bool: ...
 
-    async def store_message(self, chat: Chat) -> Chat | None: ...
-
-    async def store_ban(self, ban: Exclusion, reason: str | None, line: Audited) -> None: ...
-
-    def record_reactions(self, counts: dict[str, int], media_time: float, at: datetime) -> None:
-        """Never blocks."""
-
     def room_emptied(self) -> None:
         """The last socket has left."""
 
@@ -99,16 +94,17 @@ class RoomOwner(ModeratedBroadcast, Protocol):
 class Room:
     """The sockets of one broadcast and the state they share."""
 
-    def __init__(self, broadcast_id: str, owner: RoomOwner, state: RoomState) -> None:
+    def __init__(self, broadcast_id: str, owner: RoomOwner, records: RoomRecords, state: RoomState) -> None:
         self.state = state
         self._broadcast_id = broadcast_id
         self._owner = owner
+        self._records = records
         self._members: dict[str, Member] = {}
         self._reacted = trio.Event()
         # Stored first, then sent, one line after the other. Bounded by CHAT_WAITING_MAX; each waiting line is a socket
         # whose reader waits with it.
         self._chat_order = trio.Lock()
-        self.moderation = Moderation(owner, state, self.tell, self._chat_order)
+        self.moderation = Moderation(owner, records, state, self.tell, self._chat_order)
         self._closed = False
 
     def __len__(self) -> int:
@@ -175,7 +171,7 @@ class Room:
             counts = self.state.take_reactions()
             media_time = self._owner.media_time_s()
             self.send(Group.EVERYONE, Reactions(counts=counts, media_time=media_time))
-            self._owner.record_reactions(counts, media_time, utc_now())
+            self._records.record_reactions(counts, media_time, utc_now())
 
     # commands
 
@@ -222,12 +218,12 @@ class Room:
             self._let_go_address(exclusion, reason)
         log.info("person removed", broadcast_id=self._broadcast_id, person_id=person_id, actor_id=actor.id, ban=ban)
         if exclusion is None:
-            self._owner.audit(audited(RoomAct.REMOVED, actor.id, person_id, reason=reason))
+            self._records.audit(audited(RoomAct.REMOVED, actor.id, person_id, reason=reason))
         else:
             line = audited(
                 RoomAct.BANNED, actor.id, person_id, reason=reason, until=None if until is None else until.isoformat()
             )
-            await self._owner.store_ban(exclusion, reason, line)
+            await self._records.store_ban(exclusion, reason, line)
 
     def people(self) -> set[str]:
         """Everyone with a socket here."""
@@ -285,7 +281,7 @@ class Room:
                 media_time=self._owner.media_time_s(),
                 at=utc_now(),
             )
-            stored = await self._owner.store_message(chat)
+            stored = await self._records.store_message(chat)
             # The author may have left meanwhile, or been removed: what is stored is part of the show and is sent. One
             # that was stored before and is not known here was refused then: its answer came too late.
             if stored is not None and not self.state.knows_message(stored.id):

@@ -241,7 +241,7 @@ async def test_a_session_that_is_over_before_it_is_given_out_leaves_nothing(
         nursery.start_soon(_set_later, gate)
         with pytest.raises(ConflictError):
             await station.listen()
-    assert len(show.stage) == 0
+    assert len(show.media.stage) == 0
     assert station.db.session_rows() == []
 
 

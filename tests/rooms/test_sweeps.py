@@ -104,7 +104,7 @@ def test_a_listener_who_goes_away_at_any_moment_leaves_no_session(new_station: C
             for left in list(station.media.sessions.values()):
                 if left.owner == LISTENER.id:
                     left.close("timeout")
-            assert len(show.stage) == 1
+            assert len(show.media.stage) == 1
             assert station.on_air.listener_count(station.show_id) == 0
             await trio.testing.wait_all_tasks_blocked()
             assert len(station.db.session_rows(only_open=True)) == 1
