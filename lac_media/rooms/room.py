@@ -16,7 +16,7 @@ from lac_media.certificate import DtlsIdentity
 from lac_media.errors import SessionClosedError, UnknownProducerError
 from lac_media.load import LoadMeter
 from lac_media.net.endpoint import Endpoint
-from lac_media.parameters import ConsumerParameters, Direction, Variant
+from lac_media.parameters import Direction, Variant
 from lac_media.proto.ice import IceLite
 from lac_media.proto.peer import PeerCore
 from lac_media.proto.rtcp import SenderReport, cname_sdes, encode_rtcp, ntp_from_unix
@@ -32,15 +32,15 @@ from lac_media.rooms.events import (
     SpeakerStopped,
     SpeakingChanged,
 )
-from lac_media.rooms.fanout import Fanout, Seat, encode_for
-from lac_media.rooms.forward import Forward
+from lac_media.rooms.fanout import Fanout, Seat
 from lac_media.rooms.levels import Levels
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import Program
 from lac_media.rooms.sender import ProgramSender
-from lac_media.rooms.session import ConsumerInfo, Session, new_ice_parameters
+from lac_media.rooms.session import Session, new_ice_parameters
 from lac_media.rooms.source import LocalSource
 from lac_media.rooms.speaker import Speaker
+from lac_media.rooms.stage import StageForwarding
 from lac_media.rooms.tap import Tap, TapPoint
 from lac_media.streams.hub import StreamHub
 from lac_media.streams.streams import Streams
@@ -100,27 +100,24 @@ class MediaRoom:
             now=now,
         )
         self.director = Director(self.program)
-        #: Of each speaker that somebody else on stage is sent.
-        self._forwards: dict[Speaker, Forward] = {}
         #: Those of the program: the usual one, then those for transports that are sent it anew.
         self._program_ssrcs = [self.program.ssrc]
         self._economy_ssrcs = list[int]()
+        self._sessions: dict[str, Session] = {}
+        self.levels = Levels()
+        self.stage = StageForwarding(self._sessions, self.levels, self._new_ssrc)
         self.economy = Economy(ssrc=self._new_ssrc(), first_sequence=secrets.randbelow(2**15))
         self._economy_ssrcs.append(self.economy.ssrc)
         self.fanout = Fanout(
             self.program.ssrc, endpoint.make_batch, make_tcp_batch=endpoint.make_tcp_batch, economy=self.economy
         )
-        self.levels = Levels()
         self._sender = ProgramSender(self.fanout, load)
-        #: Who is sent what of them, by speaker; None after a change, to be worked out again.
-        self._routes: dict[Speaker, list[tuple[Session, ConsumerInfo]]] | None = None
         self._program_taps = TapPoint()
         #: Of each speaker that somebody reads.
         self._speaker_taps: dict[Speaker, TapPoint] = {}
         self.streams = Streams(nursery, hub, self.tap_program, on_event)
         self._speaking: tuple[tuple[str, int], ...] = ()
         self._speaking_told_at = now
-        self._sessions: dict[str, Session] = {}
         self._sources: dict[str, LocalSource] = {}
         self._nursery = nursery
         self._identity = identity
@@ -207,22 +204,6 @@ class MediaRoom:
     def tap_speaker(self, producer_id: str) -> Tap:
         """Read one speaker, while not muted, until their session closes. Raises `UnknownProducerError`."""
         return self._speaker_taps.setdefault(self.speaker(producer_id), TapPoint()).open()
-
-    def forward_of(self, speaker: Speaker) -> Forward:
-        """What the others on stage are sent of this speaker."""
-        forward = self._forwards.get(speaker)
-        if forward is None:
-            forward = self._forwards[speaker] = Forward(
-                ssrc=self._new_ssrc(),
-                first_sequence=secrets.randbelow(2**15),
-                first_timestamp=secrets.randbelow(2**32),
-                now=trio.current_time(),
-            )
-        return forward
-
-    def stage_changed(self) -> None:
-        """Somebody is sent another speaker, or one fewer."""
-        self._routes = None
 
     def close_stage(self, owner: str) -> None:
         """The owner is sent no single speakers any more: they have left the stage."""
@@ -331,10 +312,7 @@ class MediaRoom:
         taps = self._speaker_taps.pop(speaker, None)
         if taps is not None:
             taps.end()
-        if self._forwards.pop(speaker, None) is not None:
-            for other in self._sessions.values():
-                other.close_speakers(speaker.producer_id)
-        self._routes = None
+        self.stage.forget(speaker)
 
     def receive_audio(self, session: Speaker, packet: RtpPacket, level: int | None) -> None:
         """One packet of a publisher. Synchronous, once per packet: nothing here awaits or blocks."""
@@ -352,8 +330,7 @@ class MediaRoom:
         self.levels.receive(session, packet.payload, level, now=now)
         for sent in self.director.receive(session, packet, level, now=now):
             self._queue(sent, waited_s=self.endpoint.waited_s)
-        if session in self._forwards:
-            self._forward(session, packet, level, now)
+        self.stage.pass_on(session, packet, level, now=now)
         if session in self._speaker_taps:
             self._speaker_taps[session].offer_rtp(packet, level, now=now)
         if now - self._speaking_told_at >= SPEAKING_INTERVAL_S:
@@ -362,33 +339,6 @@ class MediaRoom:
         self._sender.send_next()
         if not self._sender.is_idle or self._timer_at() < self._sleeps_until:
             self._wake.set()
-
-    def _forward(self, speaker: Speaker, packet: RtpPacket, level: int | None, now: float) -> None:
-        """Pass one packet on to the others on stage, if the speaker is among the loudest."""
-        forward = self._forwards[speaker]
-        if not self.levels.is_among_loudest(speaker, now=now):
-            forward.pause()
-            return
-        passed = forward.receive(packet, level, now=now)
-        if passed is None:
-            return
-        written: dict[tuple[ConsumerParameters, int], bytes] = {}
-        for listener, info in self._routes_of(speaker):
-            form = (info.parameters, info.ssrc)
-            plain = written.get(form)
-            if plain is None:
-                plain = written[form] = encode_for(info.parameters, passed, info.ssrc)
-            listener.send_rtp(plain)
-
-    def _routes_of(self, speaker: Speaker) -> list[tuple[Session, ConsumerInfo]]:
-        if self._routes is None:
-            producers = {speaker.producer_id: speaker for speaker in self._forwards}
-            self._routes = {}
-            for listener in self._sessions.values():
-                for info in listener.speakers:
-                    if info.producer_id in producers:
-                        self._routes.setdefault(producers[info.producer_id], []).append((listener, info))
-        return self._routes.get(speaker, [])
 
     def _tell_who_speaks(self, now: float) -> None:
         """The level in steps of 6 dB, or it would change each time."""
@@ -412,8 +362,7 @@ class MediaRoom:
         """Not heard from this moment on, neither in the program nor on stage."""
         self.director.remove(session, now=now)
         self.levels.remove(session)
-        if session in self._forwards:
-            self._forwards[session].pause()
+        self.stage.pause(session)
 
     def audio_ended(self, session: Speaker) -> None:
         """The session's stream is over, or has been silent for too long."""
@@ -422,19 +371,6 @@ class MediaRoom:
             session.heard_at = None
             self._on_event(SpeakerStopped(session.id, session.producer_id, session.owner))
         self._wake.set()
-
-    def retransmit_speaker(self, session: Session, info: ConsumerInfo, lost: tuple[int, ...]) -> None:
-        """Answer a NACK (RFC 4585 section 6.2.1) about what one speaker is sent of another."""
-        forward = next(
-            (forward for speaker, forward in self._forwards.items() if speaker.producer_id == info.producer_id), None
-        )
-        if forward is None:
-            return
-        now = trio.current_time()
-        for sequence in dict.fromkeys(lost):
-            packet = forward.retransmission(sequence, now=now)
-            if packet is not None and packet.sent_at >= info.since and session.has_repair_left(now=now):
-                session.send_repair(encode_for(info.parameters, packet, info.ssrc))
 
     # The task that sends
 
@@ -454,7 +390,7 @@ class MediaRoom:
                 self._report_at = now + REPORT_INTERVAL_S
                 self._notice_stopped_speakers(now)
                 await self.fanout.send_report(self._encode_program_report)
-                self._report_on_stage(now)
+                self.stage.report(self._encode_report, now=now)
                 self._tell_who_speaks(now)
 
     def _timer_at(self) -> float:
@@ -468,12 +404,6 @@ class MediaRoom:
         for speaker in list(self._speakers()):
             if speaker.heard_at is not None and now - speaker.heard_at >= SPEAKER_STOPPED_S:
                 self.audio_ended(speaker)
-
-    def _report_on_stage(self, now: float) -> None:
-        for speaker, forward in self._forwards.items():
-            timestamp = forward.rtp_timestamp(now=now)
-            for listener, info in self._routes_of(speaker):
-                listener.send_rtcp(self._encode_report(info.ssrc, timestamp, forward.packets, forward.octets))
 
     def may_repeat(self, seat: Seat) -> bool:
         """Whether this listener may be sent packets again: not while this server is late itself, nor when so many
@@ -495,15 +425,9 @@ class MediaRoom:
             ssrcs.append(unused)
         return unused
 
-    def speaker_ssrc(self, speaker: Speaker, *, used: Collection[int]) -> int:
-        """The same for what is sent of one speaker."""
-        usual = self.forward_of(speaker).ssrc
-        return self._new_ssrc(used) if usual in used else usual
-
     def _new_ssrc(self, used: Collection[int] = ()) -> int:
         """One that nobody has: a listener may be sent the program and several speakers."""
-        taken = {*self._program_ssrcs, *self._economy_ssrcs, *used}
-        taken.update(forward.ssrc for forward in self._forwards.values())
+        taken = {*self._program_ssrcs, *self._economy_ssrcs, *self.stage.ssrcs, *used}
         while (ssrc := secrets.randbelow(2**32 - 1) + 1) in taken:
             pass
         return ssrc

@@ -186,11 +186,11 @@ class Session:
         if any(info.producer_id == producer_id for info in self._speakers.values()):
             raise LocalProtocolError("this transport has a consumer of this producer already")
         self._check_unused_left()
-        ssrc = self.room.speaker_ssrc(speaker, used=self._ssrcs)
+        ssrc = self.room.stage.ssrc_of(speaker, used=self._ssrcs)
         self._ssrcs.add(ssrc)
         info = ConsumerInfo(secrets.token_hex(8), producer_id, ssrc, self.room.cname, parameters, trio.current_time())
         self._speakers[info.ssrc] = info
-        self.room.stage_changed()
+        self.room.stage.changed()
         return info
 
     def _check_unused_left(self) -> None:
@@ -207,7 +207,7 @@ class Session:
         for ssrc, info in self._speakers.items():
             if info.id == consumer_id:
                 del self._speakers[ssrc]
-                self.room.stage_changed()
+                self.room.stage.changed()
                 return
         raise UnknownConsumerError("this transport has no such consumer (any more)")
 
@@ -216,7 +216,7 @@ class Session:
         for ssrc, info in list(self._speakers.items()):
             if producer_id in (None, info.producer_id):
                 del self._speakers[ssrc]
-                self.room.stage_changed()
+                self.room.stage.changed()
 
     @property
     def speakers(self) -> list[ConsumerInfo]:
@@ -329,7 +329,7 @@ class Session:
                 if self._consumer is not None and ssrc == self._consumer.ssrc:
                     self._repair(lost)
                 elif ssrc in self._speakers:
-                    self.room.retransmit_speaker(self, self._speakers[ssrc], lost)
+                    self.room.stage.retransmit(self, self._speakers[ssrc], lost)
             case ReportReceived(block):
                 self._choose_variant(block)
             case PeerConnected():

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import trio
 
@@ -84,9 +84,12 @@ class RawListener:
         assert set(steps) == {1}, f"sequence steps {sorted(set(steps))}"
         ticks = [(later.timestamp - earlier.timestamp) & 0xFFFF_FFFF for earlier, later in pairwise(packets)]
         assert all(0 < step < 2**31 for step in ticks), "a timestamp goes back"
-        media_s = sum(ticks) / RATE_HZ
-        clock_s = self.arrivals[-1][0] - self.arrivals[0][0]
-        assert abs(media_s - clock_s) < 0.5, f"{media_s:.2f} s of media in {clock_s:.2f} s"
+        media_s = [total / RATE_HZ for total in accumulate(ticks, initial=0)]
+        late_s = [at - media for (at, _), media in zip(self.arrivals, media_s, strict=True)]
+        # By those that came most promptly, at the beginning and at the end: a busy machine makes single ones late.
+        half = len(late_s) // 2
+        drift_s = min(late_s[half:]) - min(late_s[:half])
+        assert abs(drift_s) < 0.5, f"{media_s[-1]:.2f} s of media, of which half takes {drift_s:.2f} s more"
 
     async def _main(self) -> None:
         self._trio_token = trio.lowlevel.current_trio_token()

@@ -179,7 +179,7 @@ const TWICE = HEAD + answered("0", { red: true });
 describe("music", () => {
   /** On the air; `lose` says of several intervals in a row how much each lost. Limiting negotiates, as mediasoup does. */
   async function onAir(refuses?: (sdp: string) => boolean) {
-    const { applied, answer, transport } = connection(refuses);
+    const { pc, applied, answer, transport } = connection(refuses);
     const copies = new Copies(transport, "music");
     await answer(answered("0"));
     const limits: number[] = [];
@@ -191,7 +191,7 @@ describe("music", () => {
       for (let time = 0; time < intervals; time += 1) await copies.follow(ratio, producer);
     };
     const latest = () => applied.at(-1)?.sdp;
-    return { copies, limits, lose, latest, answer };
+    return { pc, copies, limits, lose, latest, answer };
   }
 
   it("is sent once at first, and the server is told of what may come", async () => {
@@ -218,7 +218,7 @@ describe("music", () => {
 
   it("is not switched for one bad moment, nor back for one good", async () => {
     const { limits, lose } = await onAir();
-    await lose(0.11, 1);
+    await lose(1, 1);
     await lose(0, 10);
     expect(limits).toEqual([]);
     await lose(0.1, 10);
@@ -236,7 +236,43 @@ describe("music", () => {
     expect(limits).toHaveLength(2);
   });
 
-  it("is left alone once its bitrate could not be set", async () => {
+  it("is whole again as soon as the copies are gone", async () => {
+    let strict = false;
+    const refused = await onAir((sdp) => strict && sdp.includes("red/"));
+    await refused.lose(0.1, 2);
+    strict = true;
+    expect(await refused.answer(answered("0"))).toBe(PLAIN); // such as when ICE restarts
+    await refused.lose(0.1, 10);
+    expect(refused.limits).toEqual([64_000, 128_000]);
+
+    const { pc, limits, lose, latest } = await onAir();
+    pc.localDescription.sdp = HEAD + offered("0", null);
+    await lose(0.1, 10);
+    expect(limits).toEqual([64_000, 128_000]);
+    expect(latest()).toBe(PLAIN);
+  });
+
+  it.each([
+    [0, [64_000, 128_000]],
+    [1, [64_000, 128_000, 128_000]],
+  ])("is left alone and whole once change %i has failed half-way", async (failing, expected) => {
+    const { transport, answer } = connection();
+    const copies = new Copies(transport, "music");
+    await answer(answered("0"));
+    const limits: number[] = [];
+    const producer = producerOf(async (maxBitrate) => {
+      limits.push(maxBitrate);
+      if (limits.length === failing + 1) throw new Error("refused after the bitrate was set");
+      await answer(answered("0"));
+    });
+    for (const ratio of [0.2, 0, 0.2]) {
+      for (let time = 0; time < 20; time += 1) await copies.follow(ratio, producer);
+    }
+    expect(limits).toEqual(expected);
+    expect(await answer(answered("0"))).toBe(PLAIN);
+  });
+
+  it("is given up without a word where the stream has closed", async () => {
     const { transport, answer } = connection();
     const copies = new Copies(transport, "music");
     await answer(answered("0"));
@@ -246,8 +282,7 @@ describe("music", () => {
       throw new Error("closed");
     });
     for (let time = 0; time < 10; time += 1) await copies.follow(0.2, producer);
-    expect(tries).toBe(1);
-    expect(await answer(answered("0"))).toBe(PLAIN);
+    expect(tries).toBe(2);
   });
 
   it("is switched once however long that takes", async () => {
@@ -263,11 +298,12 @@ describe("music", () => {
       limits.push(maxBitrate);
       await hanging;
     });
-    const following = Array.from({ length: 5 }, () => copies.follow(0.2, producer));
-    const back = Array.from({ length: 20 }, () => copies.follow(0, producer));
+    await copies.follow(0.2, producer);
+    const switching = copies.follow(0.2, producer);
+    for (const ratio of [0.2, 0.2, ...Array(20).fill(0)]) await copies.follow(ratio, producer);
     expect(limits).toEqual([64_000]);
     goOn();
-    await Promise.all([...following, ...back]);
+    await switching;
     await copies.follow(0, producer);
     expect(limits).toEqual([64_000, 128_000]);
   });

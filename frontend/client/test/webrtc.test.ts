@@ -327,6 +327,7 @@ describe("publishing", () => {
   it.each([
     ["asked for again", { retransmittedPacketsSent: 30 }, {}],
     ["gone for good", {}, { fractionLost: 0.25 }],
+    ["either", { retransmittedPacketsSent: 15 }, { fractionLost: 0.125 }],
   ])("follows how much gets lost: what is %s", async (_name, sent, reported) => {
     const follow = vi.spyOn(Copies.prototype, "follow").mockResolvedValue();
     const { options, latest, stats } = setUp();

@@ -9,8 +9,9 @@ export const BITRATES: Record<SoundKind, number> = { voice: 40_000, music: 128_0
 /** Of what is lost, averaged: from how much on music is sent twice, and below how much it is once again. */
 const LOSSY = 0.03;
 const WHOLE = 0.01;
-/** Of each new figure in the average. */
+/** Of each new figure in the average, and the most that one counts for: a moment without network is no reason. */
 const WEIGHT = 0.25;
+const MOST = 0.11;
 
 /**
  * Sends sound twice, each packet with a copy of the frame before it (RED, RFC 2198), where the browser can.
@@ -61,7 +62,9 @@ export class Copies {
       await pass({ type: "answer", sdp: plain });
       for (const mid of numbers.keys()) this.#chosen.set(mid, null);
     }
-    for (const [mid, number] of numbers) if (!this.#chosen.has(mid)) this.#chosen.set(mid, number);
+    for (const [mid, number] of numbers) {
+      if (number === null || !this.#chosen.has(mid)) this.#chosen.set(mid, number);
+    }
   }
 
   #numberOf(mid: string | undefined): number | null {
@@ -76,26 +79,34 @@ export class Copies {
     return { ...parameters, codecs: [...parameters.codecs, red] };
   }
 
-  /** Take in which share of the last two seconds' packets got lost on their way, 0 to 1, and do for music what it asks for. */
+  /** Take in which share of the latest packets got lost on their way, 0 to 1, and do for music what that asks for. */
   async follow(lossRatio: number, producer: types.Producer): Promise<void> {
-    this.#lossRatio += (lossRatio - this.#lossRatio) * WEIGHT;
-    const { mid } = producer.rtpParameters;
-    if (this.#kind !== "music" || this.#switching || this.#numberOf(mid) === null) return;
-    const twice = this.#lossRatio >= (this.#twice ? WHOLE : LOSSY);
-    if (twice === this.#twice) return;
-    this.#twice = twice;
+    this.#lossRatio += (Math.min(MOST, lossRatio) - this.#lossRatio) * WEIGHT;
+    if (this.#kind !== "music" || this.#switching) return;
     this.#switching = true;
-    const limit = (maxBitrate: number) => producer.setRtpEncodingParameters({ maxBitrate });
+    const { mid } = producer.rtpParameters;
     try {
-      // This negotiates as well, so that the next answer is of the new kind.
-      await limit(twice ? BITRATES.music / 2 : BITRATES.music);
-      if (twice && this.#numberOf(mid) === null) await limit(BITRATES.music);
+      await this.#adapt(mid, producer);
     } catch {
-      // Closed meanwhile, or a browser that does not take it: as it was, and for good.
+      // A browser that does not take it: once and whole, for good. Or closed meanwhile, and then this fails, too.
       if (mid !== undefined) this.#chosen.set(mid, null);
+      this.#twice = true;
+      await this.#adapt(mid, producer).catch(() => undefined);
     } finally {
       this.#switching = false;
     }
+  }
+
+  async #adapt(mid: string | undefined, producer: types.Producer): Promise<void> {
+    const twice = this.#numberOf(mid) !== null && this.#lossRatio >= (this.#twice ? WHOLE : LOSSY);
+    if (twice === this.#twice) return;
+    this.#twice = twice;
+    // This negotiates as well, so that the next answer is of the new kind.
+    await producer.setRtpEncodingParameters({
+      maxBitrate: twice ? BITRATES.music / 2 : BITRATES.music,
+    });
+    // The browser may not have taken that answer.
+    if (twice) await this.#adapt(mid, producer);
   }
 }
 

@@ -93,7 +93,7 @@ interface Peer {
   transport: types.Transport;
   media: types.Producer | types.Consumer | null;
   wasConnected: boolean;
-  /** Of what is sent. */
+  /** Sends it twice where that helps; null where something is received. */
   copies: Copies | null;
 }
 
@@ -446,8 +446,8 @@ class Link implements MediaLink {
       this.#lossRatio = summary.reportedLossRatio ?? (all > 0 ? lost / all : null);
       if (peer.copies && peer.media && all > 0) {
         // What came after it was asked for again is not lost in the server's reports.
-        const again = (summary.sentAgain - last.sentAgain) / all;
-        const ratio = Math.min(1, Math.max(this.#lossRatio ?? 0, again));
+        const again = Math.max(0, summary.sentAgain - last.sentAgain) / all;
+        const ratio = Math.min(1, (this.#lossRatio ?? 0) + again);
         void peer.copies.follow(ratio, peer.media as types.Producer);
       }
     }
