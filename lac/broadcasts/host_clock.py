@@ -68,8 +68,9 @@ class HostClock:
                 return await write_end()
             except Exception:
                 log.exception("the end of the show could not be written down", broadcast_id=self._broadcast_id)
-                if self._deadline < math.inf:
-                    self._move_deadline(trio.current_time() + END_RETRY_S)
+                # Unless the host has come back meanwhile, or come back and left again, for which there is a new one.
+                if self._deadline <= (now := trio.current_time()):
+                    self._move_deadline(now + END_RETRY_S)
 
     def _move_deadline(self, deadline: float) -> None:
         self._deadline = self._waiting.deadline = deadline

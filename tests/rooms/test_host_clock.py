@@ -149,6 +149,22 @@ async def test_a_host_who_is_heard_while_the_end_fails_keeps_the_show(
     assert times == [left_at + GRACE_S + 2]
 
 
+async def test_a_host_who_comes_and_leaves_while_the_end_fails_has_the_time_that_everyone_is_told(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    clock, write_end = HostClock("show", GRACE_S), Writer(failures=1, takes_s=2)
+    begin(clock)
+    times = returned_at(nursery, clock, write_end)
+    await trio.sleep(GRACE_S + 1)
+    update(clock, kept=True)
+    assert update(clock, kept=False) == HostAway(until=AT + GRACE)
+    left_at = trio.current_time()
+    with structlog.testing.capture_logs():
+        await trio.sleep(2 * GRACE_S)
+    assert write_end.asked == [GRACE_S, left_at + GRACE_S]
+    assert times == [left_at + GRACE_S + 2]
+
+
 def test_it_can_be_cancelled_at_every_step() -> None:
     """Also while the end is written: that is the caller's to own, and nothing of it is swallowed or tried again."""
     writers: list[Writer] = []
