@@ -31,7 +31,7 @@ from benchmarks.support import measured_server
 from tests.e2e.chromium import MICROPHONE_HZ, running_chromium
 from tests.e2e.impairing_proxy import impairing_proxy, through
 from tests.e2e.media_page import BROWSER_FOLDER, MediaPage
-from tests.e2e.pages import UNPROCESSED, ConsolePage, People, sign_in
+from tests.e2e.pages import People, go_live_behind
 from tests.e2e.server import LacServer
 from tests.e2e.tone import write_tone
 from tests.fakes.impairment import Burst, Impairment
@@ -153,12 +153,7 @@ class Browsers:
         host = self.server.register("Hanna")
         show_id: str = self.server.create_show(host)["id"]
         page = People(self._browser, self.server.url).arrive()
-        page.add_init_script(UNPROCESSED)
-        page.route("**/transports", through(self.proxy.port))
-        sign_in(page, host)
-        console = ConsolePage(page)
-        console.open(show_id)
-        console.go_live(kind)
+        go_live_behind(page, self.proxy.port, host, show_id, kind)
         return show_id, page
 
     def listener(self, show_id: str, options: dict[str, bool], *, bad: bool) -> MediaPage:

@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, ViewportSize, expect
 
 from tests.e2e.chromium import MICROPHONE_HZ
+from tests.e2e.impairing_proxy import through
 from tests.e2e.media_page import BROWSER_FOLDER, CONCEALED_MAX, PATIENCE_S, POLL_MS, concealed_ratio
 from tests.e2e.server import Account
 
@@ -32,7 +33,7 @@ HEARD_HZ = """() => {
   return hearing.frequency();
 }"""
 
-#: Before anything else of a page: it asks for the processing of voice, which takes a steady tone for noise.
+#: Before anything else of a page that asks for the processing of voice, which takes a steady tone for noise.
 UNPROCESSED = """(() => {
   const devices = navigator.mediaDevices;
   const ask = devices.getUserMedia.bind(devices);
@@ -204,6 +205,20 @@ class ConsolePage(RoomPage):
     def end(self) -> None:
         self.button("End show").click()
         self.page.get_by_role("dialog").get_by_role("button", name="End for everyone").click()
+
+
+def go_live_behind(
+    page: Page, proxy_port: int, account: Account, show_id: str, kind: Literal["Voice", "Music"]
+) -> ConsolePage:
+    """The host goes on air from the web client's page; what is sent takes its way through a proxy of the media port."""
+    if kind == "Voice":
+        page.add_init_script(UNPROCESSED)
+    page.route("**/transports", through(proxy_port))
+    sign_in(page, account)
+    console = ConsolePage(page)
+    console.open(show_id)
+    console.go_live(kind)
+    return console
 
 
 class PlayerPage(RoomPage):

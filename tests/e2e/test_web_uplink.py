@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import RecordFigure
-from tests.e2e.impairing_proxy import impairing_proxy, through
-from tests.e2e.pages import UNPROCESSED, ConsolePage, People, PlayerPage, sign_in
+from tests.e2e.impairing_proxy import impairing_proxy
+from tests.e2e.pages import ConsolePage, People, PlayerPage, go_live_behind
 from tests.e2e.raw_listener import RawListener, recording_packets
 from tests.e2e.server import LacServer
 from tests.e2e.test_uplink_loss import LOSS, REPAIRED, WAY_S, missing_ratio
@@ -44,6 +44,15 @@ def frame_size(raw: RawListener) -> float:
     return sum(len(packet.payload) for _, packet in raw.arrivals[-20:]) / 20
 
 
+def hearing(people: People, show_id: str) -> PlayerPage:
+    """A listener on a good network, who hears the tone already."""
+    listener = PlayerPage(people.arrive())
+    listener.open(show_id)
+    listener.listen()
+    listener.wait_for_tone()
+    return listener
+
+
 def check_sends_copies(console: ConsolePage) -> None:
     assert console.page.evaluate(FIRST_CODEC) == "audio/red"
     assert packet_size(console) > 150, "40 kbit/s are 100 bytes a frame, and every frame goes twice"
@@ -55,16 +64,8 @@ def test_speech_is_sent_twice_and_stays_so(people: People, server: LacServer, re
     up, down = Impairment(delay_s=WAY_S), Impairment(delay_s=WAY_S)
     with impairing_proxy(server.media_port, up=up, down=down) as proxy:
         page = people.arrive()
-        page.add_init_script(UNPROCESSED)
-        page.route("**/transports", through(proxy.port))
-        sign_in(page, account)
-        console = ConsolePage(page)
-        console.open(show_id)
-        console.go_live("Voice")
-        listener = PlayerPage(people.arrive())
-        listener.open(show_id)
-        listener.listen()
-        listener.wait_for_tone()
+        console = go_live_behind(page, proxy.port, account, show_id, "Voice")
+        listener = hearing(people, show_id)
         check_sends_copies(console)
 
         with recording_packets(server, show_id) as raw:
@@ -104,15 +105,8 @@ def test_music_is_sent_twice_only_while_packets_get_lost(
     up, down = Impairment(delay_s=WAY_S), Impairment(delay_s=WAY_S)
     with impairing_proxy(server.media_port, up=up, down=down) as proxy:
         page = people.arrive()
-        page.route("**/transports", through(proxy.port))
-        sign_in(page, account)
-        console = ConsolePage(page)
-        console.open(show_id)
-        console.go_live("Music")
-        listener = PlayerPage(people.arrive())
-        listener.open(show_id)
-        listener.listen()
-        listener.wait_for_tone()
+        console = go_live_behind(page, proxy.port, account, show_id, "Music")
+        listener = hearing(people, show_id)
         assert console.page.evaluate(FIRST_CODEC) == "audio/opus"
         once = packet_size(console)
         record_figure("once", once)
