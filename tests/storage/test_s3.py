@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -29,7 +29,7 @@ from tests.rclone import Rclone, rclone_server
 from tests.storage.proxy import failing_proxy
 
 KEY = "recordings/r1/program.ogg"
-PART = os.urandom(1 << 16) * 80  # 5 MiB
+PART = random.Random(3).randbytes(1 << 16) * 80  # 5 MiB
 
 
 @pytest.fixture(scope="module")
