@@ -15,7 +15,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from trio_websocket._impl import wrap_client_stream
 
-from lac.config import Network
+from lac.config_values import Network
 from lac.errors import ForbiddenError, NotFoundError, NotSignedInError
 from lac.identity import Identity, IdentityKind
 from lac.rooms.messages import ChatMessage, Command, Event, Removed, Value, encode_event
