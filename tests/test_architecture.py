@@ -26,7 +26,10 @@ SANS_IO = [
     ROOT / "lac_media/rooms/director.py",
     ROOT / "lac/broadcasts/model.py",
     ROOT / "lac/broadcasts/policy.py",
+    ROOT / "lac/rooms/commands.py",
+    ROOT / "lac/rooms/events.py",
     ROOT / "lac/rooms/state.py",
+    ROOT / "lac/rooms/values.py",
     ROOT / "lac_web/gateway/protocol.py",
 ]
 

@@ -28,8 +28,7 @@ from lac.clock import utc_now
 from lac.errors import NotFoundError
 from lac.recordings.model import RecorderState
 from lac.recordings.show_recorder import Show, ShowRecorder
-from lac.rooms.kept_out import KeptOut
-from lac.rooms.messages import (
+from lac.rooms.events import (
     BroadcastEnded,
     BroadcastStarted,
     CloseCode,
@@ -39,12 +38,13 @@ from lac.rooms.messages import (
     ListenVia,
     RecordingChanged,
     Stats,
-    You,
     encode_event,
 )
+from lac.rooms.kept_out import KeptOut
 from lac.rooms.room import Member, Outlet, Room
 from lac.rooms.room_records import RoomRecords
 from lac.rooms.state import Group, Only, Resumed, RoomState
+from lac.rooms.values import You
 from lac.tasks import cleanup_scope
 from lac_media.parameters import Direction
 from lac_media.rooms.events import RoomEvent, SessionClosed, SpeakerStarted, SpeakingChanged

@@ -19,7 +19,7 @@ from lac.broadcasts.model import ChatMode, Role
 from lac.clock import utc_now
 from lac.errors import ForbiddenError, InvalidInputError, NotFoundError
 from lac.rooms.acts import RoomAct, audited
-from lac.rooms.messages import (
+from lac.rooms.commands import (
     AcceptInvite,
     ClearMessages,
     Command,
@@ -32,13 +32,12 @@ from lac.rooms.messages import (
     MoveToAudience,
     Mute,
     MuteAll,
-    MutedAll,
     SetChatMode,
     SlowMode,
     Unmute,
-    Value,
 )
 from lac.rooms.state import Actor, Notice, RoomState
+from lac.rooms.values import MutedAll, Value
 
 if TYPE_CHECKING:
     from lac.rooms.room_records import RoomRecords

@@ -21,30 +21,13 @@ from lac.clock import utc_now
 from lac.errors import ConflictError, FieldError, InvalidInputError, UnavailableError
 from lac.ids import new_id, repeatable_id
 from lac.rooms.acts import RoomAct, audited
+from lac.rooms.commands import COMMAND_NAMES, ChatMessage, Command, Leave, ListMembers, RaiseHand, Reaction, Remove
+from lac.rooms.events import CloseCode, Event, Reactions, Reconnect, Removed, encode_event
 from lac.rooms.kept_out import Exclusion
-from lac.rooms.messages import (
-    COMMAND_NAMES,
-    Chat,
-    ChatAccepted,
-    ChatMessage,
-    CloseCode,
-    Command,
-    Event,
-    Leave,
-    ListMembers,
-    Person,
-    RaiseHand,
-    Reaction,
-    Reactions,
-    Reconnect,
-    Remove,
-    Removed,
-    Value,
-    encode_event,
-)
 from lac.rooms.moderation import ModeratedBroadcast, Moderation
 from lac.rooms.state import STAFF_ROLES, Actor, Audience, Group, Notice, Only, RoomState
 from lac.rooms.text import clean_chat_text, known_reaction, one_line
+from lac.rooms.values import Chat, ChatAccepted, Person, Value
 
 if TYPE_CHECKING:
     from lac.rooms.room_records import RoomRecords

@@ -17,36 +17,31 @@ from lac.broadcasts.model import ChatMode, Role, RoomSettings
 from lac.broadcasts.policy import RANK, Act
 from lac.errors import ConflictError, ForbiddenError, InvalidInputError
 from lac.rooms.chat_rules import SlowMode, check_chat_mode
-from lac.rooms.hands import HANDS_MAX, Hands, Shifts
-from lac.rooms.kept_out import Exclusion, KeptOut
-from lac.rooms.messages import (
-    Chat,
+from lac.rooms.events import (
     ChatMessageSent,
     ChatModeSet,
     Event,
-    Hand,
     HandLowered,
     HandMoved,
     HandRaised,
     InvitedToSpeak,
     InviteEnded,
-    MemberPage,
     MessageDeleted,
     MessagesCleared,
     Muted,
-    Person,
-    ProducerInfo,
     Removed,
     RoleChanged,
     RoomLocked,
     RoomSize,
     SlowModeSet,
     SpeakersChanged,
-    Speaking,
     Unmuted,
     UserJoined,
     UserLeft,
 )
+from lac.rooms.hands import HANDS_MAX, Hands, Shifts
+from lac.rooms.kept_out import Exclusion, KeptOut
+from lac.rooms.values import Chat, Hand, MemberPage, Person, ProducerInfo, Speaking
 
 __all__ = ["HANDS_MAX", "Actor", "Audience", "Group", "Missed", "Notice", "Only", "RoomState"]
 

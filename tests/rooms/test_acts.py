@@ -26,12 +26,10 @@ from lac.errors import (
 from lac.identity import Identity, IdentityKind
 from lac.people import store as people_store
 from lac.rooms import store
-from lac.rooms.messages import (
+from lac.rooms.commands import (
     AcceptInvite,
-    ChatAccepted,
     ChatMessage,
     ClearMessages,
-    CloseCode,
     Command,
     DeclineInvite,
     DeleteMessage,
@@ -42,14 +40,15 @@ from lac.rooms.messages import (
     MoveToAudience,
     Mute,
     MuteAll,
-    MutedAll,
     RaiseHand,
     Remove,
     SetChatMode,
     SlowMode,
     Unmute,
 )
+from lac.rooms.events import CloseCode
 from lac.rooms.state import DELETED_KEPT
+from lac.rooms.values import ChatAccepted, MutedAll
 from lac_media.parameters import Direction
 from tests.fakes.air import ADMIN, COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 from tests.sweep import Cut, sweep_within

@@ -9,7 +9,8 @@ from lac.audit import list_audit
 from lac.broadcasts.model import Role, Visibility
 from lac.errors import ForbiddenError, NotFoundError
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import CloseCode, MoveToAudience
+from lac.rooms.commands import MoveToAudience
+from lac.rooms.events import CloseCode
 from tests.fakes.air import COHOST, HOST, LISTENER, MODERATOR, SPEAKER, Station
 
 

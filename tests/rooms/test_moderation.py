@@ -11,7 +11,8 @@ from trio.testing import MockClock
 from lac.broadcasts.model import Role
 from lac.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import CloseCode, LowerHand, Mute, RaiseHand, Reaction, Remove, Unmute
+from lac.rooms.commands import LowerHand, Mute, RaiseHand, Reaction, Remove, Unmute
+from lac.rooms.events import CloseCode
 from tests.fakes.air import ADMIN, COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 
 

@@ -11,20 +11,11 @@ from hypothesis import strategies as st
 from lac.broadcasts.model import ChatMode, Role, RoomSettings
 from lac.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError
 from lac.rooms.chat_rules import GUESTS_PER_ADDRESS, SlowMode, check_chat_mode
+from lac.rooms.events import HandPosition, HandRaised, InvitedToSpeak, InviteEnded, Muted, SpeakersChanged
 from lac.rooms.hands import Hands
 from lac.rooms.kept_out import Exclusion, KeptOut
-from lac.rooms.messages import (
-    Chat,
-    HandPosition,
-    HandRaised,
-    InvitedToSpeak,
-    InviteEnded,
-    Muted,
-    Person,
-    ProducerInfo,
-    SpeakersChanged,
-)
 from lac.rooms.state import INVITES_MAX, STAFF_ROLES, Actor, Group, Missed, Only, RoomState
+from lac.rooms.values import Chat, Person, ProducerInfo
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MOD = Actor("mod", Role.MODERATOR)

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lac.broadcasts.model import Role
 from lac.errors import ConflictError, ForbiddenError, InvalidInputError, LacError
-from lac.rooms.messages import Chat, Event, Person, RoleChanged, RoomSize, UserJoined, UserLeft
+from lac.rooms.events import Event, RoleChanged, RoomSize, UserJoined, UserLeft
 from lac.rooms.state import (
     HANDS_MAX,
     LARGE_ROOM,
@@ -26,6 +26,7 @@ from lac.rooms.state import (
     Notice,
     RoomState,
 )
+from lac.rooms.values import Chat, Person
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -8,7 +8,8 @@ from typing import Any
 from lac.broadcasts.model import Role
 from lac.clock import utc_now
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import ChatMessage, CloseCode, Mute
+from lac.rooms.commands import ChatMessage, Mute
+from lac.rooms.events import CloseCode
 from lac_media.parameters import Direction
 from tests.fakes.air import FakeSocket
 from tests.web.conftest import PASSWORD, Api, problem_of

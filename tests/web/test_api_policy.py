@@ -14,7 +14,7 @@ from lac.broadcasts.policy import Act, Standing
 from lac.identity import Identity, IdentityKind
 from lac.recordings import store as recordings
 from lac.recordings.model import RecordingStatus
-from lac.rooms.messages import COMMANDS
+from lac.rooms.commands import COMMANDS
 from lac_web.security import ACCESS_ATTRIBUTE, Access
 from tests.recordings.room import a_recording
 from tests.web.conftest import Api, problem_of
