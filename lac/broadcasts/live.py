@@ -304,7 +304,7 @@ class OnAir:
             show = self._shows.get(broadcast_id)
             if since is not None:
                 missed = None
-                if show is None or not show.state.knows_message(since):
+                if show is None or since not in show.state.chat:
                     missed = await self._records.missed_messages(broadcast_id, since, RESUMED_MAX)
                     show = self._shows.get(broadcast_id)
                 visitor = replace(visitor, since=since, missed=missed)

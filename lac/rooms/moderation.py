@@ -108,7 +108,7 @@ class Moderation:
             case InviteToSpeak(user_id=person_id):
                 self._invite(actor, person_id)
             case AcceptInvite():
-                by = self._state.take_invite(actor.id)
+                by = self._state.invites.take(actor.id)
                 await self._owner.own(partial(self._grant, actor.id, by))
             case DeclineInvite():
                 self._tell(self._state.decline_invite(actor.id))
@@ -185,7 +185,7 @@ class Moderation:
                 self._tell(self._state.accepted(person_id))
                 self._owner.change_role(person_id, role)
         except Exception:
-            self._state.put_invite_back(person_id, by)
+            self._state.invites.put_back(person_id, by)
             raise
 
     async def _take_role(self, actor: Actor, person_id: str, role: Role) -> None:

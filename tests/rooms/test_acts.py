@@ -47,7 +47,7 @@ from lac.rooms.commands import (
     Unmute,
 )
 from lac.rooms.events import CloseCode
-from lac.rooms.state import DELETED_KEPT
+from lac.rooms.recent_chat import DELETED_KEPT
 from lac.rooms.values import ChatAccepted, MutedAll
 from lac_media.parameters import Direction
 from tests.fakes.air import ADMIN, COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
@@ -652,7 +652,7 @@ def test_an_act_is_done_or_not_begun_and_its_line_is_there_or_not(new_station: C
             state = station.on_air._shows[station.show_id].state
             stored = await station.broadcasts.get(ADMIN, station.show_id)
             kept = station.db.now(lambda session: store.find_message(session, station.show_id, message)) is not None
-            assert state.knows_message(message) == kept
+            assert (message in state.chat) == kept
             assert state.settings == stored.settings
             for person in (LISTENER, SPEAKER):
                 if person.id in state:
