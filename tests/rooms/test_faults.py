@@ -189,7 +189,7 @@ async def test_a_ban_that_was_lifted_before_it_was_written_is_not_written_after(
     station.db.away = True
     await moderator.do(Remove(user_id=LISTENER.id, ban=True))
     station.db.away = False
-    await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+    await station.on_air.rights.lift_ban(MODERATOR, station.show_id, LISTENER.id)
     await trio.sleep(5)
     assert banned(station) == []
     await station.join(LISTENER)

@@ -79,7 +79,7 @@ async def people(api: Api) -> tuple[dict[Role, str], dict[str, Any], str]:
     show = await api.broadcast(tokens[Role.HOST], live=True)
     host = Identity(IdentityKind.USER, accounts[Role.HOST]["user"]["id"], "Host")
     for role in policy.GRANTABLE:
-        await api.services.on_air.set_role(host, show["id"], accounts[role]["user"]["id"], role)
+        await api.services.on_air.rights.set_role(host, show["id"], accounts[role]["user"]["id"], role)
     other = await api.account("other")
     return tokens, show, other["user"]["id"]
 
