@@ -45,7 +45,7 @@ class Mixer:
     def __init__(self) -> None:
         self._output = Output()
         self._limiter = Limiter()
-        self._independent = True
+        self._first = True
         #: The last frames of those who have left.
         self._leaving: list[Pcm] = []
         self.delay_ticks = self._output.delay_ticks + LOOKAHEAD
@@ -54,7 +54,7 @@ class Mixer:
         """Set the encoder up with the audio that listeners have just heard otherwise: the end of `pcm`."""
         length = min(len(pcm) // FRAME_20MS_TICKS, PRIMING_FRAMES) * FRAME_20MS_TICKS
         for start in range(len(pcm) - length, len(pcm), FRAME_20MS_TICKS):
-            self._output.encode(self._limiter.process(pcm[start : start + FRAME_20MS_TICKS]))
+            self._output.prime(self._limiter.process(pcm[start : start + FRAME_20MS_TICKS]))
 
     def release(self, channel: Channel, *, due: float) -> None:
         """The channel ends; it fades out within the next frame."""
@@ -85,7 +85,11 @@ class Mixer:
             total += pcm
         self._leaving.clear()
         limited = self._limiter.process(total)
-        payload = self._output.encode(limited, independent=self._independent)
-        self._independent = False
+        if self._first:
+            for heard_before in (channel.playout.heard_before for channel in channels):
+                if heard_before is not None:
+                    self._output.follow(heard_before)
+        payload = self._output.encode(limited, independent=self._first)
+        self._first = False
         level = min(127, max(0, round(-decibels(limited))))
         return MixedFrame(payload, level | (_VOICE if speaking else 0))

@@ -4,8 +4,8 @@ The limiter bounds what goes into the encoder. What comes out of decoders is tha
 loud as 10 to 50 % of full scale in loud and noisy places: enough to clip. How large it is nobody knows before a
 packet is made. So each loud packet is decoded here too, and made once more, softer, if it is too loud.
 
-A packet's first 2.5 ms are the sum of its own error and of that of the packet before, which is gone by then. Thus a
-packet that ends loud is also tried with a following one, made up by playing it backwards.
+A packet's first 2.5 ms have its own error and that of the packet before, which is gone by then. Thus a packet that ends
+loud is also tried with a following one, made up by playing it backwards, with more bits: what remains is its own share.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from lac_media.opus.library import APPLICATION_LOW_DELAY
 #: Transparent for several voices, good for music.
 BITRATE_BPS = 96_000
 #: So often a packet is made again; the last times with more bits, for the error that turning down does not change.
-MAX_REPEATS = 5
-REPEATS_WITH_MORE_BITS = 3
+MAX_REPEATS = 7
+REPEATS_WITH_MORE_BITS = 4
 MORE_BITS_BPS = 192_000
 #: No sample that decoders make of a packet is to be above this,
 LOUDEST = 0.98
-#: and no higher than this where it depends on what is not known: in the first 2.5 ms of the next packet, and in a first
-#: packet, as listeners' decoders have heard something else before it.
-LOUDEST_UNKNOWN = 0.93
+#: nor above this in the first 2.5 ms of the next packet, as far as that can be said.
+LOUDEST_AFTER = 0.91
 #: Of a frame with no sample above this no decoder makes one above full scale: errors are not that large.
 HARMLESS = 0.5
 #: Once turned down a frame comes back to full strength by this much a frame: 3 dB in about an eighth of a second.
@@ -71,6 +70,15 @@ class Output:
         #: Packets that were made more than once.
         self.repeated = 0
 
+    def prime(self, pcm: Pcm) -> None:
+        """Set the encoder up with a frame that is not sent, because listeners have heard it otherwise."""
+        self._encoder.encode(pcm)
+
+    def follow(self, heard_before: bytes) -> None:
+        """Listeners' decoders are there (`Decoder.save`) before the first packet."""
+        self._unheard.clear()
+        self._decoder.load(heard_before)
+
     def encode(self, pcm: Pcm, *, independent: bool = False) -> bytes:
         """The packet of this frame of 20 ms. An `independent` one does not need those before it."""
         if self._gain == 1.0 and _peak(pcm) <= HARMLESS:
@@ -105,7 +113,7 @@ class Output:
     def _attempt(self, pcm: Pcm, gain: float, independent: bool) -> _Attempt:
         shaped = self._turned_down(pcm, gain)
         payload = self._encoder.encode(shaped, independent=independent)
-        excess = self._excess(shaped, payload, LOUDEST_UNKNOWN if independent else LOUDEST)
+        excess = self._excess(shaped, payload, begins=independent)
         return _Attempt(excess, gain, payload, self._encoder.save(), self._decoder.save())
 
     def _turned_down(self, pcm: Pcm, gain: float) -> Pcm:
@@ -115,13 +123,16 @@ class Output:
         shaped[:OVERLAP] = pcm[:OVERLAP] * (self._gain + (gain - self._gain) * ramp(OVERLAP))
         return shaped
 
-    def _excess(self, pcm: Pcm, payload: bytes, loudest: float) -> float:
+    def _excess(self, pcm: Pcm, payload: bytes, *, begins: bool) -> float:
         """How many times louder than allowed decoders play the packet of this frame: the next one for ours."""
-        excess = _peak(self._decoder.decode(payload)) / loudest
+        heard = self._decoder.decode(payload)
+        # Where the mix begins, what passed through ends: no less loud than its own encoder has made it.
+        excess = _peak(heard[OVERLAP:] if begins else heard) / LOUDEST
         if excess <= 1.0 and _peak(pcm[-OVERLAP:]) > HARMLESS:
             encoder, decoder = self._encoder.save(), self._decoder.save()
+            self._encoder.set_bitrate(MORE_BITS_BPS)
             following = self._encoder.encode(np.ascontiguousarray(pcm[::-1]))
-            excess = max(excess, _peak(self._decoder.decode(following)[:OVERLAP]) / LOUDEST_UNKNOWN)
+            excess = max(excess, _peak(self._decoder.decode(following)[:OVERLAP]) / LOUDEST_AFTER)
             self._encoder.load(encoder)
             self._decoder.load(decoder)
         return excess
