@@ -15,10 +15,12 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from trio_websocket._impl import wrap_client_stream
 
-from lac.config import Network
+from lac.config_values import Network
 from lac.errors import ForbiddenError, NotFoundError, NotSignedInError
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import ChatMessage, Command, Event, Removed, Value, encode_event
+from lac.rooms.commands import ChatMessage, Command
+from lac.rooms.events import Event, Removed, encode_event
+from lac.rooms.values import Value
 from lac_web.gateway.ports import RoomOutlet
 from lac_web.server import HttpLimits, listening_on, serve_http
 
