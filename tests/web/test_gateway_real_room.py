@@ -59,9 +59,9 @@ async def test_a_show_with_a_guest_who_is_removed_and_a_shutdown(tmp_path: Path)
             await host.send("remove", {"userId": you["id"], "reason": "spam"}, ack=3)
             await until(host, "ack")
             assert (await guest.closed())[0] == 4403
-        outbox = services.auth.account.outbox
-        assert isinstance(outbox, QueuedOutbox)
-        assert outbox.sent == 1  # the host's welcome, long before
+            outbox = services.auth.account.outbox
+            assert isinstance(outbox, QueuedOutbox)
+            assert outbox.sent == 1  # the host's welcome, long before
             assert guest.received[-1] == {"event": "removed", "data": {"reason": "spam"}}
 
             async with websocket_client(port) as again:
