@@ -17,8 +17,8 @@ from lac.db import models
 from lac.ids import new_id
 from lac.paging import Page, Position, encode_cursor
 from lac.rooms.kept_out import Exclusion
-from lac.rooms.messages import Chat, Person
-from lac.rooms.state import Missed
+from lac.rooms.recent_chat import Missed
+from lac.rooms.values import Chat, Person
 
 _CHAT_SECTION = "chat"
 BANS_SECTION = "bans"

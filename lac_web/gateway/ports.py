@@ -7,7 +7,9 @@ from typing import Protocol
 
 from lac.config_values import Network
 from lac.identity import Identity
-from lac.rooms.messages import Command, Event, Value
+from lac.rooms.commands import Command
+from lac.rooms.events import Event
+from lac.rooms.values import Value
 
 
 class Socket(Protocol):

@@ -31,7 +31,7 @@ from lac.errors import ConflictError, InvalidInputError, LacError, NotFoundError
 from lac.identity import Identity, IdentityKind
 from lac.mail import ConsoleMailer, Mail
 from lac.rooms import store as room_store
-from lac.rooms.messages import Chat, Person
+from lac.rooms.values import Chat, Person
 from tests.domain.conftest import START, TurnableClock
 from tests.fakes.mail import Mailbox
 

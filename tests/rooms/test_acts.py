@@ -26,12 +26,10 @@ from lac.errors import (
 from lac.identity import Identity, IdentityKind
 from lac.people import store as people_store
 from lac.rooms import store
-from lac.rooms.messages import (
+from lac.rooms.commands import (
     AcceptInvite,
-    ChatAccepted,
     ChatMessage,
     ClearMessages,
-    CloseCode,
     Command,
     DeclineInvite,
     DeleteMessage,
@@ -42,14 +40,15 @@ from lac.rooms.messages import (
     MoveToAudience,
     Mute,
     MuteAll,
-    MutedAll,
     RaiseHand,
     Remove,
     SetChatMode,
     SlowMode,
     Unmute,
 )
-from lac.rooms.state import DELETED_KEPT
+from lac.rooms.events import CloseCode
+from lac.rooms.recent_chat import DELETED_KEPT
+from lac.rooms.values import ChatAccepted, MutedAll
 from lac_media.parameters import Direction
 from tests.fakes.air import ADMIN, COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 from tests.sweep import Cut, sweep_within
@@ -377,7 +376,7 @@ async def test_a_banned_guest_does_not_come_back_under_another_id(station: Stati
         with pytest.raises(ForbiddenError):
             await station.on_air.media.open_session(token, station.show_id, Direction.RECV, "whep", address=THERE)
     await guest(station, ELSEWHERE)
-    await station.on_air.lift_ban(MODERATOR, station.show_id, bad_id)
+    await station.on_air.rights.lift_ban(MODERATOR, station.show_id, bad_id)
     await guest(station, THERE)
 
 
@@ -405,11 +404,11 @@ async def test_a_ban_by_address_outlives_the_process_and_a_proxy_is_nobodys_addr
 async def test_a_ban_through_the_api_holds_where_nobody_waits(station: Station, autojump_clock: MockClock) -> None:
     for actor, target in ((MODERATOR, HOST), (MODERATOR, ADMIN), (SPEAKER, LISTENER)):
         with pytest.raises(ForbiddenError):
-            await station.on_air.remove_person(actor, station.show_id, target.id, None, ban=True)
-    await station.on_air.remove_person(MODERATOR, station.show_id, LISTENER.id, None, ban=True)
+            await station.on_air.rights.remove_person(actor, station.show_id, target.id, None, ban=True)
+    await station.on_air.rights.remove_person(MODERATOR, station.show_id, LISTENER.id, None, ban=True)
     with pytest.raises(ForbiddenError):
         await station.join(LISTENER)
-    await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+    await station.on_air.rights.lift_ban(MODERATOR, station.show_id, LISTENER.id)
     await station.join(LISTENER)
 
 
@@ -422,10 +421,10 @@ async def test_a_role_that_is_taken_away_acts_within_the_same_moment(
     await station.start()
     socket, audio = await station.join(SPEAKER), (await station.publish(SPEAKER)).speak()
     begun = trio.current_time()
-    await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+    await station.on_air.rights.set_role(HOST, station.show_id, SPEAKER.id, None)
     assert (audio.closed, socket.code) == ("moved_to_audience", None)
     assert socket.data("roleChanged")[-1]["user"]["role"] == "listener"
-    await station.on_air.remove_person(MODERATOR, station.show_id, SPEAKER.id, None, ban=True)
+    await station.on_air.rights.remove_person(MODERATOR, station.show_id, SPEAKER.id, None, ban=True)
     assert socket.code == CloseCode.REMOVED
     assert trio.current_time() == begun, "nothing of it waits"
 
@@ -435,7 +434,7 @@ async def test_in_a_private_show_nobody_stays_without_a_role(station: Station, a
     station.show_id = broadcast.id
     await station.start()
     socket, hearing = await station.join(SPEAKER), await station.listen(SPEAKER)
-    await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+    await station.on_air.rights.set_role(HOST, station.show_id, SPEAKER.id, None)
     assert (socket.code, hearing.closed) == (CloseCode.REMOVED, "removed")
 
 
@@ -453,7 +452,7 @@ async def test_a_deleted_account_and_one_that_is_no_admin_any_more(station: Stat
         row.is_admin = False
 
     station.db.now(demote)
-    await station.on_air.account_changed(ADMIN.id)
+    await station.on_air.rights.account_changed(ADMIN.id)
     assert audio.closed == "moved_to_audience"
     with pytest.raises(ForbiddenError):
         await admin.do(Mute(SPEAKER.id))
@@ -477,7 +476,7 @@ async def test_who_comes_in_while_their_rights_end_has_none(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(come)
         await trio.sleep(at)
-        await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+        await station.on_air.rights.set_role(HOST, station.show_id, SPEAKER.id, None)
     [socket] = sockets
     assert socket.member is not None
     assert socket.member.person.role is Role.LISTENER
@@ -489,7 +488,7 @@ async def test_a_session_that_opens_while_its_right_ends_is_closed(station: Stat
 
     async def take() -> None:
         await trio.testing.wait_all_tasks_blocked()
-        await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+        await station.on_air.rights.set_role(HOST, station.show_id, SPEAKER.id, None)
         gate.set()
 
     async with trio.open_nursery() as nursery:
@@ -518,7 +517,7 @@ async def test_an_act_that_waits_does_not_outlast_the_right_to_it(station: Stati
         nursery.start_soon(act, DeleteMessage(message))
         nursery.start_soon(act, ClearMessages(LISTENER.id))
         await trio.testing.wait_all_tasks_blocked()
-        station.on_air.role_changed(station.show_id, MODERATOR.id, Role.LISTENER)
+        station.on_air.rights.role_changed(station.show_id, MODERATOR.id, Role.LISTENER)
     assert refused == ["forbidden", "forbidden"]
     assert not listener.data("messageDeleted")
 
@@ -579,9 +578,9 @@ async def test_every_act_is_in_the_audit_log(new_station: Callable[[], Station],
         await mod.do(SlowMode(1))
         await mod.do(Remove(SPEAKER.id))
         await mod.do(Remove(LISTENER.id, ban=True))
-        await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
-        await station.on_air.set_role(HOST, station.show_id, LISTENER.id, Role.COHOST)
-        await station.on_air.set_role(HOST, station.show_id, LISTENER.id, None)
+        await station.on_air.rights.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+        await station.on_air.rights.set_role(HOST, station.show_id, LISTENER.id, Role.COHOST)
+        await station.on_air.rights.set_role(HOST, station.show_id, LISTENER.id, None)
         await trio.sleep(2)
         assert speaker.code == CloseCode.REMOVED
         lines = audit(station)[before:]
@@ -644,16 +643,18 @@ def test_an_act_is_done_or_not_begun_and_its_line_is_there_or_not(new_station: C
                     case "lock":
                         await mod.do(LockRoom(locked=True))
                     case "role":
-                        await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+                        await station.on_air.rights.set_role(HOST, station.show_id, SPEAKER.id, None)
                     case "ban":
-                        await station.on_air.remove_person(MODERATOR, station.show_id, SPEAKER.id, None, ban=True)
+                        await station.on_air.rights.remove_person(
+                            MODERATOR, station.show_id, SPEAKER.id, None, ban=True
+                        )
                     case "lift":
-                        await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+                        await station.on_air.rights.lift_ban(MODERATOR, station.show_id, LISTENER.id)
             await trio.testing.wait_all_tasks_blocked()
             state = station.on_air._shows[station.show_id].state
             stored = await station.broadcasts.get(ADMIN, station.show_id)
             kept = station.db.now(lambda session: store.find_message(session, station.show_id, message)) is not None
-            assert state.knows_message(message) == kept
+            assert (message in state.chat) == kept
             assert state.settings == stored.settings
             for person in (LISTENER, SPEAKER):
                 if person.id in state:
