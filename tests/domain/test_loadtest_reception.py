@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lac.cli.loadtest import add_arguments
 from lac.loadtest.plan import Plan
 from lac.loadtest.reception import MAX_AGE_S, MAX_MISSING, MAX_TIMES, REORDER_WAIT_S, REPEAT_S, Copies, Reception, Tally
 from lac.loadtest.results import Results
@@ -193,3 +195,16 @@ def test_a_summary_tells_what_repair_was_worth() -> None:
     text = "\n".join(results.sentences())
     assert "950 of 1000 packets arrived" in text
     assert "30 came after they had been asked for (70 questions), 40 more as copies in others" in text
+
+
+def test_options_say_how_listeners_fare_and_what_they_do_about_it() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args(["--repair", "--lose", "12.5%", "--lossy", "25", "--settle", "10"])
+    assert (args.repair, args.lose, args.lossy, args.settle) == ("red", 0.125, 0.25, 10.0)
+    args = parser.parse_args(["--repair", "nack"])
+    assert (args.repair, args.lose, args.lossy, args.settle) == ("nack", 0.0, 1.0, 0.0)
+    assert parser.parse_args([]).repair is None
+    for wrong in (["--repair", "fec"], ["--lose", "101"], ["--lossy", "-1"], ["--lose", "much"], ["--lose", "nan"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(wrong)
