@@ -173,8 +173,8 @@ class Listener:
         if plain is None:
             return
         if self._copies is not None:
-            self._copies.note(number, timestamp)
-            if plain[1] & 0x7F == self._copies.red_payload_type:
+            wanted = self._copies.note(number, timestamp)
+            if wanted and plain[1] & 0x7F == self._copies.red_payload_type:
                 self._copies.look(number, plain)
         if self._on_audio is not None:
             self._on_audio(plain, arrived_at)
