@@ -14,15 +14,16 @@ import sys
 import time
 from collections.abc import Sequence
 
+#: Together about forty minutes. Alone, without what is said here, some of them take longer and say more.
 BENCHMARKS = (
     "fanout",
-    "encryption",
-    "audience --variants opus opus3",
+    "encryption --rounds 4",
+    "audience --variants opus opus3 --seconds 8",
     "audience --rows again red mixed",
     "overload",
-    "busy",
+    "busy --seconds 8",
     "memory",
-    "joins",
+    "joins --listeners 500",
     "soak",
     "mouth_to_ear",
     "room",
