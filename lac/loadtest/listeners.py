@@ -172,10 +172,9 @@ class Listener:
         plain = None if core is None or core.srtp is None else core.srtp.unprotect(data)
         if plain is None:
             return
-        if self._copies is not None:
-            wanted = self._copies.note(number, timestamp)
-            if wanted and plain[1] & 0x7F == self._copies.red_payload_type:
-                self._copies.look(number, plain)
+        copies = self._copies
+        if copies is not None and plain[1] & 0x7F == copies.red_payload_type and copies.wants(number):
+            copies.look(number, plain)
         if self._on_audio is not None:
             self._on_audio(plain, arrived_at)
 
@@ -193,9 +192,8 @@ class Listener:
         return sequence
 
     def _look_for_copies(self, copies: Copies, number: int, buffer: bytearray, size: int) -> None:
-        wanted = copies.note(number, _TIMESTAMP_AND_SSRC.unpack_from(buffer)[0])
         core = self.peer.core
-        if not wanted or buffer[1] & 0x7F != copies.red_payload_type or core is None or core.srtp is None:
+        if not copies.wants(number) or buffer[1] & 0x7F != copies.red_payload_type or core is None or core.srtp is None:
             return
         plain = core.srtp.unprotect(bytes(buffer[:size]))
         if plain is not None:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lac_media.errors import ParseError
-from lac_media.proto.recovery import ReceiveHistory
+from lac_media.proto.opus import duration_ticks_untrusted
 from lac_media.proto.red import parse_red_untrusted
 from lac_media.proto.rtcp import ReportBlock, SenderReport, clamp_cumulative_lost, ntp_short
-from lac_media.proto.rtp import parse_rtp_untrusted
 from lac_media.proto.seq import delta32
 
 #: How far back it is known what has come: more than two seconds at 50 packets a second.
@@ -64,6 +63,7 @@ class Reception:
         "_marked",
         "_missing",
         "_received_prior",
+        "_recovered",
         "_repaired",
         "_sr_at",
         "_transit",
@@ -86,6 +86,8 @@ class Reception:
         #: Bit n: the packet n below the highest has come. Those before the first one are nobody's business.
         self._window = _ALL
         self._missing: dict[int, _Missing] = {}
+        #: Those that were found in others and may still come.
+        self._recovered: set[int] = set()
         self._expected_prior = self._received_prior = 0
         self._jitter_ticks = 0.0
         self._transit: int | None = None
@@ -129,12 +131,19 @@ class Reception:
         self.received += 1
         missing = self._missing.pop(self.highest - behind, None)
         self._repaired += missing is not None and missing.times > 0
+        if self.highest - behind in self._recovered:
+            self._recovered.discard(self.highest - behind)
+            self.recovered -= 1  # it has come by itself after all
         return self.highest - behind
 
     def recover(self, number: int) -> None:
-        """The packet with this extended number was found in another: it need not be asked for."""
+        """The packet with this extended number was found in another: if it is missing it need not be asked for."""
+        if self._missing.pop(number, None) is None:
+            return
         self.recovered += 1
-        self._missing.pop(number, None)
+        self._recovered.add(number)
+        if len(self._recovered) > WINDOW:
+            self._recovered = {kept for kept in self._recovered if kept > self.highest - WINDOW}
 
     def questions(self, *, now: float) -> list[int]:
         """The numbers (16 bits) to ask for now, rising."""
@@ -200,9 +209,10 @@ class Reception:
 
 class Copies:
     """What redundant copies (RFC 2198) make up for, of one stream. Packets have to be decrypted for it, but only those
-    that come while others are missing."""
+    that come while others are missing; and nothing is kept of those that are not, as thousands of listeners share the
+    caches of one core."""
 
-    __slots__ = ("_history", "_looked_at", "_payload_type", "_reception", "red_payload_type")
+    __slots__ = ("_looked_at", "_payload_type", "_reception", "red_payload_type")
 
     #: libsrtp follows the numbers by what it has decrypted (RFC 3711 section 3.3.1): so often at least.
     LOOK_EVERY = 4096
@@ -211,27 +221,39 @@ class Copies:
         self.red_payload_type = red_payload_type
         self._payload_type = payload_type
         self._reception = reception
-        self._history = ReceiveHistory()
         self._looked_at = reception.highest
 
-    def note(self, number: int, timestamp: int) -> bool:
-        """A packet has come, with its extended number. Whether to decrypt it for `look`, if it is a redundant one."""
-        if not self._history.add(number, timestamp):
-            self._reception.recovered -= 1  # it has come by itself after all
+    def wants(self, number: int) -> bool:
+        """Whether to decrypt the packet with this extended number for `look`, if it is a redundant one."""
         return self._reception.is_missing_any or number - self._looked_at >= self.LOOK_EVERY
 
     def look(self, number: int, plain: bytes) -> None:
-        """Take what the decrypted packet has of others; nothing from one that is not understood."""
+        """Take what the decrypted packet has of others; nothing from one that is not understood.
+
+        A copy has a timestamp and no number. As long as each ends where the one after it begins, they are the packets
+        right before this one; beyond a pause there is no telling."""
+        self._looked_at = max(self._looked_at, number)
         try:
-            packet = parse_rtp_untrusted(plain)
-            *redundant, _ = parse_red_untrusted(packet.payload)
+            *redundant, _ = parse_red_untrusted(rtp_payload_untrusted(plain))
+            end = 0
+            for block in reversed(redundant):
+                number -= 1
+                duration = duration_ticks_untrusted(block.payload)
+                if block.payload_type != self._payload_type or block.timestamp_offset - duration != end:
+                    return
+                end = block.timestamp_offset
+                self._reception.recover(number)
         except ParseError:
             return
-        self._looked_at = max(self._looked_at, number)
-        copies = {
-            block.timestamp_offset: block.payload
-            for block in redundant
-            if block.payload_type == self._payload_type and block.payload and block.timestamp_offset
-        }
-        for found, _, _ in self._history.fill(number, packet.timestamp, copies):
-            self._reception.recover(found)
+
+
+def rtp_payload_untrusted(packet: bytes) -> bytes:
+    """What is behind the header (RFC 3550 section 5.1), for who needs nothing else. Raises ParseError."""
+    at = 12
+    if len(packet) > at:
+        at += 4 * (packet[0] & 0x0F)
+        if packet[0] & 0x10 and len(packet) >= at + 4:
+            at += 4 + 4 * int.from_bytes(packet[at + 2 : at + 4], "big")
+    if at >= len(packet):
+        raise ParseError("RTP packet without a payload")
+    return packet[at:]

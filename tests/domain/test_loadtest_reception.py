@@ -134,7 +134,7 @@ def listen(arriving: list[int], copies: int = 2) -> tuple[Reception, list[int]]:
     red = Copies(reception, payload_type=111, red_payload_type=63)
     for number in arriving:
         counted = number if number == arriving[0] else reception.receive(number, now=0.0)
-        if counted is not None and red.note(counted, number * FRAME):
+        if counted is not None and red.wants(counted):
             looked.append(number)
             red.look(counted, red_packet(number, copies))
     return reception, looked
@@ -157,13 +157,22 @@ def test_what_no_copy_covers_is_still_asked_for() -> None:
     assert reception.questions(now=1.0) == [2, 3]
 
 
+def test_beyond_a_pause_there_is_no_telling_which_packet_a_copy_is_of() -> None:
+    reception = after(1, [4], asks=True)
+    red = Copies(reception, payload_type=111, red_payload_type=63)
+    frame = b"\x48\x01"
+    payload = build_red(frame, [(FRAME * 6, frame), (FRAME, frame)], payload_type=111)
+    red.look(4, encode_rtp(RtpPacket(63, 4, 9 * FRAME, 7, payload=payload)))
+    assert reception.since_mark().recovered == 1
+    assert reception.questions(now=1.0) == [2]
+
+
 def test_malformed_copies_are_worth_nothing() -> None:
     reception = after(1, [3], asks=True)
     red = Copies(reception, payload_type=111, red_payload_type=63)
-    red.note(1, FRAME)
-    red.note(3, 3 * FRAME)
     red.look(3, encode_rtp(RtpPacket(63, 3, 3 * FRAME, 7, payload=b"\xef")))
     red.look(3, b"")
+    red.look(3, b"\x90" + bytes(13) + b"\xff\xff")
     assert reception.is_missing_any
 
 
