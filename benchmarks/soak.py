@@ -46,8 +46,8 @@ PARTS = 6
 #: What may still grow for each listener in the last third: blocks of Python, and bytes of `malloc`.
 BLOCKS_MAX, HEAP_MAX = 0.5, 100.0
 #: And resident memory, KiB for a thousand: what the two above do not see, memory that cannot be used again. Chance
-#: makes it go up and down by half of this.
-RESIDENT_MAX_KIB = 250.0
+#: makes it go up and down by a fifth of this.
+RESIDENT_MAX_KIB = 150.0
 #: For the server's answer to what it keeps.
 ANSWER_S = 10.0
 #: Coming and going at the same time.
