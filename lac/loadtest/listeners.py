@@ -31,11 +31,9 @@ from lac_media.proto.rtcp import Nack, ReceiverReport, SenderReport, parse_rtcp_
 
 #: Packets wait in the kernel for so long: five of them, at 50 a second.
 ROUND_S = 0.1
-#: The same for listeners who ask for what is missing: a question that waits is an answer that comes too late.
-ROUND_WITH_REPAIR_S = 0.02
-#: Of one listener in such a round, before others have their turn: mostly there is one packet, and to find that there is
-#: no second would cost as much again.
-POLLS = 8
+#: The same for listeners who ask for what is missing: a question that waits is an answer that comes late. Less would
+#: cost more than the packets do.
+ROUND_WITH_REPAIR_S = 0.04
 #: Listeners looked at between two checkpoints.
 SLICE = 100
 #: Of `select.epoll.poll`: so many are ready at once at the most.
@@ -123,13 +121,12 @@ class Listener:
         if self.reception is not None:
             self.reception.mark()
 
-    def drain(self, buffer: bytearray, now: float, *, one: bool = False) -> None:
-        """Take everything that has come, or `one` packet."""
+    def drain(self, buffer: bytearray, now: float) -> None:
+        """Take everything that has come."""
         sock = self.sock.socket
         receive = self._receive_sampled if self.is_sampled else self._receive
         try:
-            receive(sock, buffer, now)
-            while not one:
+            while True:
                 receive(sock, buffer, now)
         except BlockingIOError:
             return
@@ -274,25 +271,20 @@ class Swarm:
         keep_alive_at = 0.0
         while True:
             await trio.sleep(ROUND_WITH_REPAIR_S if self._repair else ROUND_S)
-            for _ in range(POLLS if self._repair else 1):
-                ready = self._epoll.poll(0, MAX_READY)
-                await self._drain(ready, buffer)
-                if not ready:
-                    break
+            await self._drain(self._epoll.poll(0, MAX_READY), buffer)
             self._ask(trio.current_time())
             if trio.current_time() >= keep_alive_at:
                 keep_alive_at = trio.current_time() + ROUND_S
                 await self._keep_alive()
 
     async def _drain(self, ready: list[tuple[int, int]], buffer: bytearray) -> None:
-        repair = self._repair
         for number, (fd, _) in enumerate(ready):
             listener = self._by_fd.get(fd)
             if listener is not None:
-                listener.drain(buffer, trio.current_time(), one=repair)
+                listener.drain(buffer, trio.current_time())
                 if listener.closed is not None:
                     self._remove(listener)
-                elif repair and listener.is_missing_any:
+                elif self._repair and listener.is_missing_any:
                     self._asking[listener] = None
             if number % SLICE == SLICE - 1:
                 await trio.lowlevel.checkpoint()
