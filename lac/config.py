@@ -6,28 +6,24 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar, cast, overload
-from urllib.parse import urlsplit
 
-from sqlalchemy import URL
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
-
-from lac.config_recordings import MIB, RecordingSettings
+from lac import config_values as parse
+from lac.config_recordings import RecordingSettings
 from lac.config_services import (
     RedisSettings,
     S3Settings,
     SmtpSettings,
+    database_url_from_parts,
     redis_settings,
     s3_settings,
     smtp_settings,
 )
+from lac.config_values import Network
 from lac.data_dir import load_or_create_secrets
 from lac.errors import ConfigError
 from lac.limits import RateLimits
@@ -36,11 +32,6 @@ from lac_media.load import LoadLimits
 from lac_media.streams.hub import StreamLimits
 
 T = TypeVar("T")
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-MIN_SECRET_BYTES = 32
-MIN_METRICS_TOKEN = 16
-MIN_HLS_WINDOW_S = 30
 
 LAC_VARIABLES = frozenset(
     {
@@ -151,58 +142,58 @@ def load_settings(environ: Mapping[str, str], **overrides: object) -> Settings:
     read = _Reader(env, {name: value for name, value in overrides.items() if value is not None})
 
     host = read("host", "LAC_HOST", str, "127.0.0.1")
-    listen_ip = read("media_listen_ip", "MEDIASOUP_LISTEN_IP", _ip, None) or _media_ip_for(host)
-    media_port = read("media_port", "MEDIASOUP_MIN_PORT", _port, 40_000)
-    max_port = read("", "MEDIASOUP_MAX_PORT", _port, None)
+    listen_ip = read("media_listen_ip", "MEDIASOUP_LISTEN_IP", parse.ip, None) or _media_ip_for(host)
+    media_port = read("media_port", "MEDIASOUP_MIN_PORT", parse.port, 40_000)
+    max_port = read("", "MEDIASOUP_MAX_PORT", parse.port, None)
     if max_port is not None and max_port < media_port:
         raise ConfigError(f"MEDIASOUP_MAX_PORT={max_port} is below MEDIASOUP_MIN_PORT={media_port}.")
-    workers = read("workers", "LAC_WORKERS", _positive, 1)
+    workers = read("workers", "LAC_WORKERS", parse.positive, 1)
     if workers > 1:
         raise ConfigError(f"LAC_WORKERS={workers}: this version runs as one process. Unset it or set it to 1.")
     data_dir = read("data_dir", "LAC_DATA_DIR", Path, Path("data"))
     jwt_secret, jwt_refresh_secret = _secrets(read, data_dir)
     s3 = s3_settings(env)
-    cdn_url = read("hls_cdn_url", "LAC_HLS_CDN_URL", _public_url, None)
-    push = read("hls_push", "LAC_HLS_PUSH", _push, default=False)
+    cdn_url = read("hls_cdn_url", "LAC_HLS_CDN_URL", parse.public_url, None)
+    push = read("hls_push", "LAC_HLS_PUSH", parse.hls_push, default=False)
     if push and s3 is None:
         raise ConfigError("LAC_HLS_PUSH=s3 is set, but S3_BUCKET_NAME is not. Set both, or neither.")
     if push and cdn_url is None:
         raise ConfigError(
             "LAC_HLS_PUSH=s3 is set, but LAC_HLS_CDN_URL, where players find the bucket, is not. Set both, or neither."
         )
-    announced = read("media_announced_ips", "MEDIASOUP_ANNOUNCED_IP", _ip_list, None)
+    announced = read("media_announced_ips", "MEDIASOUP_ANNOUNCED_IP", parse.ip_list, None)
     return Settings(
         data_dir=data_dir,
         jwt_secret=jwt_secret,
         jwt_refresh_secret=jwt_refresh_secret,
         host=host,
-        port=read("port", "LAC_PORT", _port, 8000),
-        public_url=read("public_url", "LAC_PUBLIC_URL", _public_url, None),
-        database_url=_database_url_from_parts(env) or read("database_url", "DATABASE_URL", _database_url, None),
+        port=read("port", "LAC_PORT", parse.port, 8000),
+        public_url=read("public_url", "LAC_PUBLIC_URL", parse.public_url, None),
+        database_url=database_url_from_parts(env) or read("database_url", "DATABASE_URL", parse.database_url, None),
         media_listen_ip=listen_ip,
         media_announced_ips=announced or _own_addresses(listen_ip),
         media_port=media_port,
-        ice_tcp=read("ice_tcp", "LAC_ICE_TCP", _boolean, default=True),
-        cors_origins=read("cors_origins", "LAC_CORS_ORIGINS", _origins, ()),
-        trusted_proxies=read("trusted_proxies", "LAC_TRUSTED_PROXIES", _proxies, LOOPBACK_NETWORKS),
+        ice_tcp=read("ice_tcp", "LAC_ICE_TCP", parse.boolean, default=True),
+        cors_origins=read("cors_origins", "LAC_CORS_ORIGINS", parse.origins, ()),
+        trusted_proxies=read("trusted_proxies", "LAC_TRUSTED_PROXIES", parse.proxies, LOOPBACK_NETWORKS),
         workers=workers,
-        hls_offload_listeners=read("hls_offload_listeners", "LAC_HLS_OFFLOAD_LISTENERS", _positive, 100),
-        hls_window_s=read("hls_window_s", "LAC_HLS_WINDOW_S", _window, 1800.0),
-        hls_keep_s=read("hls_keep_s", "LAC_HLS_KEEP_S", _seconds, 3600.0),
+        hls_offload_listeners=read("hls_offload_listeners", "LAC_HLS_OFFLOAD_LISTENERS", parse.positive, 100),
+        hls_window_s=read("hls_window_s", "LAC_HLS_WINDOW_S", parse.hls_window, 1800.0),
+        hls_keep_s=read("hls_keep_s", "LAC_HLS_KEEP_S", parse.seconds, 3600.0),
         hls_cdn_url=cdn_url,
         hls_push=push,
-        host_grace_s=read("host_grace_s", "LAC_HOST_GRACE_S", _seconds, 60.0),
-        open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", _boolean, default=True),
-        rate_limits=RateLimits().scaled(read("", "LAC_LIMITS_FACTOR", _factor, 1.0)),
-        metrics_token=read("metrics_token", "LAC_METRICS_TOKEN", _metrics_token, None),
+        host_grace_s=read("host_grace_s", "LAC_HOST_GRACE_S", parse.seconds, 60.0),
+        open_registration=read("open_registration", "LAC_OPEN_REGISTRATION", parse.boolean, default=True),
+        rate_limits=RateLimits().scaled(read("", "LAC_LIMITS_FACTOR", parse.factor, 1.0)),
+        metrics_token=read("metrics_token", "LAC_METRICS_TOKEN", parse.metrics_token, None),
         load_limits=LoadLimits(
-            forwarding_delay_s=read("", "LAC_OVERLOAD_DELAY_MS", _milliseconds, LoadLimits().forwarding_delay_s),
-            loop_lag_s=read("", "LAC_OVERLOAD_LAG_MS", _milliseconds, LoadLimits().loop_lag_s),
-            listeners=read("", "LAC_MAX_LISTENERS", _positive, None),
+            forwarding_delay_s=read("", "LAC_OVERLOAD_DELAY_MS", parse.milliseconds, LoadLimits().forwarding_delay_s),
+            loop_lag_s=read("", "LAC_OVERLOAD_LAG_MS", parse.milliseconds, LoadLimits().loop_lag_s),
+            listeners=read("", "LAC_MAX_LISTENERS", parse.positive, None),
         ),
         stream_limits=StreamLimits(
-            listeners=read("", "LAC_MAX_STREAMS", _positive, StreamLimits().listeners),
-            per_address=read("", "LAC_MAX_STREAMS_PER_ADDRESS", _positive, StreamLimits().per_address),
+            listeners=read("", "LAC_MAX_STREAMS", parse.positive, StreamLimits().listeners),
+            per_address=read("", "LAC_MAX_STREAMS_PER_ADDRESS", parse.positive, StreamLimits().per_address),
         ),
         recordings=_recordings(read),
         redis=redis_settings(env),
@@ -238,29 +229,16 @@ class _Reader:
 def _recordings(read: _Reader) -> RecordingSettings:
     defaults = RecordingSettings()
     return RecordingSettings(
-        retention=read("", "LAC_RECORDING_RETENTION_DAYS", _days, defaults.retention),
-        spool_bytes=read("", "LAC_RECORDING_SPOOL_MB", _megabytes, defaults.spool_bytes),
-        export_cache_bytes=read("", "LAC_EXPORT_CACHE_MB", _megabytes, defaults.export_cache_bytes),
-        export_jobs=read("", "LAC_EXPORT_JOBS", _positive, defaults.export_jobs),
-        podcasts=read("", "LAC_PODCASTS", _boolean, defaults.podcasts),
-        podcast_language=read("", "LAC_PODCAST_LANGUAGE", _language, defaults.podcast_language),
+        retention=read("", "LAC_RECORDING_RETENTION_DAYS", parse.days, defaults.retention),
+        spool_bytes=read("", "LAC_RECORDING_SPOOL_MB", parse.megabytes, defaults.spool_bytes),
+        export_cache_bytes=read("", "LAC_EXPORT_CACHE_MB", parse.megabytes, defaults.export_cache_bytes),
+        export_jobs=read("", "LAC_EXPORT_JOBS", parse.positive, defaults.export_jobs),
+        podcasts=read("", "LAC_PODCASTS", parse.boolean, defaults.podcasts),
+        podcast_language=read("", "LAC_PODCAST_LANGUAGE", parse.language, defaults.podcast_language),
         podcast_category=read("", "LAC_PODCAST_CATEGORY", parse_category, defaults.podcast_category),
-        podcast_explicit=read("", "LAC_PODCAST_EXPLICIT", _boolean, defaults.podcast_explicit),
-        podcast_image_url=read("", "LAC_PODCAST_IMAGE_URL", _picture, defaults.podcast_image_url),
+        podcast_explicit=read("", "LAC_PODCAST_EXPLICIT", parse.boolean, defaults.podcast_explicit),
+        podcast_image_url=read("", "LAC_PODCAST_IMAGE_URL", parse.picture, defaults.podcast_image_url),
     )
-
-
-def _language(raw: str) -> str:
-    """A language tag as RFC 5646 has most of them."""
-    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", raw):
-        raise ValueError(f"{raw!r} is not a language tag. Examples: en, de, pt-BR")
-    return raw
-
-
-def _picture(raw: str) -> str:
-    if not re.fullmatch(r"https?://[^\s]+\.(png|jpe?g)", raw, re.IGNORECASE):
-        raise ValueError(f"{raw!r} is not the address of a PNG or JPEG. Example: https://example.org/cover.png")
-    return raw
 
 
 def _refuse_unknown(env: Mapping[str, str]) -> None:
@@ -272,8 +250,8 @@ def _refuse_unknown(env: Mapping[str, str]) -> None:
 
 
 def _secrets(read: _Reader, data_dir: Path) -> tuple[str, str]:
-    jwt_secret = read("jwt_secret", "JWT_SECRET", _secret, None)
-    jwt_refresh_secret = read("jwt_refresh_secret", "JWT_REFRESH_SECRET", _secret, None)
+    jwt_secret = read("jwt_secret", "JWT_SECRET", parse.secret, None)
+    jwt_refresh_secret = read("jwt_refresh_secret", "JWT_REFRESH_SECRET", parse.secret, None)
     if jwt_secret is None and jwt_refresh_secret is None:
         return load_or_create_secrets(data_dir)
     if jwt_secret is None or jwt_refresh_secret is None:
@@ -282,55 +260,12 @@ def _secrets(read: _Reader, data_dir: Path) -> tuple[str, str]:
     return jwt_secret, jwt_refresh_secret
 
 
-def _database_url_from_parts(env: Mapping[str, str]) -> str | None:
-    """The URL for DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, or None when there are none of them."""
-    parts = [name for name in ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD") if name in env]
-    if not parts:
-        return None
-    if "DATABASE_URL" in env:
-        raise ConfigError(f"{parts[0]} and DATABASE_URL are both set. Keep one of them.")
-    for required in ("DB_HOST", "DB_NAME", "DB_USER"):
-        if required not in env:
-            raise ConfigError(
-                f"{required} is not set, but {parts[0]} is. PostgreSQL needs DB_HOST, DB_NAME and DB_USER."
-            )
-    try:
-        port = _port(env.get("DB_PORT", "5432"))
-    except ValueError as error:
-        raise ConfigError(f"DB_PORT: {error}") from None
-    url = URL.create(
-        "postgresql+psycopg",
-        username=env["DB_USER"],
-        password=env.get("DB_PASSWORD"),
-        host=env["DB_HOST"],
-        port=port,
-        database=env["DB_NAME"],
-    )
-    return url.render_as_string(hide_password=False)
-
-
-def _database_url(raw: str) -> str:
-    try:
-        url = make_url(raw)
-    except (ArgumentError, ValueError):
-        raise ValueError("not a database URL. Example: postgresql://user:password@host:5432/name") from None
-    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
-        if not url.database:
-            raise ValueError("the database's name is missing after the last slash")
-        return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    if url.drivername in ("sqlite", "sqlite+pysqlite"):
-        if url.database in (None, "", ":memory:"):
-            raise ValueError("SQLite needs a file: sqlite:///path/to/file.db")
-        return url.render_as_string(hide_password=False)
-    raise ValueError(f"{url.drivername} is not supported. Use postgresql://… or sqlite:///path")
-
-
 def _media_ip_for(host: str) -> str:
     """Media listens where HTTP listens."""
     if host == "localhost":
         return "127.0.0.1"
     try:
-        return _ip(host)
+        return parse.ip(host)
     except ValueError:
         raise ConfigError(
             f"LAC_HOST={host} is a name, so the address for media is not clear. Set MEDIASOUP_LISTEN_IP to an address."
@@ -363,144 +298,3 @@ def source_address(family: socket.AddressFamily, towards: str) -> str | None:
             return str(probe.getsockname()[0])
     except OSError:
         return None
-
-
-def _secret(raw: str) -> str:
-    if len(raw.encode()) < MIN_SECRET_BYTES:
-        raise ValueError(
-            f"shorter than {MIN_SECRET_BYTES} bytes. Make one with: "
-            'python -c "import secrets; print(secrets.token_urlsafe(48))"'
-        )
-    return raw
-
-
-def _ip(raw: str) -> str:
-    try:
-        return str(ipaddress.ip_address(raw))
-    except ValueError:
-        raise ValueError(f"{raw!r} is not an IP address") from None
-
-
-def _ip_list(raw: str) -> tuple[str, ...]:
-    addresses = tuple(_ip(part) for part in _split(raw))
-    for address in addresses:
-        if ipaddress.ip_address(address).is_unspecified:
-            raise ValueError(f"{address} is not an address that clients can reach")
-    return addresses
-
-
-def _proxies(raw: str) -> tuple[Network, ...]:
-    return () if raw.lower() == "none" else _networks(raw)
-
-
-def _networks(raw: str) -> tuple[Network, ...]:
-    networks: list[Network] = []
-    for part in _split(raw):
-        try:
-            networks.append(ipaddress.ip_network(part, strict=False))
-        except ValueError:
-            raise ValueError(f"{part!r} is not an address or a network such as 10.0.0.0/8") from None
-    return tuple(networks)
-
-
-def _public_url(raw: str) -> str:
-    url = urlsplit(raw)
-    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
-        raise ValueError(f"{raw!r} is not an address such as https://audio.example.org")
-    return raw.rstrip("/")
-
-
-def _origins(raw: str) -> tuple[str, ...]:
-    origins = []
-    for part in _split(raw):
-        url = urlsplit(part.rstrip("/"))
-        if part != "*" and (url.scheme not in ("http", "https") or not url.netloc or url.path or url.query):
-            raise ValueError(f"{part!r} is not an origin such as https://example.org (or *)")
-        origins.append(part.rstrip("/").lower())
-    return tuple(origins)
-
-
-def _port(raw: str) -> int:
-    if not raw.isascii() or not raw.isdigit() or int(raw) > 65_535:
-        raise ValueError(f"{raw!r} is not a port number (0 to 65535)")
-    return int(raw)
-
-
-def _positive(raw: str) -> int:
-    if not raw.isascii() or not raw.isdigit() or int(raw) < 1:
-        raise ValueError(f"{raw!r} is not a whole number above zero")
-    return int(raw)
-
-
-def _seconds(raw: str) -> float:
-    try:
-        value = float(raw)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 86_400:
-        raise ValueError(f"{raw!r} is not a number of seconds (0 to 86400)")
-    return value
-
-
-def _push(raw: str) -> bool:
-    if raw.lower() != "s3":
-        raise ValueError(f"{raw!r} is not s3, which is all there is")
-    return True
-
-
-def _window(raw: str) -> float:
-    value = _seconds(raw)
-    if value < MIN_HLS_WINDOW_S:
-        raise ValueError(f"{raw!r} is less than {MIN_HLS_WINDOW_S} seconds, which players need")
-    return value
-
-
-def _milliseconds(raw: str) -> float:
-    """In seconds."""
-    try:
-        value = float(raw)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= 60_000:
-        raise ValueError(f"{raw!r} is not a number of milliseconds (above 0, to 60000)")
-    return value / 1000
-
-
-def _days(raw: str) -> timedelta:
-    days = _positive(raw)
-    if days > 36_500:
-        raise ValueError(f"{raw!r} is not a number of days (1 to 36500)")
-    return timedelta(days=days)
-
-
-def _megabytes(raw: str) -> int:
-    """In bytes."""
-    return _positive(raw) * MIB
-
-
-def _factor(raw: str) -> float:
-    try:
-        value = float(raw)
-    except ValueError:
-        value = 0.0
-    if not 0.01 <= value <= 10_000:
-        raise ValueError(f"{raw!r} is not a number from 0.01 to 10000")
-    return value
-
-
-def _metrics_token(raw: str) -> str:
-    if len(raw) < MIN_METRICS_TOKEN or not raw.isascii():
-        raise ValueError(f"shorter than {MIN_METRICS_TOKEN} characters, or not ASCII")
-    return raw
-
-
-def _boolean(raw: str) -> bool:
-    if raw.lower() in ("true", "1", "yes", "on"):
-        return True
-    if raw.lower() in ("false", "0", "no", "off"):
-        return False
-    raise ValueError(f"{raw!r} is neither true nor false")
-
-
-def _split(raw: str) -> list[str]:
-    return [part.strip() for part in raw.split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""Settings of the services beside the server: Redis, an S3 bucket, a mail server. None of them is needed.
+"""Settings of the services beside the server: PostgreSQL, Redis, an S3 bucket, a mail server. None of them is needed.
 
 Each is a whole or nothing: a half that is missing stops the start and is named.
 """
@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlsplit
 
+from sqlalchemy import URL
+
+from lac import config_values as parse
 from lac.errors import ConfigError
 
 REDIS_PORT = 6379
@@ -40,6 +43,33 @@ class SmtpSettings:
     sender: str
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+
+
+def database_url_from_parts(env: Mapping[str, str]) -> str | None:
+    """The URL for DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD, or None when there are none of them."""
+    parts = [name for name in ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD") if name in env]
+    if not parts:
+        return None
+    if "DATABASE_URL" in env:
+        raise ConfigError(f"{parts[0]} and DATABASE_URL are both set. Keep one of them.")
+    for required in ("DB_HOST", "DB_NAME", "DB_USER"):
+        if required not in env:
+            raise ConfigError(
+                f"{required} is not set, but {parts[0]} is. PostgreSQL needs DB_HOST, DB_NAME and DB_USER."
+            )
+    try:
+        port = parse.port(env.get("DB_PORT", "5432"))
+    except ValueError as error:
+        raise ConfigError(f"DB_PORT: {error}") from None
+    url = URL.create(
+        "postgresql+psycopg",
+        username=env["DB_USER"],
+        password=env.get("DB_PASSWORD"),
+        host=env["DB_HOST"],
+        port=port,
+        database=env["DB_NAME"],
+    )
+    return url.render_as_string(hide_password=False)
 
 
 def redis_settings(env: Mapping[str, str]) -> RedisSettings | None:

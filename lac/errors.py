@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lac.rooms.messages import HlsAddress
+    from lac.rooms.values import HlsAddress
 
 
 @dataclass(frozen=True, slots=True)

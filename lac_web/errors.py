@@ -28,7 +28,7 @@ from lac.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
-from lac.rooms.messages import HlsAddress
+from lac.rooms.values import HlsAddress
 from lac_media.errors import (
     HlsBusyError,
     HlsRequestError,

@@ -18,7 +18,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, NotFound
 from lac.broadcasts.hls import PUBLIC, HlsDesk
 from lac.errors import LacError
 from lac.identity import Identity
-from lac.rooms.messages import HlsAddress
+from lac.rooms.values import HlsAddress
 from lac_media.errors import HlsBusyError, HlsTimeoutError, MediaError
 from lac_media.hls.plan import Position, multivariant_playlist
 from lac_media.hls.renditions import RENDITIONS, SKIP_UNTIL_S

@@ -19,7 +19,7 @@ from lac.config import Settings
 from lac.errors import ForbiddenError, NotSignedInError, TooManyRequestsError
 from lac.identity import Identity
 from lac.limits import Limit
-from lac.rooms.messages import ChatMessage, Command, Join, RaiseHand, Reaction
+from lac.rooms.commands import ChatMessage, Command, Join, RaiseHand, Reaction
 from lac_web.client_address import address_group, address_of
 
 _EXTENSION = "lac_rate_limits"

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from lac.broadcasts.model import BroadcastStatus, Role, Visibility
-from lac.rooms.messages import Chat
+from lac.rooms.values import Chat
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from lac.audit import AuditEntry
-from lac.rooms.messages import REASON_MAX
+from lac.rooms.commands import REASON_MAX
 from lac_web.schemas import Answer, AwareTime, Request
 
 

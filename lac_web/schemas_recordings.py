@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from lac.recordings.manifest import Chapter
 from lac.recordings.model import EndReason, Failure, RecordingStatus
 from lac.recordings.store import Said
-from lac.rooms.messages import Person
+from lac.rooms.values import Person
 from lac_web.schemas import Answer, AwareTime, Description, Request, Title
 
 

@@ -26,7 +26,16 @@ SANS_IO = [
     ROOT / "lac_media/rooms/director.py",
     ROOT / "lac/broadcasts/model.py",
     ROOT / "lac/broadcasts/policy.py",
+    ROOT / "lac/rooms/commands.py",
+    ROOT / "lac/rooms/events.py",
+    ROOT / "lac/rooms/chat_rules.py",
+    ROOT / "lac/rooms/hands.py",
+    ROOT / "lac/rooms/invites.py",
+    ROOT / "lac/rooms/kept_out.py",
+    ROOT / "lac/rooms/mutes.py",
+    ROOT / "lac/rooms/recent_chat.py",
     ROOT / "lac/rooms/state.py",
+    ROOT / "lac/rooms/values.py",
     ROOT / "lac_web/gateway/protocol.py",
 ]
 

@@ -23,10 +23,10 @@ from lac.errors import ConflictError, ForbiddenError, UnavailableError
 from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
 from lac.rooms.kept_out import KeptOut
-from lac.rooms.messages import HlsAddress
 from lac.rooms.records import Records
 from lac.rooms.state import RoomState
 from lac.rooms.text import clean_name
+from lac.rooms.values import HlsAddress
 from lac_media.load import RETRY_AFTER_S
 from lac_media.parameters import Direction
 

@@ -32,7 +32,7 @@ from lac.clock import utc_now
 from lac.errors import ForbiddenError, NotFoundError, TooManyRequestsError
 from lac.identity import Identity, IdentityKind
 from lac.ids import new_id
-from lac.rooms.messages import HlsAddress
+from lac.rooms.values import HlsAddress
 from lac.tasks import boundary, cleanup_scope
 from lac_media.hls.files import read_stream
 from lac_media.hls.renditions import SEGMENT_S

@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 import trio
 
-from lac.rooms.messages import HostAway, HostBack
+from lac.rooms.events import HostAway, HostBack
 
 log = structlog.get_logger(__name__)
 

@@ -28,8 +28,7 @@ from lac.clock import utc_now
 from lac.errors import NotFoundError
 from lac.recordings.model import RecorderState
 from lac.recordings.show_recorder import Show, ShowRecorder
-from lac.rooms.kept_out import KeptOut
-from lac.rooms.messages import (
+from lac.rooms.events import (
     BroadcastEnded,
     BroadcastStarted,
     CloseCode,
@@ -39,12 +38,14 @@ from lac.rooms.messages import (
     ListenVia,
     RecordingChanged,
     Stats,
-    You,
     encode_event,
 )
+from lac.rooms.kept_out import KeptOut
+from lac.rooms.recent_chat import Resumed
 from lac.rooms.room import Member, Outlet, Room
 from lac.rooms.room_records import RoomRecords
-from lac.rooms.state import Group, Only, Resumed, RoomState
+from lac.rooms.state import Group, Only, RoomState
+from lac.rooms.values import You
 from lac.tasks import cleanup_scope
 from lac_media.parameters import Direction
 from lac_media.rooms.events import RoomEvent, SessionClosed, SpeakerStarted, SpeakingChanged
@@ -452,9 +453,9 @@ class LiveBroadcast:
 
     def _joined(self, visitor: Visitor) -> Joined:
         state = self.state
-        resumed = Resumed(state.recent_messages(), missed=False, deleted=[])
+        resumed = Resumed(state.chat.listed(), missed=False, deleted=[])
         if visitor.since is not None:
-            resumed = state.resume(visitor.since, visitor.missed)
+            resumed = state.chat.resume(visitor.since, visitor.missed)
         return Joined(
             you=You(
                 id=visitor.id,
@@ -478,7 +479,7 @@ class LiveBroadcast:
             slow_mode_s=state.settings.slow_mode_s,
             chat_mode=state.settings.chat_mode,
             locked=state.settings.locked,
-            invited=state.is_invited(visitor.id),
+            invited=visitor.id in state.invites,
             recording=RecorderState.OFF if self.recorder is None else self.recorder.state,
             messages_missed=resumed.missed,
             deleted_messages=resumed.deleted,

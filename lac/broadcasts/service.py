@@ -277,7 +277,7 @@ class BroadcastService:
         return base64.b32encode(digest[:20]).decode().lower()
 
     async def reset_stream_key(self, identity: Identity, broadcast_id: str) -> Broadcast:
-        """Make the present stream key worthless. For a show that may be live call `OnAir.renew_stream_key`."""
+        """Make the present stream key worthless. For a show that may be live call `Rights.renew_stream_key`."""
         return await self._renew(identity, broadcast_id, "stream_key_version", RoomAct.STREAM_KEY_RENEWED)
 
     def invite_token(self, broadcast: Broadcast) -> str:
@@ -287,7 +287,7 @@ class BroadcastService:
 
     async def reset_invite(self, identity: Identity, broadcast_id: str) -> Broadcast:
         """Make the present invite link worthless, and take the part of everyone who came by it and was given nothing
-        more since. For a show that may be live call `OnAir.renew_invite`."""
+        more since. For a show that may be live call `Rights.renew_invite`."""
         return await self._renew(identity, broadcast_id, "invite_version", RoomAct.INVITE_LINK_RENEWED)
 
     async def accept_invite(self, identity: Identity | None, broadcast_id: str, invite: str) -> Broadcast:

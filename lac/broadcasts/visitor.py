@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lac.broadcasts.model import Role
 from lac.errors import ConflictError, ForbiddenError
-from lac.rooms.state import Missed
+from lac.rooms.recent_chat import Missed
 
 
 @dataclass(frozen=True, slots=True)

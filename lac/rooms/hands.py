@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lac.errors import ConflictError, NotFoundError
-from lac.rooms.messages import Hand, HandLowered, HandMoved, HandPosition, HandRaised
+from lac.rooms.events import HandLowered, HandMoved, HandPosition, HandRaised
+from lac.rooms.values import Hand
 
 #: Longest queue; it is sent whole to everyone who joins.
 HANDS_MAX = 200

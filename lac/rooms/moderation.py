@@ -19,7 +19,7 @@ from lac.broadcasts.model import ChatMode, Role
 from lac.clock import utc_now
 from lac.errors import ForbiddenError, InvalidInputError, NotFoundError
 from lac.rooms.acts import RoomAct, audited
-from lac.rooms.messages import (
+from lac.rooms.commands import (
     AcceptInvite,
     ClearMessages,
     Command,
@@ -32,13 +32,12 @@ from lac.rooms.messages import (
     MoveToAudience,
     Mute,
     MuteAll,
-    MutedAll,
     SetChatMode,
     SlowMode,
     Unmute,
-    Value,
 )
 from lac.rooms.state import Actor, Notice, RoomState
+from lac.rooms.values import MutedAll, Value
 
 if TYPE_CHECKING:
     from lac.rooms.room_records import RoomRecords
@@ -109,7 +108,7 @@ class Moderation:
             case InviteToSpeak(user_id=person_id):
                 self._invite(actor, person_id)
             case AcceptInvite():
-                by = self._state.take_invite(actor.id)
+                by = self._state.invites.take(actor.id)
                 await self._owner.own(partial(self._grant, actor.id, by))
             case DeclineInvite():
                 self._tell(self._state.decline_invite(actor.id))
@@ -186,7 +185,7 @@ class Moderation:
                 self._tell(self._state.accepted(person_id))
                 self._owner.change_role(person_id, role)
         except Exception:
-            self._state.put_invite_back(person_id, by)
+            self._state.invites.put_back(person_id, by)
             raise
 
     async def _take_role(self, actor: Actor, person_id: str, role: Role) -> None:

@@ -28,8 +28,8 @@ from lac.db.engine import Database
 from lac.errors import ForbiddenError, NotFoundError
 from lac.rooms import store
 from lac.rooms.kept_out import Exclusion
-from lac.rooms.messages import Chat
-from lac.rooms.state import RECENT_MESSAGES, Missed
+from lac.rooms.recent_chat import RECENT_MESSAGES, Missed
+from lac.rooms.values import Chat
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,30 +21,13 @@ from lac.clock import utc_now
 from lac.errors import ConflictError, FieldError, InvalidInputError, UnavailableError
 from lac.ids import new_id, repeatable_id
 from lac.rooms.acts import RoomAct, audited
+from lac.rooms.commands import COMMAND_NAMES, ChatMessage, Command, Leave, ListMembers, RaiseHand, Reaction, Remove
+from lac.rooms.events import CloseCode, Event, Reactions, Reconnect, Removed, encode_event
 from lac.rooms.kept_out import Exclusion
-from lac.rooms.messages import (
-    COMMAND_NAMES,
-    Chat,
-    ChatAccepted,
-    ChatMessage,
-    CloseCode,
-    Command,
-    Event,
-    Leave,
-    ListMembers,
-    Person,
-    RaiseHand,
-    Reaction,
-    Reactions,
-    Reconnect,
-    Remove,
-    Removed,
-    Value,
-    encode_event,
-)
 from lac.rooms.moderation import ModeratedBroadcast, Moderation
 from lac.rooms.state import STAFF_ROLES, Actor, Audience, Group, Notice, Only, RoomState
 from lac.rooms.text import clean_chat_text, known_reaction, one_line
+from lac.rooms.values import Chat, ChatAccepted, Person, Value
 
 if TYPE_CHECKING:
     from lac.rooms.room_records import RoomRecords
@@ -254,7 +237,7 @@ class Room:
     async def _chat(self, person_id: str, text: str, client_id: str | None) -> ChatAccepted:
         text = clean_chat_text(text)
         message_id = new_id() if client_id is None else repeatable_id(self._broadcast_id, person_id, client_id)
-        known = self.state.message(message_id)
+        known = self.state.chat.find(message_id)
         if known is not None:
             return ChatAccepted(id=known.id, at=known.at, media_time=known.media_time)
         if self._chat_order.statistics().tasks_waiting >= CHAT_WAITING_MAX:
@@ -284,7 +267,7 @@ class Room:
             stored = await self._records.store_message(chat)
             # The author may have left meanwhile, or been removed: what is stored is part of the show and is sent. One
             # that was stored before and is not known here was refused then: its answer came too late.
-            if stored is not None and not self.state.knows_message(stored.id):
+            if stored is not None and stored.id not in self.state.chat:
                 chat = stored
                 self.tell(self.state.add_message(chat))
         return ChatAccepted(id=chat.id, at=chat.at, media_time=chat.media_time)

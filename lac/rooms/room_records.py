@@ -11,7 +11,7 @@ from lac.broadcasts.ledger import Audited, Banned, RoleTaken
 from lac.broadcasts.model import Role, RoomSettings
 from lac.errors import UnavailableError
 from lac.rooms.kept_out import Exclusion
-from lac.rooms.messages import Chat
+from lac.rooms.values import Chat
 
 if TYPE_CHECKING:
     from lac.broadcasts.ledger import Ledger

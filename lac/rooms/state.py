@@ -6,7 +6,6 @@ change is complete when it returns. A command that is refused raises a `LacError
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,50 +16,41 @@ from lac.broadcasts.model import ChatMode, Role, RoomSettings
 from lac.broadcasts.policy import RANK, Act
 from lac.errors import ConflictError, ForbiddenError, InvalidInputError
 from lac.rooms.chat_rules import SlowMode, check_chat_mode
-from lac.rooms.hands import HANDS_MAX, Hands, Shifts
-from lac.rooms.kept_out import Exclusion, KeptOut
-from lac.rooms.messages import (
-    Chat,
+from lac.rooms.events import (
     ChatMessageSent,
     ChatModeSet,
     Event,
-    Hand,
     HandLowered,
     HandMoved,
     HandRaised,
     InvitedToSpeak,
     InviteEnded,
-    MemberPage,
     MessageDeleted,
     MessagesCleared,
     Muted,
-    Person,
-    ProducerInfo,
     Removed,
     RoleChanged,
     RoomLocked,
     RoomSize,
     SlowModeSet,
     SpeakersChanged,
-    Speaking,
     Unmuted,
     UserJoined,
     UserLeft,
 )
-
-__all__ = ["HANDS_MAX", "Actor", "Audience", "Group", "Missed", "Notice", "Only", "RoomState"]
+from lac.rooms.hands import Hands, Shifts
+from lac.rooms.invites import Invites
+from lac.rooms.kept_out import Exclusion, KeptOut
+from lac.rooms.mutes import Mutes
+from lac.rooms.recent_chat import RecentChat
+from lac.rooms.values import Chat, Hand, MemberPage, Person, ProducerInfo, Speaking
 
 #: With more people than this a room is large: listeners come and go without an announcement each, because a thousand
 #: joins must not make a million messages.
 LARGE_ROOM = 100
 #: A large room is small again at this size, not at LARGE_ROOM: one person who comes and goes must not flip it.
 SMALL_AGAIN = 80
-RECENT_MESSAGES = 50
 PAGE_SIZE = 100
-#: Invitations to speak that may wait for an answer. They outlive a reconnect, so people who never answer add up.
-INVITES_MAX = 50
-#: Messages deleted lately, for those who come back and still show them. Beyond that their page keeps one too many.
-DELETED_KEPT = 100
 
 STAFF_ROLES = policy.ALLOWED[Act.MODERATE]
 ON_STAGE_ROLES = policy.ALLOWED[Act.PUBLISH]
@@ -103,24 +93,6 @@ class _Entry:
     sockets: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """The messages after one, as the database has them, oldest first. `more`: older ones are left out."""
-
-    after: tuple[datetime, str]
-    messages: list[Chat]
-    more: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """What somebody missed who comes back."""
-
-    messages: list[Chat]
-    missed: bool
-    deleted: list[str]
-
-
 class RoomState:
     """See the module. People are counted once however many sockets they have.
 
@@ -134,25 +106,21 @@ class RoomState:
     ) -> None:
         self.settings = settings or RoomSettings()
         self.kept_out = KeptOut() if kept_out is None else kept_out
+        self.chat = RecentChat(recent)
+        self.invites = Invites()
         self._entries: dict[str, _Entry] = {}
         self._next_number = 1
         self._large = False
         self._hands = Hands()
-        #: Person -> who invited them, earliest first.
-        self._invites: dict[str, str] = {}
+        self._mutes = Mutes()
         self._slow_mode = SlowMode()
         #: Who was in when the room was locked.
         self._known: frozenset[str] = frozenset()
-        self._deleted: deque[str] = deque(maxlen=DELETED_KEPT)
-        #: Person -> the strongest role that muted them: weaker ones cannot undo it.
-        self._muted: dict[str, Role] = {}
         #: Producer id -> owner.
         self._speaking: dict[str, str] = {}
         self._levels: tuple[tuple[str, int], ...] = ()
         #: At most one entry for each of the allowed reactions.
         self._reactions: dict[str, int] = {}
-        # When full the oldest goes: it is still in the database.
-        self._recent: deque[Chat] = deque(recent, maxlen=RECENT_MESSAGES)
 
     # what it is
 
@@ -176,10 +144,7 @@ class RoomState:
         return entry.role if entry is not None else None
 
     def is_muted(self, person_id: str) -> bool:
-        return person_id in self._muted
-
-    def is_invited(self, person_id: str) -> bool:
-        return person_id in self._invites
+        return person_id in self._mutes
 
     def address_of(self, person_id: str) -> str | None:
         """The hash of a guest's address; None for everybody else."""
@@ -196,7 +161,7 @@ class RoomState:
 
     @property
     def muted(self) -> frozenset[str]:
-        return frozenset(self._muted)
+        return self._mutes.people()
 
     def person(self, person_id: str) -> Person:
         """How the others see this person. `KeyError` for somebody who is not in."""
@@ -206,7 +171,7 @@ class RoomState:
             display_name=entry.display_name,
             role=entry.role,
             anonymous=entry.anonymous,
-            muted=person_id in self._muted,
+            muted=person_id in self._mutes,
             speaking=person_id in self._speaking.values(),
         )
 
@@ -241,30 +206,6 @@ class RoomState:
 
     def producers(self) -> list[ProducerInfo]:
         return [ProducerInfo(id=producer_id, user_id=owner) for producer_id, owner in self._speaking.items()]
-
-    def recent_messages(self) -> list[Chat]:
-        return list(self._recent)
-
-    def resume(self, since: str, stored: Missed | None) -> Resumed:
-        """What came after the message `since`. `stored` is what the database had after it, read before; None where
-        nobody looked, because `knows_message`, or where it does not know the message."""
-        recent, deleted = list(self._recent), list(self._deleted)
-        for index, chat in enumerate(recent):
-            if chat.id == since:
-                return Resumed(recent[index + 1 :], missed=False, deleted=deleted)
-        if stored is None:
-            return Resumed(recent, missed=True, deleted=deleted)
-        # Between the reading and now messages may have come, and gone.
-        messages = {chat.id: chat for chat in stored.messages if chat.id not in self._deleted}
-        messages |= {chat.id: chat for chat in recent if (chat.at, chat.id) > stored.after}
-        return Resumed(list(messages.values()), missed=stored.more, deleted=deleted)
-
-    def message(self, message_id: str) -> Chat | None:
-        """One of the latest messages."""
-        return next((chat for chat in self._recent if chat.id == message_id), None)
-
-    def knows_message(self, message_id: str) -> bool:
-        return self.message(message_id) is not None
 
     # facts
 
@@ -326,7 +267,7 @@ class RoomState:
             notices += self._end_invite(person_id, "accepted")
         if before in STAFF_ROLES and role not in STAFF_ROLES:
             # What they offered was theirs to offer only while they moderated.
-            for invited in [invited for invited, by in self._invites.items() if by == person_id]:
+            for invited in self.invites.made_by(person_id):
                 notices += self._end_invite(invited, "withdrawn")
         return notices
 
@@ -352,7 +293,7 @@ class RoomState:
 
     def add_message(self, chat: Chat) -> list[Notice]:
         """`chat` is stored; from now on newcomers get it too."""
-        self._recent.append(chat)
+        self.chat.add(chat)
         event = ChatMessageSent(id=chat.id, user=chat.user, text=chat.text, media_time=chat.media_time, at=chat.at)
         return [(Group.EVERYONE, event)]
 
@@ -370,12 +311,12 @@ class RoomState:
 
     def delete_message(self, message_id: str) -> list[Notice]:
         """It is deleted: from now on newcomers do not get it."""
-        self._forget_messages({message_id})
+        self.chat.forget({message_id})
         return [(Group.EVERYONE, MessageDeleted(id=message_id))]
 
     def clear_messages(self, person_id: str, message_ids: Iterable[str]) -> list[Notice]:
         """These, all of this person's, are deleted."""
-        self._forget_messages(set(message_ids))
+        self.chat.forget(set(message_ids))
         return [(Group.EVERYONE, MessagesCleared(user_id=person_id))]
 
     def change_settings(self, settings: RoomSettings) -> list[Notice]:
@@ -421,10 +362,7 @@ class RoomState:
     def mute(self, actor: Actor, person_id: str, role: Role) -> list[Notice]:
         """`role` is the person's: they may be on the stage without being in the room."""
         policy.may_act_on(actor.role, role)
-        already = self._muted.get(person_id)
-        if already is None or RANK[actor.role] < RANK[already]:
-            self._muted[person_id] = actor.role
-        return [] if already is not None else [(Group.EVERYONE, Muted(user_id=person_id))]
+        return [(Group.EVERYONE, Muted(user_id=person_id))] if self._mutes.add(person_id, actor.role) else []
 
     def mute_all(self, actor: Actor, publishers: Mapping[str, Role]) -> tuple[list[str], list[Notice]]:
         """Everyone weaker than the actor who could be heard: by their role in the room, or with a media session
@@ -441,13 +379,7 @@ class RoomState:
 
     def unmute(self, actor: Actor, person_id: str, role: Role) -> list[Notice]:
         policy.may_act_on(actor.role, role)
-        muted_by = self._muted.get(person_id)
-        if muted_by is None:
-            return []
-        if RANK[actor.role] > RANK[muted_by]:
-            raise ForbiddenError("Somebody with a stronger role has muted this person.", code="stronger_role")
-        del self._muted[person_id]
-        return [(Group.EVERYONE, Unmuted(user_id=person_id))]
+        return [(Group.EVERYONE, Unmuted(user_id=person_id))] if self._mutes.lift(person_id, actor.role) else []
 
     def remove(
         self, actor: Actor, person_id: str, role: Role, reason: str | None, *, exclusion: Exclusion | None = None
@@ -471,27 +403,15 @@ class RoomState:
             raise ConflictError("Only listeners can be invited to speak.", code="not_a_listener")
         if entry.anonymous:
             raise ConflictError("Guests cannot speak: they have to sign in first.", code="account_needed")
-        if person_id not in self._invites and len(self._invites) >= INVITES_MAX:
-            raise ConflictError("Too many invitations wait for an answer already.", code="invites_full")
-        self._invites[person_id] = actor.id
+        self.invites.add(person_id, actor.id)
         return [(Only(person_id), InvitedToSpeak(by_user_id=actor.id))]
 
-    def take_invite(self, person_id: str) -> str:
-        """They accept: who invited them. The role follows, or `put_invite_back`. Raises `ConflictError`
-        (not_invited)."""
-        by = self._invites.pop(person_id, None)
-        if by is None:
-            raise ConflictError("There is no invitation for you any more.", code="not_invited")
-        return by
-
-    def put_invite_back(self, person_id: str, by: str) -> None:
-        self._invites.setdefault(person_id, by)
-
     def accepted(self, person_id: str) -> list[Notice]:
+        """The invitation has been taken, and answered with a role."""
         return self._invite_notices(person_id, "accepted")
 
     def decline_invite(self, person_id: str) -> list[Notice]:
-        self.take_invite(person_id)
+        self.invites.take(person_id)
         return self._invite_notices(person_id, "declined")
 
     def check_move_to_audience(self, actor: Actor, person_id: str, role: Role) -> None:
@@ -500,7 +420,7 @@ class RoomState:
         if role in (Role.HOST, Role.ADMIN):
             policy.may_act_on(actor.role, role)
             raise ConflictError("The host stays on the stage. End the show instead.", code="is_host")
-        if role is Role.LISTENER and not self.is_invited(person_id):
+        if role is Role.LISTENER and person_id not in self.invites:
             policy.may_moderate(actor.role)
             raise ConflictError("This person is not on the stage.", code="not_on_stage")
         if role is Role.LISTENER:
@@ -551,16 +471,9 @@ class RoomState:
         return notices
 
     def _end_invite(self, person_id: str, outcome: str) -> list[Notice]:
-        if self._invites.pop(person_id, None) is None:
-            return []
-        return self._invite_notices(person_id, outcome)
+        return self._invite_notices(person_id, outcome) if self.invites.end(person_id) else []
 
     @staticmethod
     def _invite_notices(person_id: str, outcome: str) -> list[Notice]:
         event = InviteEnded(user_id=person_id, outcome=outcome)
         return [(Group.STAFF, event), (Only(person_id), event)]
-
-    def _forget_messages(self, message_ids: set[str]) -> None:
-        kept = [chat for chat in self._recent if chat.id not in message_ids]
-        self._recent = deque(kept, maxlen=RECENT_MESSAGES)
-        self._deleted.extend(message_ids)

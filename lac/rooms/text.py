@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from lac.errors import FieldError, InvalidInputError
-from lac.rooms.messages import NAME_MAX
+from lac.rooms.commands import NAME_MAX
 
 #: The reactions a room knows. An allow-list, so that a thousand clients cannot make the room carry (and store)
 #: anything of their own as an "emoji".

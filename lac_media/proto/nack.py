@@ -75,7 +75,6 @@ class NackGenerator:
     """
 
     __slots__ = (
-        "_ahead",
         "_arrived_at",
         "_budget",
         "_budget_at",
@@ -97,8 +96,6 @@ class NackGenerator:
         self._counters = counters
         self._pace = pace
         self._highest: int | None = None
-        #: Of the missing ones, those above `_highest`: no later packet has come.
-        self._ahead = 0
         self._arrived_at = 0.0
         self._measured_s: float | None = None
         self._missing: dict[int, _Missing] = {}  # rising
@@ -137,7 +134,6 @@ class NackGenerator:
         elif sequence - highest > 1:
             self._note_gap(highest, sequence, now)
         self._highest, self._arrived_at = sequence, now
-        self._ahead = sum(number > sequence for number in self._missing) if self._ahead else 0
 
     def recover(self, sequence: int) -> None:
         """The content of a packet before the highest was found elsewhere: do not ask for it."""
@@ -204,19 +200,23 @@ class NackGenerator:
         self._budget_at = now
         return per_s
 
+    def _ahead(self, highest: int) -> int:
+        """How many are overdue of those after the highest, which they follow without a gap."""
+        return max(0, next(reversed(self._missing), highest) - highest)
+
     def _overdue_at(self) -> float:
         """When the next one is, after those that are already."""
-        if self._highest is None or self._ahead >= MAX_AHEAD:
+        if self._highest is None or (ahead := self._ahead(self._highest)) >= MAX_AHEAD:
             return float("inf")
-        return self._pace.overdue_at(self._ahead + 1)
+        return self._pace.overdue_at(ahead + 1)
 
     def _look_ahead(self, highest: int, now: float) -> None:
         """One more packet is overdue: ask for it, and once more for those before it."""
-        self._ahead += 1
-        self._missing[highest + self._ahead] = _Missing(self._pace.due_at(self._ahead), now)
-        for number in range(highest + 1, highest + self._ahead):
+        ahead = self._ahead(highest) + 1
+        for number in range(highest + 1, highest + ahead):
             if self._missing[number].times < MAX_AHEAD:
                 self._missing[number].ask_at = now
+        self._missing[highest + ahead] = _Missing(self._pace.due_at(ahead), now)
         self._drop_oldest()
 
     def _is_ahead(self, number: int) -> bool:
@@ -225,7 +225,7 @@ class NackGenerator:
     def _note_gap(self, highest: int, sequence: int, now: float) -> None:
         first = max(highest + 1, sequence - MAX_MISSING)
         self._counters.given_up += first - highest - 1
-        for number in range(highest + 1, min(first, highest + 1 + self._ahead)):
+        for number in range(highest + 1, min(first, highest + 1 + self._ahead(highest))):
             del self._missing[number]
         step_s = (now - self._arrived_at) / (sequence - highest)
         for number in range(first, sequence):

@@ -155,7 +155,7 @@ async def update_broadcast(identity: Identity, broadcast_id: str, data: Broadcas
         # `contains` compares strongly and takes "*" for anything, as If-Match does (RFC 9110 section 13.1.1).
         only_if=None if tags is None else lambda broadcast: tags.contains(entity_tag(broadcast)),
     )
-    await services.on_air.updated(identity, broadcast)
+    await services.on_air.rights.record_changed(identity, broadcast)
     return await _answer_one(services, identity, broadcast)
 
 
@@ -187,7 +187,7 @@ async def end_broadcast(identity: Identity, broadcast_id: str) -> Answered:
 async def renew_stream_key(identity: Identity, broadcast_id: str) -> Answered:
     """A new stream key. The old one is worth nothing from then on, and an encoder that uses it is cut off."""
     services = current_services()
-    return await _answer_one(services, identity, await services.on_air.renew_stream_key(identity, broadcast_id))
+    return await _answer_one(services, identity, await services.on_air.rights.renew_stream_key(identity, broadcast_id))
 
 
 @blueprint.post("/api/broadcasts/<broadcast_id>/invite")
@@ -195,7 +195,7 @@ async def renew_stream_key(identity: Identity, broadcast_id: str) -> Answered:
 async def renew_invite(identity: Identity, broadcast_id: str) -> Answered:
     """A new invite link. Who came by the old one has no access any more, unless they were given a role since."""
     services = current_services()
-    return await _answer_one(services, identity, await services.on_air.renew_invite(identity, broadcast_id))
+    return await _answer_one(services, identity, await services.on_air.rights.renew_invite(identity, broadcast_id))
 
 
 @blueprint.post("/api/broadcasts/<broadcast_id>/invite/accept")
@@ -205,7 +205,7 @@ async def accept_invite(identity: Identity | None, broadcast_id: str, data: Acce
 
     An account may know of it and listen from then on. A guest gets a token: for `join`, and as Bearer elsewhere.
     """
-    token = await current_services().on_air.accept_invite(identity, broadcast_id, data.invite, data.name)
+    token = await current_services().on_air.rights.accept_invite(identity, broadcast_id, data.invite, data.name)
     return InviteAccepted(broadcast_id=broadcast_id, token=token)
 
 

@@ -62,14 +62,14 @@ def _ban(ban: store.Ban) -> BanAnswer:
 @endpoint(Access.ACCOUNT, takes=NewRole, status=204)
 async def give_role(identity: Identity, broadcast_id: str, user_id: str, data: NewRole) -> None:
     """Give an account a role in the show, in place of an earlier one."""
-    await current_services().on_air.set_role(identity, broadcast_id, user_id, Role(data.role))
+    await current_services().on_air.rights.set_role(identity, broadcast_id, user_id, Role(data.role))
 
 
 @blueprint.delete("/api/broadcasts/<broadcast_id>/roles/<user_id>")
 @endpoint(Access.ACCOUNT, status=204)
 async def take_role(identity: Identity, broadcast_id: str, user_id: str) -> None:
     """Take an account's role away. If it is on the stage, its audio ends."""
-    await current_services().on_air.set_role(identity, broadcast_id, user_id, None)
+    await current_services().on_air.rights.set_role(identity, broadcast_id, user_id, None)
 
 
 @blueprint.get("/api/broadcasts/<broadcast_id>/bans")
@@ -89,7 +89,7 @@ async def list_bans(identity: Identity, broadcast_id: str, query: PageQuery) -> 
 async def ban_person(identity: Identity, broadcast_id: str, user_id: str, data: NewBan) -> BanAnswer:
     """Ban an account or a guest. Their sockets and audio end at once. A second ban replaces the first."""
     services = current_services()
-    await services.on_air.remove_person(identity, broadcast_id, user_id, data.reason, ban=True, until=data.until)
+    await services.on_air.rights.remove_person(identity, broadcast_id, user_id, data.reason, ban=True, until=data.until)
     ban = await services.db.read(lambda session: store.find_ban(session, broadcast_id, user_id))
     if ban is None:
         raise NotFoundError("This ban has been lifted again.")
@@ -100,7 +100,7 @@ async def ban_person(identity: Identity, broadcast_id: str, user_id: str, data: 
 @endpoint(Access.ACCOUNT, status=204)
 async def lift_ban(identity: Identity, broadcast_id: str, user_id: str) -> None:
     """Let somebody come back, also one who was only removed."""
-    await current_services().on_air.lift_ban(identity, broadcast_id, user_id)
+    await current_services().on_air.rights.lift_ban(identity, broadcast_id, user_id)
 
 
 @blueprint.get("/api/broadcasts/<broadcast_id>/sessions")

@@ -22,7 +22,9 @@ from lac.errors import (
     UnavailableError,
 )
 from lac.identity import IdentityKind
-from lac.rooms.messages import CloseCode, Command, Event, Join, Leave, Value
+from lac.rooms.commands import Command, Join, Leave
+from lac.rooms.events import CloseCode, Event
+from lac.rooms.values import Value
 from lac_web.gateway.ports import CommandLimiter, FramePipe, GatewayServices, RoomMember, Socket
 from lac_web.gateway.protocol import (
     FRAME_BURST,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from lac.config import Network
+from lac.config_values import Network
 from lac.identity import Identity
-from lac.rooms.messages import Command, Event, Value
+from lac.rooms.commands import Command
+from lac.rooms.events import Event
+from lac.rooms.values import Value
 
 
 class Socket(Protocol):

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import msgspec
 
-from lac.rooms.messages import COMMANDS, CloseCode, Command, Event, Join, Value
+from lac.rooms.commands import COMMANDS, Command, Join
+from lac.rooms.events import CloseCode, Event
+from lac.rooms.values import Value
 
 MAX_FRAME_BYTES = 16 * 1024
 ACK_MAX = 2**31

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from quart import Response, websocket
 from quart_trio import QuartTrio
 
-from lac.rooms.messages import CloseCode
+from lac.rooms.events import CloseCode
 from lac_web.client_address import address_of
 from lac_web.gateway.connection import Connection, GatewayLimits
 from lac_web.gateway.ports import CommandLimiter, FramePipe, GatewayServices, Socket

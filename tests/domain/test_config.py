@@ -13,6 +13,7 @@ import pytest
 from lac import config
 from lac.config import Settings, load_settings
 from lac.config_recordings import RecordingSettings
+from lac.config_values import MIN_SECRET_BYTES
 from lac.errors import ConfigError
 from lac.recordings.podcast_categories import CATEGORIES, parse_category
 from lac_media.load import LoadLimits
@@ -88,7 +89,7 @@ def test_secrets_are_made_once_and_only_their_owner_reads_them(tmp_path: Path) -
     second = load_settings({}, data_dir=tmp_path / "data")
     assert first.jwt_secret == second.jwt_secret
     assert first.jwt_secret != first.jwt_refresh_secret
-    assert len(first.jwt_secret) >= config.MIN_SECRET_BYTES
+    assert len(first.jwt_secret) >= MIN_SECRET_BYTES
     file = tmp_path / "data" / "secrets.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in file.parent.iterdir()] == ["secrets.json"]

@@ -21,8 +21,8 @@ from lac.people.store import FOLLOWERS, FOLLOWING
 from lac.rooms import store
 from lac.rooms.acts import RoomAct, audited
 from lac.rooms.kept_out import Exclusion
-from lac.rooms.messages import Chat, Person
 from lac.rooms.records import Records
+from lac.rooms.values import Chat, Person
 from tests.domain.conftest import START
 
 MakeAccount = Callable[..., Coroutine[Any, Any, Identity]]

@@ -13,7 +13,7 @@ from lac.broadcasts.model import Broadcast, BroadcastStatus, Role, Visibility
 from lac.broadcasts.policy import Act
 from lac.errors import ConflictError, ForbiddenError
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import COMMANDS
+from lac.rooms.commands import COMMANDS
 from tests.domain.conftest import START
 
 ADMIN, HOST, COHOST, MODERATOR, SPEAKER, LISTENER = Role

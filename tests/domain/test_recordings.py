@@ -20,7 +20,7 @@ from lac.recordings import store
 from lac.recordings.model import Failure, Recording, RecordingStatus
 from lac.recordings.service import RecordingService
 from lac.rooms import store as room_store
-from lac.rooms.messages import Chat, Person
+from lac.rooms.values import Chat, Person
 from tests.domain.conftest import START, TurnableClock
 from tests.recordings.room import a_recording
 

@@ -17,7 +17,7 @@ from lac.db.engine import Database
 from lac.identity import Identity
 from lac.paging import decode_cursor_untrusted
 from lac.rooms import store
-from lac.rooms.messages import Chat, Person
+from lac.rooms.values import Chat, Person
 from tests.domain.conftest import START
 
 MakeAccount = Callable[..., Coroutine[Any, Any, Identity]]

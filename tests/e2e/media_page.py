@@ -9,7 +9,6 @@ from typing import Any
 from playwright.sync_api import Page
 
 from tests.e2e.chromium import MICROPHONE_HZ
-from tests.e2e.firefox import FirefoxPage
 
 BROWSER_FOLDER = Path(__file__).parent / "browser"
 PATIENCE_S = 15.0
@@ -22,7 +21,7 @@ CONCEALED_MAX = 0.02
 
 
 class MediaPage:
-    def __init__(self, page: Page | FirefoxPage) -> None:
+    def __init__(self, page: Page) -> None:
         self.page = page
 
     def open(self, way: str, endpoint: str, token: str | None = None, options: object = None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.e2e.aiortc_clients import listening
 from tests.e2e.asyncio_thread import AsyncioThread
@@ -69,7 +71,7 @@ class OnAir:
     def _open(self, way: str, path: str, token: str | None = None) -> MediaPage:
         page = self._arrive(*SDP)
         page.goto(f"{self._server.url}/health")
-        session = MediaPage(page)
+        session = MediaPage(cast("Page", page))  # as far as it is used here
         session.open(way, self._server.url + path, token)
         return session
 

@@ -17,8 +17,10 @@ from lac.broadcasts.service import BroadcastService
 from lac.config import Settings
 from lac.errors import NotSignedInError
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import Command, Event, Value
+from lac.rooms.commands import Command
+from lac.rooms.events import Event
 from lac.rooms.room import Member
+from lac.rooms.values import Value
 from lac_media.parameters import Direction
 from tests.fakes.database import InlineDatabase
 from tests.fakes.media import FakeEngine, FakeMediaRoom, FakeSession

@@ -84,7 +84,7 @@ async def test_a_show_that_is_to_be_recorded_is_from_its_first_second_to_its_las
 async def switch(station: RecordedStation, on_air: OnAir, *, on: bool) -> None:
     """As PATCH does it."""
     changed = await station.broadcasts.update(HOST, station.show_id, {"recording_enabled": on})
-    await on_air.updated(HOST, changed)
+    await on_air.rights.record_changed(HOST, changed)
 
 
 async def test_the_switch_in_the_middle_of_a_show(

@@ -13,17 +13,8 @@ from lac.broadcasts.model import BroadcastStatus
 from lac.db import models
 from lac.db.engine import ANSWER_GRACE_S, CONNECT_TIMEOUT_S, STATEMENT_TIMEOUT_S
 from lac.errors import UnavailableError
-from lac.rooms.messages import (
-    ChatMessage,
-    CloseCode,
-    LowerHand,
-    MoveToAudience,
-    Mute,
-    RaiseHand,
-    Reaction,
-    Remove,
-    Unmute,
-)
+from lac.rooms.commands import ChatMessage, LowerHand, MoveToAudience, Mute, RaiseHand, Reaction, Remove, Unmute
+from lac.rooms.events import CloseCode
 from tests.fakes.air import GRACE_S, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 
 #: How long a call takes that finds its connection dead and gets no new one.
@@ -198,7 +189,7 @@ async def test_a_ban_that_was_lifted_before_it_was_written_is_not_written_after(
     station.db.away = True
     await moderator.do(Remove(user_id=LISTENER.id, ban=True))
     station.db.away = False
-    await station.on_air.lift_ban(MODERATOR, station.show_id, LISTENER.id)
+    await station.on_air.rights.lift_ban(MODERATOR, station.show_id, LISTENER.id)
     await trio.sleep(5)
     assert banned(station) == []
     await station.join(LISTENER)

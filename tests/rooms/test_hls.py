@@ -90,7 +90,7 @@ async def test_who_is_removed_is_let_go(new_station: Callable[[], Station], auto
         socket = await station.join(LISTENER)
         url = socket.data("joined")[0]["hls"]["url"]
         await listen(station, url, seconds=2)
-        await on_air.remove_person(HOST, station.show_id, LISTENER.id, None, ban=False)
+        await on_air.rights.remove_person(HOST, station.show_id, LISTENER.id, None, ban=False)
         with pytest.raises(ForbiddenError):
             await listen(station, url, seconds=1)
         assert on_air.listener_count(station.show_id) == 0

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from lac.broadcasts.host_clock import END_RETRY_S, HostClock
 from lac.errors import UnavailableError
-from lac.rooms.messages import HostAway, HostBack
+from lac.rooms.events import HostAway, HostBack
 from tests.sweep import sweep
 
 GRACE_S = 60.0

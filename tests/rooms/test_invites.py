@@ -9,7 +9,8 @@ from lac.audit import list_audit
 from lac.broadcasts.model import Role, Visibility
 from lac.errors import ForbiddenError, NotFoundError
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import CloseCode, MoveToAudience
+from lac.rooms.commands import MoveToAudience
+from lac.rooms.events import CloseCode
 from tests.fakes.air import COHOST, HOST, LISTENER, MODERATOR, SPEAKER, Station
 
 
@@ -34,7 +35,7 @@ async def invited_guest(station: Station, name: str = "guest-7") -> Identity:
 
 
 async def accept(station: Station, identity: Identity) -> None:
-    assert await station.on_air.accept_invite(identity, station.show_id, await link(station), None) is None
+    assert await station.on_air.rights.accept_invite(identity, station.show_id, await link(station), None) is None
 
 
 async def test_a_private_show_is_not_there_for_strangers_live_or_not(
@@ -76,7 +77,7 @@ async def test_a_wrong_link_opens_nothing(private: Station, autojump_clock: Mock
     for token in ("", "x", private.broadcasts.invite_token(other)):
         for identity in (None, LISTENER):
             with pytest.raises(NotFoundError) as caught:
-                await private.on_air.accept_invite(identity, private.show_id, token, None)
+                await private.on_air.rights.accept_invite(identity, private.show_id, token, None)
             assert caught.value.code == "invite_invalid"
 
 
@@ -88,7 +89,7 @@ async def test_renewing_the_link_lets_everyone_go_who_came_by_it_and_nobody_else
     guest = await invited_guest(private)
     media = {identity.id: await private.listen(identity) for identity in (LISTENER, guest, MODERATOR)}
     sockets = {identity.id: await private.join(identity) for identity in (LISTENER, guest, MODERATOR, HOST)}
-    await private.on_air.renew_invite(HOST, private.show_id)
+    await private.on_air.rights.renew_invite(HOST, private.show_id)
     assert {name for name, session in media.items() if session.closed} == {LISTENER.id, guest.id}
     assert {name for name, socket in sockets.items() if socket.closed} == {LISTENER.id, guest.id}
     assert sockets[guest.id].code == CloseCode.REMOVED
@@ -96,7 +97,7 @@ async def test_renewing_the_link_lets_everyone_go_who_came_by_it_and_nobody_else
         with pytest.raises(NotFoundError):
             await private.join(identity)
     with pytest.raises(NotFoundError):
-        await private.on_air.accept_invite(None, private.show_id, old, None)
+        await private.on_air.rights.accept_invite(None, private.show_id, old, None)
     await accept(private, LISTENER)
     await private.join(LISTENER)
 
@@ -105,9 +106,9 @@ async def test_who_was_made_a_speaker_since_stays_when_the_link_is_renewed(
     private: Station, autojump_clock: MockClock
 ) -> None:
     await accept(private, LISTENER)
-    await private.on_air.set_role(HOST, private.show_id, LISTENER.id, Role.SPEAKER)
+    await private.on_air.rights.set_role(HOST, private.show_id, LISTENER.id, Role.SPEAKER)
     socket = await private.join(LISTENER)
-    await private.on_air.renew_invite(HOST, private.show_id)
+    await private.on_air.rights.renew_invite(HOST, private.show_id)
     assert socket.closed is None
 
 
@@ -126,7 +127,7 @@ async def test_taking_the_part_away_ends_the_right_to_listen_at_once(
 ) -> None:
     await accept(private, LISTENER)
     session, socket = await private.listen(LISTENER), await private.join(LISTENER)
-    await private.on_air.set_role(HOST, private.show_id, LISTENER.id, None)
+    await private.on_air.rights.set_role(HOST, private.show_id, LISTENER.id, None)
     assert session.closed
     assert socket.code == CloseCode.REMOVED
 
@@ -137,7 +138,7 @@ async def test_a_show_made_private_on_air_lets_those_go_who_have_no_part_in_it(
     await station.start()
     sessions = [await station.listen(identity) for identity in (None, LISTENER, SPEAKER)]
     changed = await station.broadcasts.update(HOST, station.show_id, {"visibility": Visibility.PRIVATE})
-    await station.on_air.updated(HOST, changed)
+    await station.on_air.rights.record_changed(HOST, changed)
     assert [session.closed is None for session in sessions] == [False, False, True]
     with pytest.raises(NotFoundError):
         await station.listen()
@@ -146,7 +147,7 @@ async def test_a_show_made_private_on_air_lets_those_go_who_have_no_part_in_it(
 async def test_only_who_may_edit_renews_the_link_and_the_stream_key(
     private: Station, autojump_clock: MockClock
 ) -> None:
-    for renew in (private.on_air.renew_invite, private.on_air.renew_stream_key):
+    for renew in (private.on_air.rights.renew_invite, private.on_air.rights.renew_stream_key):
         for identity in (COHOST, MODERATOR, SPEAKER):
             with pytest.raises(ForbiddenError):
                 await renew(identity, private.show_id)
@@ -159,7 +160,7 @@ async def test_a_new_stream_key_cuts_off_the_encoder_but_not_the_hosts_browser(
     key = Identity(IdentityKind.STREAM_KEY, HOST.id, HOST.display_name, broadcast_id=station.show_id)
     browser = await station.publish(HOST)
     encoder = await station.publish(key, "whip")
-    await station.on_air.renew_stream_key(HOST, station.show_id)
+    await station.on_air.rights.renew_stream_key(HOST, station.show_id)
     assert encoder.closed == "removed"
     assert browser.closed is None
 
@@ -167,8 +168,8 @@ async def test_a_new_stream_key_cuts_off_the_encoder_but_not_the_hosts_browser(
 async def test_every_use_and_renewal_is_in_the_audit_log(private: Station, autojump_clock: MockClock) -> None:
     await accept(private, LISTENER)
     await accept(private, LISTENER)
-    await private.on_air.renew_invite(HOST, private.show_id)
-    await private.on_air.renew_stream_key(HOST, private.show_id)
+    await private.on_air.rights.renew_invite(HOST, private.show_id)
+    await private.on_air.rights.renew_stream_key(HOST, private.show_id)
     page = private.db.now(lambda session: list_audit(session, private.show_id, limit=100))
     lines = [(entry.action, entry.actor_id) for entry in page.items]
     assert lines.count(("room.invite_link_used", LISTENER.id)) == 1

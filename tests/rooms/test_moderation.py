@@ -11,7 +11,8 @@ from trio.testing import MockClock
 from lac.broadcasts.model import Role
 from lac.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import CloseCode, LowerHand, Mute, RaiseHand, Reaction, Remove, Unmute
+from lac.rooms.commands import LowerHand, Mute, RaiseHand, Reaction, Remove, Unmute
+from lac.rooms.events import CloseCode
 from tests.fakes.air import ADMIN, COHOST, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 
 
@@ -177,8 +178,8 @@ async def test_a_ban_outlives_the_process_and_removal_does_not(
 async def test_a_moderator_can_remove_through_the_api(station: Station, autojump_clock: MockClock) -> None:
     socket = await station.join(LISTENER)
     with pytest.raises(ForbiddenError):
-        await station.on_air.remove_person(SPEAKER, station.show_id, LISTENER.id, None, ban=True)
-    await station.on_air.remove_person(MODERATOR, station.show_id, LISTENER.id, None, ban=False)
+        await station.on_air.rights.remove_person(SPEAKER, station.show_id, LISTENER.id, None, ban=True)
+    await station.on_air.rights.remove_person(MODERATOR, station.show_id, LISTENER.id, None, ban=False)
     assert socket.code == CloseCode.REMOVED
     station.on_air.admission.readmit(station.show_id, LISTENER.id)
     await station.join(LISTENER)
@@ -221,7 +222,7 @@ async def test_moderators_lower_hands(station: Station, autojump_clock: MockCloc
 
 async def test_a_granted_role_counts_at_once(station: Station, autojump_clock: MockClock) -> None:
     listener, other = await station.join(LISTENER), await station.join(SPEAKER)
-    station.on_air.role_changed(station.show_id, LISTENER.id, Role.MODERATOR)
+    station.on_air.rights.role_changed(station.show_id, LISTENER.id, Role.MODERATOR)
     assert other.data("roleChanged")[0]["user"]["role"] == "moderator"
     await listener.do(Mute(SPEAKER.id))
 

@@ -87,13 +87,13 @@ async def test_moderators_reach_radios_and_sources(new_station: Callable[[], Sta
         anybody = await on_air.media.open_stream(None, station.show_id, StreamFormat.MP3)
         assert on_air.listener_count(station.show_id) == 2
         assert on_air.listeners_by_way(station.show_id) == {"webrtc": 0, "hls": 0, "ogg": 1, "mp3": 1}
-        await on_air.remove_person(COHOST, station.show_id, LISTENER.id, None, ban=True)
+        await on_air.rights.remove_person(COHOST, station.show_id, LISTENER.id, None, ban=True)
         assert (radio.close_reason, anybody.close_reason) == ("removed", None)
         with pytest.raises(trio.EndOfChannel):
             await radio.receive()
         with pytest.raises(ForbiddenError):
             await on_air.media.open_stream(LISTENER, station.show_id, StreamFormat.OGG)
-        await on_air.renew_stream_key(HOST, station.show_id)
+        await on_air.rights.renew_stream_key(HOST, station.show_id)
         assert source.close_reason == "removed"
         assert on_air.listener_count(station.show_id) == 1
         await on_air.end(HOST, station.show_id)

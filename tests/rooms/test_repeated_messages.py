@@ -9,7 +9,8 @@ import pytest
 from trio.testing import MockClock
 
 from lac.errors import LacError, UnavailableError
-from lac.rooms.messages import ChatAccepted, ChatMessage, DeleteMessage
+from lac.rooms.commands import ChatMessage, DeleteMessage
+from lac.rooms.values import ChatAccepted
 from tests.fakes.air import HOST, LISTENER, SPEAKER, Station
 
 MESSAGE = ChatMessage("hello", client_id="1")

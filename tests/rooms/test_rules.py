@@ -1,4 +1,5 @@
-"""The pure rules of a room: the queue of hands, slow mode, chat modes, who is kept out, what somebody missed."""
+"""The pure rules of a room: the queue of hands, slow mode, chat modes, who is kept out, muted or invited, what somebody
+missed."""
 
 from __future__ import annotations
 
@@ -9,22 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lac.broadcasts.model import ChatMode, Role, RoomSettings
+from lac.broadcasts.policy import RANK
 from lac.errors import ConflictError, ForbiddenError, NotFoundError, TooManyRequestsError
 from lac.rooms.chat_rules import GUESTS_PER_ADDRESS, SlowMode, check_chat_mode
+from lac.rooms.events import HandPosition, HandRaised, InvitedToSpeak, InviteEnded, Muted, SpeakersChanged
 from lac.rooms.hands import Hands
+from lac.rooms.invites import INVITES_MAX, Invites
 from lac.rooms.kept_out import Exclusion, KeptOut
-from lac.rooms.messages import (
-    Chat,
-    HandPosition,
-    HandRaised,
-    InvitedToSpeak,
-    InviteEnded,
-    Muted,
-    Person,
-    ProducerInfo,
-    SpeakersChanged,
-)
-from lac.rooms.state import INVITES_MAX, STAFF_ROLES, Actor, Group, Missed, Only, RoomState
+from lac.rooms.mutes import Mutes
+from lac.rooms.recent_chat import DELETED_KEPT, RECENT_MESSAGES, Missed, RecentChat
+from lac.rooms.state import STAFF_ROLES, Actor, Group, Only, RoomState
+from lac.rooms.values import Chat, Person, ProducerInfo
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MOD = Actor("mod", Role.MODERATOR)
@@ -147,10 +143,10 @@ def test_invitations_are_for_listeners_with_an_account_and_are_answered_once() -
     assert state.invite(MOD, "a") == [(Only("a"), InvitedToSpeak("mod"))]
     state.leave("a")
     state.join("a", "a", Role.LISTENER, anonymous=False)
-    assert state.is_invited("a"), "an invitation outlives a reconnect"
+    assert "a" in state.invites, "an invitation outlives a reconnect"
     assert (Group.STAFF, InviteEnded("a", "declined")) in state.decline_invite("a")
     with pytest.raises(ConflictError) as refused:
-        state.take_invite("a")
+        state.invites.take("a")
     assert refused.value.code == "not_invited"
 
 
@@ -159,10 +155,10 @@ def test_invitations_end_with_the_role_of_whoever_made_them_and_with_removal() -
     state.invite(MOD, "a")
     state.invite(MOD, "b")
     state.remove(Actor("h", Role.HOST), "b", Role.LISTENER, None)
-    assert not state.is_invited("b")
+    assert "b" not in state.invites
     notices = state.change_role("mod", Role.LISTENER)
     assert (Only("a"), InviteEnded("a", "withdrawn")) in notices
-    assert not state.is_invited("a")
+    assert "a" not in state.invites
 
 
 def test_invitations_that_nobody_answers_have_a_bound() -> None:
@@ -173,6 +169,35 @@ def test_invitations_that_nobody_answers_have_a_bound() -> None:
     with pytest.raises(ConflictError) as refused:
         state.invite(MOD, f"p{INVITES_MAX}")
     assert refused.value.code == "invites_full"
+
+
+def test_an_invitation_that_could_not_be_answered_waits_again_unless_there_is_a_newer_one() -> None:
+    invites = Invites()
+    invites.add("a", "mod")
+    invites.add("a", "host")
+    assert (invites.made_by("mod"), invites.made_by("host")) == ([], ["a"])
+    invites.put_back("a", "mod")
+    assert invites.take("a") == "host"
+    assert "a" not in invites
+    invites.put_back("a", "host")
+    assert (invites.end("a"), invites.end("a")) == (True, False)
+
+
+@pytest.mark.parametrize("lifting", list(Role))
+@pytest.mark.parametrize("first", list(Role))
+def test_a_mute_is_as_strong_as_the_strongest_who_gave_it(first: Role, lifting: Role) -> None:
+    mutes = Mutes()
+    assert mutes.add("a", first)
+    assert not mutes.add("a", Role.MODERATOR)
+    strongest = min(first, Role.MODERATOR, key=RANK.__getitem__)
+    if RANK[lifting] > RANK[strongest]:
+        with pytest.raises(ForbiddenError) as refused:
+            mutes.lift("a", lifting)
+        assert refused.value.code == "stronger_role"
+        assert (mutes.people(), "a" in mutes) == ({"a"}, True)
+    else:
+        assert (mutes.lift("a", lifting), mutes.lift("a", lifting)) == (True, False)
+        assert (mutes.people(), "a" in mutes) == (set(), False)
 
 
 def test_mute_all_spares_oneself_ones_equals_and_those_who_cannot_speak() -> None:
@@ -222,28 +247,39 @@ def ids(chats: list[Chat]) -> list[str]:
 
 
 def test_who_comes_back_gets_what_came_since_and_what_was_deleted() -> None:
-    state = RoomState([chat(number) for number in range(10, 15)])
-    state.delete_message("m13")
-    resumed = state.resume("m11", None)
+    recent = RecentChat([chat(number) for number in range(10, 15)])
+    recent.forget({"m13"})
+    resumed = recent.resume("m11", None)
     assert (ids(resumed.messages), resumed.missed, resumed.deleted) == (["m12", "m14"], False, ["m13"])
     # Longer ago: the database was asked, and since then m15 came and m9 was deleted.
-    state.add_message(chat(15))
-    state.delete_message("m9")
+    recent.add(chat(15))
+    recent.forget({"m9"})
     stored = Missed(
         (NOW + timedelta(seconds=7), "m7"), [chat(number) for number in range(8, 15) if number != 13], False
     )
-    assert ids(state.resume("m7", stored).messages) == ["m8", "m10", "m11", "m12", "m14", "m15"]
+    assert ids(recent.resume("m7", stored).messages) == ["m8", "m10", "m11", "m12", "m14", "m15"]
     nothing_new = Missed((NOW + timedelta(seconds=13), "m13"), [chat(14)], False)
-    assert ids(state.resume("m13", nothing_new).messages) == ["m14", "m15"]
-    assert state.resume("m7", Missed(stored.after, [], more=True)).missed
-    unknown = state.resume("never", None)
+    assert ids(recent.resume("m13", nothing_new).messages) == ["m14", "m15"]
+    assert recent.resume("m7", Missed(stored.after, [], more=True)).missed
+    unknown = recent.resume("never", None)
     assert (ids(unknown.messages), unknown.missed) == (["m10", "m11", "m12", "m14", "m15"], True)
 
 
 def test_cleared_messages_are_gone_for_newcomers() -> None:
     state = RoomState([chat(1), chat(2)])
     state.clear_messages("a", ["m1", "m2", "older"])
-    assert state.recent_messages() == []
+    assert state.chat.listed() == []
+
+
+def test_a_room_remembers_only_its_latest_messages_and_its_latest_deletions() -> None:
+    recent = RecentChat([chat(number) for number in range(RECENT_MESSAGES + 1)])
+    assert ("m0" in recent, "m1" in recent) == (False, True)
+    assert (recent.find("m0"), recent.find("m1")) == (None, chat(1))
+    for number in range(DELETED_KEPT + 1):
+        recent.forget({f"m{number}"})
+    recent.add(chat(1000))
+    assert ids(recent.listed()) == ["m1000"]
+    assert recent.resume("m1000", None).deleted == [f"m{number}" for number in range(1, DELETED_KEPT + 1)]
 
 
 def test_a_guest_who_comes_back_as_somebody_else_waits_for_slow_mode_as_well() -> None:

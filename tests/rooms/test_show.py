@@ -14,7 +14,8 @@ from trio.testing import MockClock
 from lac.broadcasts.model import BroadcastAction, BroadcastStatus
 from lac.db import models
 from lac.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
-from lac.rooms.messages import ChatMessage, CloseCode, RaiseHand, Reaction
+from lac.rooms.commands import ChatMessage, RaiseHand, Reaction
+from lac.rooms.events import CloseCode
 from tests.fakes.air import ADMIN, COHOST, GRACE_S, HOST, LISTENER, MODERATOR, SPEAKER, FakeSocket, Station
 
 

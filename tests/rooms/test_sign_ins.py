@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from lac.auth.sign_ins import SignInsEnded
 from lac.errors import NotSignedInError
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import CloseCode
+from lac.rooms.events import CloseCode
 from tests.fakes.air import HOST, LISTENER, Station
 
 PHONE, LAPTOP = replace(LISTENER, sign_in_id="phone"), replace(LISTENER, sign_in_id="laptop")

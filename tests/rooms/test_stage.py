@@ -81,7 +81,7 @@ async def test_the_stage_holds_a_dozen_and_the_host(station: Station, autojump_c
     for number in range(STAGE_MAX + 1):
         person = Identity(IdentityKind.USER, f"speaker-{number}", f"Speaker {number}")
         station.db.add_user(person.id, person.display_name)
-        await station.on_air.set_role(HOST, station.show_id, person.id, Role.SPEAKER)
+        await station.on_air.rights.set_role(HOST, station.show_id, person.id, Role.SPEAKER)
         if number < STAGE_MAX:
             await station.publish(person)
             await station.publish(person)  # once more, from another device: the same person
@@ -99,7 +99,7 @@ async def test_who_leaves_the_stage_is_sent_no_single_speakers_any_more(
     await station.publish(SPEAKER)
     hearing: Any = await station.listen(SPEAKER)
     station.on_air.media.check_may_hear_speakers(hearing)
-    await station.on_air.set_role(HOST, station.show_id, SPEAKER.id, None)
+    await station.on_air.rights.set_role(HOST, station.show_id, SPEAKER.id, None)
     assert station.media.left_stage == [SPEAKER.id]
     with pytest.raises(ForbiddenError):
         station.on_air.media.check_may_hear_speakers(hearing)

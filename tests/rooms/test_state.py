@@ -12,13 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lac.broadcasts.model import Role
 from lac.errors import ConflictError, ForbiddenError, InvalidInputError, LacError
-from lac.rooms.messages import Chat, Event, Person, RoleChanged, RoomSize, UserJoined, UserLeft
+from lac.rooms.events import Event, RoleChanged, RoomSize, UserJoined, UserLeft
+from lac.rooms.hands import HANDS_MAX
+from lac.rooms.recent_chat import RECENT_MESSAGES
 from lac.rooms.state import (
-    HANDS_MAX,
     LARGE_ROOM,
     ON_STAGE_ROLES,
     PAGE_SIZE,
-    RECENT_MESSAGES,
     SMALL_AGAIN,
     STAFF_ROLES,
     Actor,
@@ -26,6 +26,7 @@ from lac.rooms.state import (
     Notice,
     RoomState,
 )
+from lac.rooms.values import Chat, Person
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -134,7 +135,7 @@ def test_only_the_last_messages_are_kept() -> None:
     state = RoomState()
     for number in range(RECENT_MESSAGES + 5):
         state.add_message(Chat(id=str(number), user=person, text="x", media_time=0, at=NOW))
-    assert [chat.id for chat in state.recent_messages()] == [str(n) for n in range(5, RECENT_MESSAGES + 5)]
+    assert [chat.id for chat in state.chat.listed()] == [str(n) for n in range(5, RECENT_MESSAGES + 5)]
 
 
 PEOPLE = ["ada", "bob", "cy", "dee"]

@@ -13,7 +13,7 @@ from lac.broadcasts.model import BroadcastStatus
 from lac.db import models
 from lac.db.models import Broadcast
 from lac.errors import LacError
-from lac.rooms.messages import (
+from lac.rooms.commands import (
     ChatMessage,
     ClearMessages,
     Command,

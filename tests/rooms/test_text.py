@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lac.errors import InvalidInputError
-from lac.rooms.messages import NAME_MAX
+from lac.rooms.commands import NAME_MAX
 from lac.rooms.text import REACTIONS, clean_chat_text, clean_name, known_reaction
 
 

@@ -11,7 +11,7 @@ import trio.testing
 
 from lac.errors import LacError
 from lac.identity import Identity
-from lac.rooms.messages import ChatMessage, Mute, RaiseHand, Unmute
+from lac.rooms.commands import ChatMessage, Mute, RaiseHand, Unmute
 from lac_media.engine import Engine
 from lac_media.errors import MediaError
 from lac_media.parameters import ConsumerParameters, Direction, ProducerParameters

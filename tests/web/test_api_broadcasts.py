@@ -9,7 +9,7 @@ from sqlalchemy import orm
 from lac.broadcasts.model import Role
 from lac.ids import new_id
 from lac.rooms import store as room_store
-from lac.rooms.messages import Chat, Person
+from lac.rooms.values import Chat, Person
 from tests.web.conftest import Api, problem_of
 
 KEYS = {

@@ -8,7 +8,8 @@ from typing import Any
 from lac.broadcasts.model import Role
 from lac.clock import utc_now
 from lac.identity import Identity, IdentityKind
-from lac.rooms.messages import ChatMessage, CloseCode, Mute
+from lac.rooms.commands import ChatMessage, Mute
+from lac.rooms.events import CloseCode
 from lac_media.parameters import Direction
 from tests.fakes.air import FakeSocket
 from tests.web.conftest import PASSWORD, Api, problem_of
@@ -82,7 +83,7 @@ async def test_hosts_see_sessions_figures_and_the_audit_page_by_page(api: Api) -
     show = await api.broadcast(token, live=True)
     base = f"/api/broadcasts/{show['id']}"
     on_air = api.services.on_air
-    await on_air.set_role(identity_of(host), show["id"], mod["user"]["id"], Role.MODERATOR)
+    await on_air.rights.set_role(identity_of(host), show["id"], mod["user"]["id"], Role.MODERATOR)
     socket = await enter(api, mod, show["id"])
     await socket.do(ChatMessage("hello"))
     await socket.do(Mute(mod["user"]["id"]))

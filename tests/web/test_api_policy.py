@@ -14,7 +14,7 @@ from lac.broadcasts.policy import Act, Standing
 from lac.identity import Identity, IdentityKind
 from lac.recordings import store as recordings
 from lac.recordings.model import RecordingStatus
-from lac.rooms.messages import COMMANDS
+from lac.rooms.commands import COMMANDS
 from lac_web.security import ACCESS_ATTRIBUTE, Access
 from tests.recordings.room import a_recording
 from tests.web.conftest import Api, problem_of
@@ -79,7 +79,7 @@ async def people(api: Api) -> tuple[dict[Role, str], dict[str, Any], str]:
     show = await api.broadcast(tokens[Role.HOST], live=True)
     host = Identity(IdentityKind.USER, accounts[Role.HOST]["user"]["id"], "Host")
     for role in policy.GRANTABLE:
-        await api.services.on_air.set_role(host, show["id"], accounts[role]["user"]["id"], role)
+        await api.services.on_air.rights.set_role(host, show["id"], accounts[role]["user"]["id"], role)
     other = await api.account("other")
     return tokens, show, other["user"]["id"]
 

@@ -13,7 +13,8 @@ from quart_trio import QuartTrio
 from trio_websocket import ConnectionRejected
 
 from lac.errors import ConflictError, ForbiddenError, LacError, TooManyRequestsError, UnavailableError
-from lac.rooms.messages import ChatMessage, MemberPage, Value
+from lac.rooms.commands import ChatMessage
+from lac.rooms.values import MemberPage, Value
 from lac_web.gateway.connection import GatewayLimits
 from lac_web.gateway.routes import Gateway, origin_allowed, register_gateway
 from lac_web.server import HttpLimits

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lac.rooms.messages import COMMANDS, ChatMessage, Join, Leave, MemberPage, Mute, UserLeft
+from lac.rooms.commands import COMMANDS, ChatMessage, Join, Leave, Mute
+from lac.rooms.events import UserLeft
+from lac.rooms.values import MemberPage
 from lac_web.gateway.protocol import (
     ACK_MAX,
     MAX_FRAME_BYTES,

@@ -149,7 +149,7 @@ async def test_a_private_show_is_only_for_those_who_may_hear_it(api: Api) -> Non
         assert (await api.call("POST", f"/api/broadcasts/{live['id']}/hls")).status_code == 404
         guest = await api.account("friend")
         host = Identity(IdentityKind.USER, live["host"]["id"], "Host")
-        await api.services.on_air.set_role(host, live["id"], guest["user"]["id"], Role.MODERATOR)
+        await api.services.on_air.rights.set_role(host, live["id"], guest["user"]["id"], Role.MODERATOR)
         url = (await issued(api, live["id"], guest["accessToken"]))["url"]
         high, _ = await playlist_addresses(api, url)
         playlist = await media_playlist(api, high)
@@ -162,7 +162,7 @@ async def test_a_private_show_is_only_for_those_who_may_hear_it(api: Api) -> Non
         public = address.replace(address.split("/")[3], "media")
         await problem_of(await api.call("GET", public), 403, "private")
         # The role goes, and with it the stream, in the middle of it.
-        await api.services.on_air.set_role(host, live["id"], guest["user"]["id"], None)
+        await api.services.on_air.rights.set_role(host, live["id"], guest["user"]["id"], None)
         assert (await api.call("GET", address)).status_code == 404
         assert (await api.call("GET", high)).status_code == 404
         # The same with the end of a sign-in.

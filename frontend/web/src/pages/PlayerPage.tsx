@@ -1,19 +1,12 @@
 import {
   type Broadcast,
-  createPlayer,
-  type Host,
   mayHost,
   mayModerate,
-  maySpeak,
-  messageOf,
-  NOTE_MAX,
-  type OpenListen,
-  type Player,
   type PlayerState,
   type Room,
   type RoomView,
 } from "@lac/client";
-import { type RefObject, useEffect, useId, useMemo, useRef, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { useParams } from "react-router";
 import { useStore } from "zustand";
 import { Bans } from "../components/Bans";
@@ -21,10 +14,12 @@ import { Chat } from "../components/Chat";
 import { ChatSettings } from "../components/ChatSettings";
 import { ConnectionDetails } from "../components/ConnectionDetails";
 import { LevelMeter } from "../components/LevelMeter";
+import { ListenButton, SaveData, Volume } from "../components/ListenControls";
 import { useName } from "../components/NameDialog";
 import { Invitation, type Speaking, StagePanel, useSpeaking } from "../components/OnStage";
 import { OtherPlayers } from "../components/OtherPlayers";
 import { People } from "../components/People";
+import { RaiseHand } from "../components/RaiseHand";
 import { FloatingReactions, ReactionBar } from "../components/Reactions";
 import { RecordingBadge } from "../components/Recorder";
 import { type Replay, ReplayPlayer, useReplay } from "../components/Replay";
@@ -32,17 +27,15 @@ import { ReplayChat } from "../components/ReplayChat";
 import { Rewind } from "../components/Rewind";
 import { useRoomProblem } from "../components/RoomProblem";
 import { Speakers } from "../components/Speakers";
+import { WaitingRoom } from "../components/WaitingRoom";
 import { audioContext, useLevel } from "../lib/audio";
-import { offerDiagnostics } from "../lib/diagnostics";
-import { useNow, useWakeUp } from "../lib/hooks";
+import { useHlsPlayback, useMediaKeys, usePlayback } from "../lib/playback";
+import { useChangeOver, usePlayer } from "../lib/player";
 import { useRoom } from "../lib/room";
-import { chooseSaving, savesData, variantFor } from "../lib/saving";
-import { formatClock, formatCountdown, formatDateTime, formatTime, plural } from "../lib/time";
-import { useServices } from "../services";
+import { chooseSaving, savesData } from "../lib/saving";
+import { formatClock, formatTime, plural } from "../lib/time";
 import { Button, ButtonLink } from "../ui/Button";
-import { Dialog } from "../ui/Dialog";
-import { TextField } from "../ui/Field";
-import { HandIcon, HeadphonesIcon, PlayIcon, StopIcon, VolumeIcon } from "../ui/icons";
+import { HeadphonesIcon, StopIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
 import { StatusBadge } from "../ui/StatusBadge";
 
@@ -147,7 +140,7 @@ function Stage({
   const hls = useHlsPlayback(hlsAudio, state);
   const { blocked, play } = state.via === "hls" ? hls : webRtc;
   useLevel(state.track ?? hls.track, [meter, ring]);
-  useChangeOver(player, view, speaking);
+  useChangeOver(player, view, speaking.onStage);
 
   const { status } = broadcast;
   // The host is away, and somebody else is heard.
@@ -331,218 +324,6 @@ function Stage({
   );
 }
 
-function usePlayer(
-  room: Room,
-  speaker: Host,
-  saves: boolean,
-  hlsAudio: RefObject<HTMLAudioElement | null>,
-): Player {
-  const { lac, loadWebRtc, loadHls } = useServices();
-  const saving = useRef(saves);
-  const player = useMemo(() => {
-    const openListen: OpenListen = async (handlers) => {
-      const { listen } = await loadWebRtc();
-      return listen({
-        broadcastId: room.id,
-        request: lac.api.request,
-        auth: room.mediaAuth,
-        variant: () => variantFor(saving.current),
-        ...handlers,
-      });
-    };
-    const find = () => lac.api.hlsAddress(room.id, room.mediaAuth());
-    return createPlayer(openListen, {
-      find,
-      told: () => room.store.getState().hls ?? null,
-      open: async (address, handlers) => {
-        const { playHls } = await loadHls();
-        const audio = hlsAudio.current;
-        if (!audio) throw new Error("The page has gone.");
-        return playHls(address, { audio, renew: find, ...handlers });
-      },
-    });
-  }, [lac, loadWebRtc, loadHls, room, hlsAudio]);
-  useEffect(() => {
-    room.listenBy(player.heardAt);
-    return () => room.listenBy(null);
-  }, [room, player]);
-  useEffect(() => {
-    if (saving.current === saves) return;
-    saving.current = saves;
-    player.renew();
-  }, [player, saves]);
-  useEffect(() => {
-    const leave = () => player.stop({ leavingPage: true });
-    window.addEventListener("pagehide", leave);
-    const withdraw = offerDiagnostics({
-      get remoteTrack() {
-        return player.store.getState().track;
-      },
-      get localTrack() {
-        return speaker.store.getState().track;
-      },
-      heardAt: player.heardAt,
-      stats: player.stats,
-      rawStats: player.rawStats,
-    });
-    return () => {
-      window.removeEventListener("pagehide", leave);
-      withdraw();
-      player.stop({ serverKnows: room.store.getState().phase === "removed" });
-    };
-  }, [player, room, speaker]);
-  useWakeUp(() => player.retryNow());
-  return player;
-}
-
-/** Plays `track` through the element. Without one in the page, browsers do not decode a remote track at all. */
-function usePlayback(audio: RefObject<HTMLAudioElement | null>, track: MediaStreamTrack | null) {
-  const [blocked, setBlocked] = useState(false);
-  useEffect(() => {
-    const element = audio.current;
-    if (!element) return;
-    setBlocked(false);
-    if (!track) {
-      element.srcObject = null;
-      return;
-    }
-    element.srcObject = new MediaStream([track]);
-    element.play().catch((error: unknown) => {
-      if (error instanceof Error && error.name === "NotAllowedError") setBlocked(true);
-    });
-  }, [audio, track]);
-  const play = () => {
-    audioContext();
-    audio.current?.play().then(
-      () => setBlocked(false),
-      () => undefined,
-    );
-  };
-  return { blocked, play };
-}
-
-/** The same for the element that hls.js plays through, which starts it by itself. */
-function useHlsPlayback(audio: RefObject<HTMLAudioElement | null>, { via, phase }: PlayerState) {
-  const [blocked, setBlocked] = useState(false);
-  const [track, setTrack] = useState<MediaStreamTrack | null>(null);
-  const playing = via === "hls" && phase === "playing";
-  useEffect(() => {
-    setBlocked(false);
-    const element = audio.current;
-    if (via !== "hls" || !element) return;
-    // Refused before it has anything to play: it says so in no other way.
-    const look = () => setBlocked(element.paused && !element.ended && element.readyState >= 2);
-    element.addEventListener("canplay", look);
-    element.addEventListener("playing", look);
-    return () => {
-      element.removeEventListener("canplay", look);
-      element.removeEventListener("playing", look);
-    };
-  }, [audio, via]);
-  useEffect(() => {
-    // Only to be measured. Not in every browser, thus not in the types.
-    const element = audio.current as { captureStream?: () => MediaStream } | null;
-    if (!playing || !element?.captureStream) return;
-    const stream = element.captureStream();
-    // It comes a moment later, and another one after each leap in time.
-    const take = () =>
-      setTrack(stream.getAudioTracks().find(({ readyState }) => readyState === "live") ?? null);
-    take();
-    stream.addEventListener("addtrack", take);
-    stream.addEventListener("removetrack", take);
-    return () => {
-      stream.removeEventListener("addtrack", take);
-      stream.removeEventListener("removetrack", take);
-      setTrack(null);
-    };
-  }, [audio, playing]);
-  const play = () => {
-    audioContext();
-    audio.current?.play().then(
-      () => setBlocked(false),
-      () => undefined,
-    );
-  };
-  return { blocked, play, track };
-}
-
-/** Back to WebRTC when the server says that there is room, and at once for who is to speak. */
-function useChangeOver(player: Player, view: RoomView, speaking: Speaking): void {
-  const offers = view.webRtcOffers;
-  const answered = useRef(offers);
-  useEffect(() => {
-    if (offers === answered.current) return;
-    answered.current = offers;
-    const { position } = player.store.getState();
-    // Somebody who has gone back is where they want to be.
-    if (position === null || position.live) player.changeToWebRtc();
-  }, [player, offers]);
-  const speaks = speaking.onStage || maySpeak(view.you?.role);
-  const { via } = useStore(player.store);
-  useEffect(() => {
-    if (speaks && via === "hls") player.changeToWebRtc(true);
-  }, [player, speaks, via]);
-}
-
-/** The lock screen and the keys of headphones know what is playing. */
-function useMediaKeys(
-  broadcast: Broadcast,
-  active: boolean,
-  onPlay: () => void,
-  onStop: () => void,
-): void {
-  const { title, host } = broadcast;
-  const latest = useRef({ onPlay, onStop });
-  useEffect(() => {
-    latest.current = { onPlay, onStop };
-  });
-  useEffect(() => {
-    const session = navigator.mediaSession;
-    if (!session || !active || typeof MediaMetadata === "undefined") return;
-    session.metadata = new MediaMetadata({ title, artist: host.displayName });
-    session.setActionHandler("play", () => latest.current.onPlay());
-    session.setActionHandler("pause", () => latest.current.onStop());
-    session.setActionHandler("stop", () => latest.current.onStop());
-    return () => {
-      session.metadata = null;
-      for (const action of ["play", "pause", "stop"] as const)
-        session.setActionHandler(action, null);
-    };
-  }, [title, host.displayName, active]);
-}
-
-function ListenButton({
-  phase,
-  ring,
-  onListen,
-  onStop,
-}: {
-  phase: PlayerState["phase"];
-  ring: RefObject<HTMLSpanElement | null>;
-  onListen: () => void;
-  onStop: () => void;
-}) {
-  const active = phase !== "stopped" && phase !== "failed";
-  return (
-    <div className="relative my-3 size-40">
-      <span ref={ring} className="listen-ring" aria-hidden="true" />
-      <button
-        type="button"
-        aria-label={active ? "Stop listening" : "Listen"}
-        onClick={active ? onStop : onListen}
-        className={`relative flex size-40 flex-col items-center justify-center gap-1 rounded-full border-2 text-lg font-semibold transition-colors focus-visible:rounded-full ${
-          active
-            ? "border-accent bg-surface text-accent hover:bg-accent-soft"
-            : "border-transparent bg-accent text-on-accent hover:bg-accent-hover"
-        }`}
-      >
-        {active ? <StopIcon width={44} height={44} /> : <PlayIcon width={52} height={52} />}
-        {active ? "Stop" : "Listen"}
-      </button>
-    </div>
-  );
-}
-
 function words({ phase, via, position }: PlayerState): string {
   if (phase === "playing" && via === "hls") {
     if (position && !position.live) return "You hear what was said before";
@@ -574,98 +355,6 @@ function socketWords(view: RoomView, status: Broadcast["status"]): string {
   return "";
 }
 
-function Volume({ audio }: { audio: readonly RefObject<HTMLAudioElement | null>[] }) {
-  const [percent, setPercent] = useState(100);
-  return (
-    <label className="flex min-h-11 w-full max-w-md items-center gap-3 text-muted">
-      <VolumeIcon />
-      <span className="sr-only">Volume</span>
-      <input
-        type="range"
-        min={0}
-        max={100}
-        value={percent}
-        onChange={(event) => {
-          const value = event.target.valueAsNumber;
-          setPercent(value);
-          for (const { current } of audio) if (current) current.volume = value / 100;
-        }}
-        className="h-11 w-full accent-accent"
-      />
-    </label>
-  );
-}
-
-/** Fewer, larger packets: for those who pay for each megabyte. Takes effect at once. */
-function SaveData({ saves, onChange }: { saves: boolean; onChange: (saves: boolean) => void }) {
-  const hint = useId();
-  return (
-    <label className="flex min-h-11 w-full max-w-md cursor-pointer items-center gap-3 text-muted">
-      <input
-        type="checkbox"
-        role="switch"
-        checked={saves}
-        aria-checked={saves}
-        aria-describedby={hint}
-        onChange={(event) => onChange(event.target.checked)}
-        className="size-5 shrink-0 accent-accent"
-      />
-      <span>
-        Save data{" "}
-        <span id={hint} className="text-sm">
-          (about a quarter less; the sound comes a moment later)
-        </span>
-      </span>
-    </label>
-  );
-}
-
-function WaitingRoom({
-  broadcast,
-  armed,
-  onArm,
-}: {
-  broadcast: Broadcast;
-  armed: boolean;
-  onArm: () => void;
-}) {
-  const now = useNow(1000);
-  const left = broadcast.scheduledAt ? Date.parse(broadcast.scheduledAt) - now : null;
-  return (
-    <div className="mt-6 flex flex-col items-center gap-4 rounded-2xl bg-sunken px-4 py-8 text-center">
-      {left !== null && left > 0 && broadcast.scheduledAt ? (
-        <>
-          <p className="text-muted">Starts in</p>
-          <p role="timer" className="text-4xl font-semibold tabular-nums">
-            {formatCountdown(left)}
-          </p>
-          <p>
-            <time dateTime={broadcast.scheduledAt}>{formatDateTime(broadcast.scheduledAt)}</time>
-          </p>
-        </>
-      ) : (
-        <>
-          <p className="text-xl font-semibold">
-            {left === null ? "Not started yet" : "Starting any moment"}
-          </p>
-          <p className="text-muted">You are in the waiting room. The chat is open.</p>
-        </>
-      )}
-      <Button
-        look={armed ? "outline" : "primary"}
-        size="large"
-        aria-pressed={armed}
-        onClick={onArm}
-      >
-        Listen when it starts
-      </Button>
-      <p role="status" className="min-h-6 text-sm text-muted">
-        {armed && "Keep this page open: the sound starts by itself."}
-      </p>
-    </div>
-  );
-}
-
 function Ended({ broadcast }: { broadcast: Broadcast }) {
   const { startedAt, endedAt } = broadcast;
   const lasted = startedAt && endedAt ? Date.parse(endedAt) - Date.parse(startedAt) : null;
@@ -678,80 +367,6 @@ function Ended({ broadcast }: { broadcast: Broadcast }) {
       <ButtonLink to="/" look="primary" className="mt-2">
         See what else is on
       </ButtonLink>
-    </div>
-  );
-}
-
-function RaiseHand({
-  room,
-  view,
-  ensureName,
-}: {
-  room: Room;
-  view: RoomView;
-  ensureName: () => Promise<boolean>;
-}) {
-  const [problem, setProblem] = useState<string | null>(null);
-  const [asking, setAsking] = useState(false);
-  const [note, setNote] = useState("");
-  const position = view.hands.findIndex((hand) => hand.userId === view.you?.id) + 1;
-  const raised = position > 0;
-  async function act(work: () => Promise<void>) {
-    setProblem(null);
-    try {
-      await work();
-    } catch (error) {
-      setProblem(messageOf(error));
-    }
-  }
-  const raise = (note?: string) =>
-    act(async () => {
-      if (await ensureName()) await room.raiseHand(note);
-    });
-  return (
-    <div className="flex flex-wrap items-center justify-center gap-x-3 gap-y-1">
-      <Button
-        look={raised ? "primary" : "outline"}
-        icon={<HandIcon />}
-        onClick={() => void (raised ? act(() => room.lowerHand()) : raise())}
-        disabled={view.socket.name !== "joined"}
-      >
-        {raised ? "Lower hand" : "Raise hand"}
-      </Button>
-      {raised && (
-        <Button look="quiet" onClick={() => setAsking(true)}>
-          Add a note
-        </Button>
-      )}
-      <span role="status" className="text-sm text-muted empty:hidden">
-        {raised && `Your hand is up, number ${position} in the queue.`}
-        {problem}
-      </span>
-      <Dialog open={asking} onClose={() => setAsking(false)} title="What is it about?">
-        <form
-          onSubmit={(event) => {
-            event.preventDefault();
-            setAsking(false);
-            void raise(note.trim());
-          }}
-        >
-          <TextField
-            label="Note"
-            hint="Everyone in this show can see it."
-            maxLength={NOTE_MAX}
-            value={note}
-            onChange={(event) => setNote(event.target.value)}
-          />
-          <div className="mt-5 flex flex-wrap justify-end gap-2">
-            <Button look="quiet" onClick={() => setAsking(false)}>
-              Cancel
-            </Button>
-            <Button type="submit" look="primary">
-              Save
-            </Button>
-          </div>
-        </form>
-      </Dialog>
     </div>
   );
 }
