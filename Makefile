@@ -50,24 +50,7 @@ types: $(STAMPS)/dev  ## renew frontend/openapi.json and the TypeScript types ma
 	$(BIN)/python scripts/openapi.py
 
 bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
-	$(BIN)/python -m benchmarks.fanout
-	$(BIN)/python -m benchmarks.encryption
-	$(BIN)/python -m benchmarks.audience --variants opus opus3
-	$(BIN)/python -m benchmarks.busy
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.joins
-	$(BIN)/python -m benchmarks.soak
-	$(BIN)/python -m benchmarks.mouth_to_ear
-	$(BIN)/python -m benchmarks.room
-	$(BIN)/python -m benchmarks.mix
-	$(BIN)/python -m benchmarks.repair
-	$(BIN)/python -m benchmarks.repair --chromium listener
-	$(BIN)/python -m benchmarks.repair --chromium publisher
-	$(BIN)/python -m benchmarks.repair --chromium host
-	$(BIN)/python -m benchmarks.streams
-	$(BIN)/python -m benchmarks.hls
-	$(BIN)/python -m benchmarks.derive
-	$(BIN)/python -m benchmarks.slow_disk
+	$(BIN)/python -m benchmarks
 
 lock: $(STAMPS)/dev  ## renew requirements/*.txt from pyproject.toml
 	scripts/lock.sh $(BIN)/python
