@@ -29,6 +29,7 @@ from lac.console import for_people
 from lac.db.engine import open_database
 from lac.db.sole_server import hold_database
 from lac.errors import ConfigError
+from lac.outbox import open_outbox
 from lac.recordings.afterwards import open_afterwards, open_places
 from lac.recordings.archive import open_archive
 from lac.recordings.service import RecordingService
@@ -165,8 +166,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             open_engine(config) as engine,  # first: what cannot have its port touches nothing
             hold_database(settings),
             open_database(settings) as db,
+            open_outbox() as outbox,
         ):
-            auth = AuthService(db, settings)
+            auth = AuthService(db, settings, outbox=outbox)
             broadcasts = BroadcastService(db, settings)
             async with (
                 open_places(settings) as places,
