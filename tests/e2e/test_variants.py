@@ -23,6 +23,8 @@ SDP_SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "whip.
 LIBRARY_SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "mediasoup.js")]
 #: Of 60 ms each; a second and a little.
 JOINED_PACKETS, JOINED_SAMPLES = 17, 2880
+#: What is made up of lost speech with redundancy, by what is made up without: a fiftieth in a quiet run.
+WITH_BY_WITHOUT = 0.25
 TRIES = 5
 #: Of the power of a tone. What Opus adds is far below; one missing frame of 20 ms in two seconds is above.
 PURE = 0.999
@@ -103,9 +105,10 @@ def test_chromium_on_a_network_that_loses_packets_ends_on_redundancy(
         stats = f"fetch('/api/mediasoup/transports/{session_id}/stats').then((answer) => answer.json())"
         player.wait_until(f"{stats}.then((stats) => stats.variant === 'opus+red')", patience_s=30)
         before = player.ask("stats('inbound-rtp')")
-        record_figure("concealed_ratio_without", concealed_ratio(before, plain))
-        after = player.wait_for_packets(200)
-        record_figure("concealed_ratio_with", concealed_ratio(after, before))
+        without = concealed_ratio(before, plain)
+        record_figure("concealed_ratio_without", without)
+        _, repaired = player.wait_for_concealed(WITH_BY_WITHOUT * without, packets=150)
+        record_figure("concealed_ratio_with", repaired)
         network.up.loss = network.down.loss = 0.0
         clean = player.wait_for_a_clean_second()
         assert bytes_a_packet(clean, before) > 1.6 * bytes_a_packet(before, plain), "every frame twice"
