@@ -27,8 +27,8 @@ BLACKOUT_S = 5.0
 #: From the end of a blackout, or from a change of networks, to the tone. Browsers check their path every 2.5 s, or less
 #: often while machines are busy; how long it really took is in the recorded figures.
 BACK_S = 10.0
-#: Of what the network loses of one packet in ten, so much is heard as made up by who asks for what is missing: a tenth or
-#: two in a quiet run. The exact bar is held by tests/media/test_bad_networks.py.
+#: Of what the network loses of one packet in ten, so much is made up for who asks for what is missing: a tenth or two
+#: in a quiet run. The exact bar is held by tests/media/test_bad_networks.py.
 CONCEALED_BY_LOST = 0.25
 #: A busy machine adds to it: stretches in which one is looked for that is as good. Without repair there would be none.
 TRIES = 5

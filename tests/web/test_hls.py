@@ -304,7 +304,8 @@ async def test_new_listeners_are_sent_here_when_there_are_many(api: Api, monkeyp
         api.services.engine.load.overloaded = True
         monkeypatch.setattr(Engine, "may_take_listener", property(lambda engine: False))
         for response in (await ask(), await call(None)):
-            assert len(await playlist_addresses(api, (await problem_of(response, 503, "overloaded"))["hls"]["url"])) == 2
+            problem = await problem_of(response, 503, "overloaded")
+            assert len(await playlist_addresses(api, problem["hls"]["url"])) == 2
 
 
 @pytest.fixture
