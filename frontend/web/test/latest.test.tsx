@@ -18,7 +18,12 @@ function server() {
   };
   return {
     fetchPage,
-    add: (id: string) => lines.unshift({ id }),
+    add: (...ids: string[]) => lines.unshift(...ids.map((id) => ({ id }))),
+    remove: (id: string) =>
+      lines.splice(
+        lines.findIndex((line) => line.id === id),
+        1,
+      ),
     fail: (error: Error | null) => {
       broken = error;
     },
@@ -47,12 +52,33 @@ describe("a list with the latest first", () => {
     expect(ids()).toEqual(["l0", "l1", "l2", "l3"]);
     add("new");
     await tick();
-    expect([ids()?.at(0), ids()?.at(-1)]).toEqual(["new", "l3"]);
+    expect(ids()).toEqual(["new", "l0", "l1", "l2", "l3"]);
     await act(async () => result.current.showOlder?.());
     expect(ids()?.at(-1)).toBe("l4");
     expect(result.current.showOlder).toBeNull();
     await tick();
     expect(result.current.showOlder).toBeNull();
+  });
+
+  it("forgets what is gone, and begins anew rather than with a hole", async () => {
+    const { fetchPage, add, remove } = server();
+    const { result } = renderHook(() => useLatest(fetchPage, keyOf));
+    const ids = () => result.current.items?.map(keyOf);
+    await waitFor(() => expect(ids()).toEqual(["l0", "l1"]));
+    add("a");
+    await tick();
+    expect(ids()).toEqual(["a", "l0"]);
+    await act(async () => result.current.showOlder?.());
+    expect(ids()).toEqual(["a", "l0", "l1", "l2"]);
+    remove("l0");
+    await tick();
+    expect(ids()).toEqual(["a", "l1", "l2"]);
+
+    add("d", "c", "b");
+    await tick();
+    expect(ids()).toEqual(["d", "c"]);
+    await act(async () => result.current.showOlder?.());
+    expect(ids()).toEqual(["d", "c", "b", "a"]);
   });
 
   it("says what is wrong until it is right again, and keeps what it has", async () => {

@@ -288,15 +288,7 @@ class Link implements MediaLink {
     });
     clearTimeout(this.#helpTimer);
     this.#helpTimer = setTimeout(() => {
-      if (this.#peer === peer && !peer.wasConnected) {
-        this.#lost(
-          new ApiError(
-            0,
-            "media_unreachable",
-            "The sound cannot get through. A firewall may be blocking the server's media port.",
-          ),
-        );
-      }
+      if (this.#peer === peer && !peer.wasConnected) this.#lost(unreachable());
     }, CONNECT_TIMEOUT_MS);
     transport.on("connectionstatechange", (state) => {
       if (this.#peer !== peer) return;
@@ -309,17 +301,14 @@ class Link implements MediaLink {
       } else if (state === "disconnected") {
         this.#helpTimer = setTimeout(() => void this.#restartIce(peer), DISCONNECTED_MS);
       } else if (state === "failed" || state === "closed") {
-        this.#lost(new ApiError(0, "media_lost", "The sound connection broke."));
+        // Firefox gives up by itself, in seconds, where no address of the server's can be reached.
+        this.#lost(
+          peer.wasConnected
+            ? new ApiError(0, "media_lost", "The sound connection broke.")
+            : unreachable(),
+        );
       } else if (state === "connecting" && !peer.wasConnected) {
-        this.#helpTimer = setTimeout(() => {
-          this.#lost(
-            new ApiError(
-              0,
-              "media_unreachable",
-              "The sound cannot get through. A firewall may be blocking the server's media port.",
-            ),
-          );
-        }, CONNECT_TIMEOUT_MS);
+        this.#helpTimer = setTimeout(() => this.#lost(unreachable()), CONNECT_TIMEOUT_MS);
       }
     });
   }
@@ -443,4 +432,12 @@ class Link implements MediaLink {
   async #reports(): Promise<Report[]> {
     return this.#peer ? await reportsOf(this.#peer.transport, this.#peer.media) : [];
   }
+}
+
+function unreachable(): ApiError {
+  return new ApiError(
+    0,
+    "media_unreachable",
+    "The sound cannot get through. A firewall may be blocking the server's media port.",
+  );
 }

@@ -8,6 +8,8 @@ import { Notice } from "../ui/Notice";
 
 type Names = Readonly<Record<string, string>>;
 
+const keyOf = ({ id }: AuditEntry) => id;
+
 /** What was done in a show, and by whom: for its hosts. Fetched only while it is open. */
 export function Activity({ id, names }: { id: string; names: Names }) {
   const [open, setOpen] = useState(false);
@@ -32,7 +34,7 @@ function Entries({ id, names }: { id: string; names: Names }) {
     (cursor?: string, signal?: AbortSignal) => api.audit(id, cursor, signal),
     [api, id],
   );
-  const { items, showOlder, problem } = useLatest(fetchPage, (entry) => entry.id);
+  const { items, showOlder, problem } = useLatest(fetchPage, keyOf);
   const entries = items ?? [];
   const nameOf = useNames(entries, names);
 

@@ -10,6 +10,13 @@ interface Page<T> {
   nextCursor: string | null;
 }
 
+interface Shown<T> {
+  latest: readonly T[];
+  older: readonly T[];
+  /** Of the oldest page so far; null after the last one. */
+  cursor: string | null;
+}
+
 export interface Latest<T> extends Act {
   /** The latest first; null until the first page has come. */
   items: readonly T[] | null;
@@ -24,35 +31,53 @@ export function useLatest<T>(
 ): Latest<T> {
   const acting = useAct();
   const { act, setProblem } = acting;
-  const [latest, setLatest] = useState<readonly T[] | null>(null);
-  const [older, setOlder] = useState<readonly T[]>([]);
-  /** Of the oldest page so far; empty after the last one. */
-  const [cursor, setCursor] = useState<string | null>(null);
+  const [shown, setShown] = useState<Shown<T> | null>(null);
   const load = useCallback(
     async (signal: AbortSignal) => {
       try {
         const page = await fetchPage(undefined, signal);
-        setLatest(page.items);
-        setCursor((cursor) => cursor ?? page.nextCursor);
+        setShown((before) => follow(before, page, keyOf));
         setProblem(null);
       } catch (error) {
         if (!signal.aborted) setProblem(messageOf(error));
       }
     },
-    [fetchPage, setProblem],
+    [fetchPage, keyOf, setProblem],
   );
   usePolling(load, POLL_MS);
 
+  const cursor = shown?.cursor ?? null;
   const showOlder = (from: string) =>
     act(async () => {
       const page = await fetchPage(from);
-      setOlder((before) => [...before, ...page.items]);
-      setCursor(page.nextCursor ?? "");
+      setShown((before) =>
+        // Not if the list has begun anew meanwhile.
+        before?.cursor === from
+          ? { ...before, older: [...before.older, ...page.items], cursor: page.nextCursor }
+          : before,
+      );
     });
-  const all = new Map([...(latest ?? []), ...older].map((item) => [keyOf(item), item]));
   return {
     ...acting,
-    items: latest && [...all.values()],
+    items: shown && [...shown.latest, ...shown.older],
     showOlder: cursor ? () => showOlder(cursor) : null,
   };
+}
+
+/**
+ * The list after a newer look at its first page. What that page does not reach any more stays, if older ones are shown;
+ * what is missing from it above its end is gone. Where it does not reach down to what was shown the list begins anew,
+ * rather than with a hole.
+ */
+function follow<T>(
+  before: Shown<T> | null,
+  { items, nextCursor }: Page<T>,
+  keyOf: (item: T) => string,
+): Shown<T> {
+  const last = items.at(-1);
+  const anew = { latest: items, older: [], cursor: nextCursor };
+  if (!before?.older.length || nextCursor === null || last === undefined) return anew;
+  const all = [...before.latest, ...before.older];
+  const end = all.findIndex((item) => keyOf(item) === keyOf(last));
+  return end < 0 ? anew : { latest: items, older: all.slice(end + 1), cursor: before.cursor };
 }
