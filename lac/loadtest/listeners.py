@@ -34,6 +34,8 @@ ROUND_S = 0.1
 #: The same for listeners who ask for what is missing: a question that waits is an answer that comes late. Less would
 #: cost more than the packets do.
 ROUND_WITH_REPAIR_S = 0.04
+#: A sampled listener decrypts one of so many packets.
+SAMPLE_EVERY = 2
 #: Listeners looked at between two checkpoints.
 SLICE = 100
 #: Of `select.epoll.poll`: so many are ready at once at the most.
@@ -165,12 +167,15 @@ class Listener:
         timestamp, _ = _TIMESTAMP_AND_SSRC.unpack_from(data)
         if arrived_at and number == self.reception.highest:
             self.reception.measure_jitter(timestamp, arrived_at=arrived_at)
+        copies = self._copies
+        wanted = copies is not None and data[1] & 0x7F == copies.red_payload_type and copies.wants(number)
+        if number % SAMPLE_EVERY and not wanted:
+            return
         core = self.peer.core
         plain = None if core is None or core.srtp is None else core.srtp.unprotect(data)
         if plain is None:
             return
-        copies = self._copies
-        if copies is not None and plain[1] & 0x7F == copies.red_payload_type and copies.wants(number):
+        if copies is not None and wanted:
             copies.look(number, plain)
         if self._on_audio is not None:
             self._on_audio(plain, arrived_at)
@@ -278,16 +283,18 @@ class Swarm:
                 await self._keep_alive()
 
     async def _drain(self, ready: list[tuple[int, int]], buffer: bytearray) -> None:
+        now = trio.current_time()
         for number, (fd, _) in enumerate(ready):
             listener = self._by_fd.get(fd)
             if listener is not None:
-                listener.drain(buffer, trio.current_time())
+                listener.drain(buffer, now)
                 if listener.closed is not None:
                     self._remove(listener)
                 elif self._repair and listener.is_missing_any:
                     self._asking[listener] = None
             if number % SLICE == SLICE - 1:
                 await trio.lowlevel.checkpoint()
+                now = trio.current_time()
 
     def _ask(self, now: float) -> None:
         for listener in tuple(self._asking):
