@@ -20,9 +20,11 @@ web: $(STAMPS)/run  ## build the web client if its sources have changed
 test: test-python test-web  ## set everything up and run every test
 
 # CI=true: Hypothesis tries the same examples every time. `make fuzz`, and pytest without it, look for others.
+# Three workers for two cores: at first two of them mostly wait for real time to pass (tests/conftest.py).
+WORKERS ?= 3
 test-python: $(STAMPS)/dev web
 	scripts/ensure-test-packages.sh
-	CI=true $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	CI=true $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-web: $(STAMPS)/dev web
 	$(BIN)/python scripts/npm.py test
@@ -48,24 +50,7 @@ types: $(STAMPS)/dev  ## renew frontend/openapi.json and the TypeScript types ma
 	$(BIN)/python scripts/openapi.py
 
 bench: $(STAMPS)/dev  ## reproduce the tables of docs/PERFORMANCE.md
-	$(BIN)/python -m benchmarks.fanout
-	$(BIN)/python -m benchmarks.encryption
-	$(BIN)/python -m benchmarks.audience --variants opus opus3
-	$(BIN)/python -m benchmarks.busy
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.joins
-	$(BIN)/python -m benchmarks.soak
-	$(BIN)/python -m benchmarks.mouth_to_ear
-	$(BIN)/python -m benchmarks.room
-	$(BIN)/python -m benchmarks.mix
-	$(BIN)/python -m benchmarks.repair
-	$(BIN)/python -m benchmarks.repair --chromium listener
-	$(BIN)/python -m benchmarks.repair --chromium publisher
-	$(BIN)/python -m benchmarks.repair --chromium host
-	$(BIN)/python -m benchmarks.streams
-	$(BIN)/python -m benchmarks.hls
-	$(BIN)/python -m benchmarks.derive
-	$(BIN)/python -m benchmarks.slow_disk
+	$(BIN)/python -m benchmarks
 
 lock: $(STAMPS)/dev  ## renew requirements/*.txt from pyproject.toml
 	scripts/lock.sh $(BIN)/python

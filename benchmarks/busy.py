@@ -1,6 +1,7 @@
-"""Does the API disturb the audio, and the audio the API? A thousand listeners, with and without 100 requests a second.
+"""Does the API disturb the audio, and the audio the API? Up to two thousand listeners, with and without 100 requests a
+second.
 
-    python -m benchmarks.busy [--listeners 1000] [--requests 100] [--seconds 15]
+    python -m benchmarks.busy [--listeners 100 400 1000 2000] [--requests 100] [--seconds 10]
 
 The requests come from a process of their own, at fixed times, whether or not the earlier ones have been answered; each
 is measured from the time at which it was due. They are those of 25 people by turns, and one of five, the host's, writes
@@ -135,9 +136,9 @@ def measure(server: LacServer, people: list[Account], listeners: int, per_s: flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--listeners", type=int, default=1000)
+    parser.add_argument("--listeners", type=int, nargs="+", default=[100, 400, 1000, 2000])
     parser.add_argument("--requests", type=float, default=100.0, help="a second")
-    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     print_head(
         *("listeners", "requests/s", "server core", "lost", "forwarding p50 ms", "p99 ms", "heard p50 ms", "p99 ms"),
@@ -146,8 +147,9 @@ def main() -> None:
     with measured_server() as server:
         people = [server.register(f"Person{number}") for number in range(PEOPLE)]
         warm_up(server, people[0])
-        for per_s in (0.0, arguments.requests):
-            measure(server, people, arguments.listeners, per_s, arguments.seconds)
+        for listeners in arguments.listeners:
+            for per_s in (0.0, arguments.requests):
+                measure(server, people, listeners, per_s, arguments.seconds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """CPU per delivered program packet, beside the kernel's own price for the same datagrams, in one run.
 
-    python -m benchmarks.fanout [--listeners 100 500 1000] [--seconds 2] [--json FILE]
+    python -m benchmarks.fanout [--listeners 100 1000 3000] [--seconds 3] [--json FILE]
 
 Listeners are real: each has keys of its own and a bound socket that receives. The floor hands the very same ciphertext
 sizes to `sendmmsg` without protecting anything. Both are measured in alternating rounds on this machine, in this
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import trio
 
+from benchmarks.support import allow_files
 from lac_media.net.batch import MmsgBatch, make_batch
 from lac_media.net.udp import UdpSocket, open_udp_socket
 from lac_media.parameters import ConsumerParameters
@@ -155,10 +156,11 @@ async def main(listeners: list[int], seconds: float) -> list[Result]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--listeners", type=int, nargs="+", default=[100, 500, 1000])
+    parser.add_argument("--listeners", type=int, nargs="+", default=[100, 1000, 3000])
     parser.add_argument("--seconds", type=float, default=3.0, help="per way of sending")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    allow_files()
     measured = trio.run(main, arguments.listeners, arguments.seconds)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(result) for result in measured], indent=2) + "\n")

@@ -52,8 +52,8 @@ def main() -> None:
         measure(server, "–", recorded=False, **crowd)
         measure(server, "as it is", recorded=True, **crowd)
     slowest = arguments.slowest
-    slow = {"SLOW_DISK_S": f"{slowest / 4},{slowest}"}
-    with measured_server(program="benchmarks.slow_disk_server", **slow) as server:
+    slow = f"{slowest / 4},{slowest}"
+    with measured_server(program="benchmarks.slow_disk_server", SLOW_DISK_S=slow) as server:
         measure(server, f"{slowest / 4:g}–{slowest:g} s for each write", recorded=True, **crowd)
 
 

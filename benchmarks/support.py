@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +25,29 @@ from tests.e2e.server import Account, LacServer, running_server
 
 #: For the server, too, which inherits it.
 FILES = 20_000
+#: What a crowd in another process says.
+ALL_IN = "all in"
 _BUCKET = re.compile(r'_bucket\{le="([^"]+)"\} (\S+)$')
 
 
-@contextmanager
-def measured_server(*, program: str = "lac.cli.main", **environment: str) -> Iterator[LacServer]:
-    """A real `lac serve` in a process of its own, that refuses nobody: how far it gets is what is to be seen."""
+def allow_files() -> None:
+    """Each listener needs a socket, and so does each that the server has over TCP."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, FILES)), hard))
+
+
+@contextmanager
+def measured_server(*, program: str = "lac.cli.main", refuses: bool = False, **environment: str) -> Iterator[LacServer]:
+    """A real `lac serve` in a process of its own, that refuses nobody: how far it gets is what is to be seen. One that
+    `refuses` has the usual limits for that, and knows no HLS to send people to."""
+    allow_files()
     free = {
         "LAC_LIMITS_FACTOR": "10000",
-        "LAC_OVERLOAD_DELAY_MS": "60000",
-        "LAC_OVERLOAD_LAG_MS": "60000",
         "LAC_HLS_OFFLOAD_LISTENERS": "1000000",
         "LAC_HOST_GRACE_S": "3600",  # a show may go on without its host
     }
+    if not refuses:
+        free |= {"LAC_OVERLOAD_DELAY_MS": "60000", "LAC_OVERLOAD_LAG_MS": "60000"}
     with (
         tempfile.TemporaryDirectory() as data_dir,
         running_server(Path(data_dir), program=program, **free | environment) as server,
@@ -93,7 +103,8 @@ class Crowd:
 
 
 def gather(server: LacServer, host: Account, *, on_all_in: Callable[[], None] = lambda: None, **plan: Any) -> Crowd:
-    """Bring a crowd to a show of its own with a speaker, stay as planned, and leave. `on_all_in` is called once."""
+    """Bring a crowd to a show with a speaker (its own, unless another is named), stay as planned, and leave.
+    `on_all_in` is called once, when it begins to be measured."""
     before, began = resident_kib(server.process.pid), list[Buckets]()
     grown_kib = 0
 
@@ -111,6 +122,66 @@ def gather(server: LacServer, host: Account, *, on_all_in: Callable[[], None] = 
     ended = Buckets(server, "lac_forwarding_delay_seconds")
     p50, p99 = (ended.quantile_since(began[0], share) * 1000 for share in (0.5, 0.99))
     return Crowd(test.results, grown_kib, p50, p99)
+
+
+@dataclass
+class Beside:
+    """A crowd in another process. `results` are there after the block."""
+
+    results: Results | None = None
+
+
+@contextmanager
+def crowd_beside(plan: Plan) -> Iterator[Beside]:
+    """Listeners from a process of their own, while something else is measured: all are in when the block begins, and
+    leave when it ends, whatever the plan's duration. `RuntimeError` if they do not get in."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_be_beside, args=(theirs, plan))
+    process.start()
+    theirs.close()
+    beside = Beside()
+    try:
+        first: str | Results = ours.recv()
+        if first != ALL_IN:
+            raise RuntimeError(f"the crowd did not get in: {first}")
+        yield beside
+        ours.send("leave")
+        beside.results = ours.recv()
+    finally:
+        ours.close()  # which it takes for "leave"
+        process.join()
+
+
+def _be_beside(pipe: Connection, plan: Plan) -> None:
+    allow_files()
+    all_in = False
+
+    def tell(line: str) -> None:
+        nonlocal all_in
+        if line.startswith("measuring") and not all_in:
+            all_in = True
+            pipe.send(ALL_IN)
+
+    test = LoadTest(plan, tell)
+
+    def wait_for_the_word() -> None:
+        with suppress(EOFError):
+            pipe.recv()
+
+    async def until_told() -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def leave_when_told() -> None:
+                await trio.to_thread.run_sync(wait_for_the_word, abandon_on_cancel=True)
+                nursery.cancel_scope.cancel("told to leave")
+
+            nursery.start_soon(leave_when_told)
+            await test.run()
+            nursery.cancel_scope.cancel("over")
+
+    trio.run(until_told)
+    with suppress(OSError):  # nobody wants to know any more
+        pipe.send(test.results)
 
 
 def warm_up(server: LacServer, host: Account) -> None:

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from lac.db import models
+from lac.db.pages import earlier_than, page_of
 from lac.ids import new_id
-from lac.paging import Page, Position, encode_cursor
+from lac.paging import Page, Position
 
 SECTION = "audit"
 
@@ -75,11 +76,9 @@ def list_audit(
     row = models.AuditEntry
     query = sa.select(row).where(row.broadcast_id == broadcast_id)
     if after is not None:
-        query = query.where((row.at < after.at) | ((row.at == after.at) & (row.id < after.id)))
+        query = query.where(earlier_than(after, row.at, row.id))
     found = session.scalars(query.order_by(row.at.desc(), row.id.desc()).limit(limit + 1)).all()
-    items = found[:limit]
-    cursor = encode_cursor(Position(SECTION, items[-1].at, items[-1].id)) if len(found) > limit else None
-    return Page(tuple(to_entry(entry) for entry in items), cursor)
+    return page_of(found, limit, to_entry, lambda entry: Position(SECTION, entry.at, entry.id))
 
 
 def entries_about(session: orm.Session, user_id: str) -> list[AuditEntry]:

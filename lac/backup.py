@@ -27,6 +27,7 @@ from lac.data_dir import SECRETS_FILE, prepare_data_dir
 from lac.db.migrate import known_revisions
 from lac.errors import LacError
 from lac.recordings.layout import recordings_dir
+from lac.sole_server import HeldError, hold_data_dir
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -91,7 +92,10 @@ def restore_backup(settings: Settings, source: Path, *, overwrite: bool = False)
         )
     prepare_data_dir(settings.data_dir)
     try:
-        with tempfile.TemporaryDirectory(dir=settings.data_dir, prefix=".lac-restore-") as scratch:
+        with (
+            hold_data_dir(settings.data_dir),
+            tempfile.TemporaryDirectory(dir=settings.data_dir, prefix=".lac-restore-") as scratch,
+        ):
             fresh = Path(scratch) / DATABASE
             backup, secrets = _read_archive(source, fresh)
             aside: list[Path] = []
@@ -104,6 +108,8 @@ def restore_backup(settings: Settings, source: Path, *, overwrite: bool = False)
                 if file.exists() and aside and file.read_bytes() != secrets:
                     aside.append(_set_aside(file))
                 _write_private(Path(scratch) / SECRETS_FILE, secrets).replace(file)
+    except HeldError as error:
+        raise BackupError(f"{settings.data_dir} is in use by {error.holder}. Stop the server, then restore.") from None
     except (OSError, sqlite3.Error) as error:
         raise BackupError(f"The backup could not be restored: {error}.") from None
     return backup, aside

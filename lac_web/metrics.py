@@ -19,6 +19,7 @@ from quart import Quart, Request, Response, g, has_request_context, request
 
 from lac import __version__
 from lac.errors import ForbiddenError, NotSignedInError
+from lac.outbox import QueuedOutbox
 from lac_media.parameters import Variant
 from lac_media.streams.formats import StreamFormat
 from lac_web.client_address import is_local
@@ -86,6 +87,7 @@ class _ServerCollector(Collector):
         yield from self._hls()
         yield from self._load()
         yield from self._database()
+        yield from self._mails()
         gateway = self._metrics.gateway
         if gateway is not None:
             yield GaugeMetricFamily("lac_sockets", "Open WebSockets.", len(gateway.connections))
@@ -267,6 +269,14 @@ class _ServerCollector(Collector):
         yield GaugeMetricFamily("lac_db_threads", "Database calls that can run at a time.", db.threads)
         yield GaugeMetricFamily("lac_db_running", "Database calls that run now.", running)
         yield GaugeMetricFamily("lac_db_waiting", "Database calls that wait for a thread.", waiting)
+
+    def _mails(self) -> Iterator[Metric]:
+        outbox = self._services.auth.account.outbox
+        if not isinstance(outbox, QueuedOutbox):
+            return
+        yield GaugeMetricFamily("lac_mails_waiting", "Mails that wait to be sent.", outbox.waiting)
+        yield CounterMetricFamily("lac_mails_sent", "Mails handed over.", outbox.sent)
+        yield CounterMetricFamily("lac_mails_lost", "Mails that were not sent; the log says why.", outbox.lost)
 
 
 def check_may_read_metrics(request: Request, token: str | None, presented: str | None) -> None:

@@ -23,7 +23,7 @@ SPECIFIC: dict[str, dict[int, tuple[str, ...]]] = {
     "change_password": {403: ("wrong_password",), 404: ("not_found",)},
     "confirm_password_reset": {403: ("reset_token_invalid",)},
     "verify_email": {403: ("verify_token_invalid",)},
-    "request_email_verification": {404: ("not_found",), 429: ("mail_limit",)},
+    "request_email_verification": {404: ("not_found",), 429: ("mail_limit",), 503: ("mail_busy",)},
     "setup_admin": {403: ("setup_token_invalid",), 409: ("email_taken",)},
     "me": {404: ("not_found",)},
     "update_me": {404: ("not_found",)},

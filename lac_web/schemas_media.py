@@ -329,11 +329,13 @@ ROUTER_CAPABILITIES = RouterCapabilities(
     )
 )
 
+#: Of the program and of single speakers. It may be stereo at any time; who is not told so decodes it to one channel
+#: (RFC 7587 section 6.1), as mediasoup-client has browsers do.
 PROGRAM_CODEC = CodecParameters(
     mime_type=OPUS_MIME_TYPE,
     payload_type=OPUS_PAYLOAD_TYPE,
     clock_rate=OPUS_CLOCK_RATE_HZ,
     channels=2,
-    parameters=_OPUS_PARAMETERS,
+    parameters={**_OPUS_PARAMETERS, "sprop-stereo": 1},
     rtcp_feedback=_OPUS_FEEDBACK,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -86,36 +87,30 @@ class ServerConfig(Config):
 
 async def serve_http(
     app: ASGIApp,
+    listening: Sequence[socket.socket],
     *,
-    host: str,
-    port: int,
     shutdown: trio.Event,
     grace_s: float = 5.0,
     limits: HttpLimits | None = None,
     direct: Answers | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` until `shutdown` is set, then stop accepting, let what is in flight finish, and return at the latest
-    about `grace_s` later. Reports the bound URLs as ready. Port 0 takes a free one. `direct` answers some plain
-    requests before `app` does.
+    """Serve `app` on the sockets of `listening_on` until `shutdown` is set, then stop accepting, let what is in flight
+    finish, and return at the latest about `grace_s` later. Reports the bound URLs as ready. `direct` answers some
+    plain requests before `app` does.
 
-    Raises `ConfigError` if it cannot listen there. Cancelling it resets what is open and returns at once.
+    Cancelling it resets what is open and returns at once.
     WebSockets are not told about the shutdown here: whoever owns them closes them (`OnAir.drain`, `Gateway.close_all`).
     """
     limits = limits or HttpLimits()
     hypercorn_fixes.apply()
-    listening = await open_listening_sockets(host, port, tcp_user_timeout_s=limits.tcp_user_timeout_s)
     config = ServerConfig(listening, limits, grace_s, direct)
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_reset_stragglers, config, shutdown, grace_s)
-            nursery.start_soon(config.turnstile.run)
-            nursery.start_soon(config.direct_turnstile.run)
-            await _serve(app, config, shutdown, task_status)
-            nursery.cancel_scope.cancel("the server has ended")
-    finally:
-        for sock in listening:
-            sock.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_reset_stragglers, config, shutdown, grace_s)
+        nursery.start_soon(config.turnstile.run)
+        nursery.start_soon(config.direct_turnstile.run)
+        await _serve(app, config, shutdown, task_status)
+        nursery.cancel_scope.cancel("the server has ended")
 
 
 async def _serve(
@@ -142,6 +137,21 @@ async def _reset_stragglers(config: ServerConfig, shutdown: trio.Event, grace_s:
     finally:
         for connection in tuple(config.connections):
             connection.abort()
+
+
+@asynccontextmanager
+async def listening_on(
+    host: str, port: int, limits: HttpLimits | None = None
+) -> AsyncGenerator[list[socket.socket], None]:
+    """The sockets for `serve_http`, closed at the end of the block. Port 0 takes a free one. Whoever connects before
+    they are served waits. Raises `ConfigError`."""
+    limits = limits or HttpLimits()
+    listening = await open_listening_sockets(host, port, tcp_user_timeout_s=limits.tcp_user_timeout_s)
+    try:
+        yield listening
+    finally:
+        for sock in listening:
+            sock.close()
 
 
 async def open_listening_sockets(host: str, port: int, *, tcp_user_timeout_s: float) -> list[socket.socket]:

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The end-to-end tests drive Debian's Chromium, ffmpeg, mpv, curl, ezstream and oggfwd. As root they are installed if
-# they are missing; otherwise say what is.
+# The end-to-end tests drive Debian's Chromium, Firefox, ffmpeg, mpv, curl, ezstream and oggfwd. As root they are
+# installed if they are missing; otherwise say what is.
 set -eu
 packages=""
-for program in chromium ffmpeg mpv curl ezstream oggfwd; do
+for program in chromium firefox-esr ffmpeg mpv curl ezstream oggfwd; do
     command -v "$program" >/dev/null 2>&1 || packages="$packages $program"
 done
 # GStreamer as a player: its elements, and the bindings of Debian's own Python.

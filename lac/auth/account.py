@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 import trio
 from sqlalchemy import orm
@@ -19,10 +20,10 @@ from lac.clock import Clock, utc_now
 from lac.config import Settings
 from lac.db.engine import Database
 from lac.db.models import TokenPurpose
-from lac.errors import ForbiddenError, InvalidInputError, NotFoundError, TooManyRequestsError
+from lac.errors import ForbiddenError, InvalidInputError, NotFoundError, TooManyRequestsError, UnavailableError
 from lac.identity import Identity, IdentityKind
 from lac.mail import ConsoleMailer, Mail, Mailer
-from lac.tasks import boundary
+from lac.outbox import AtOnce, Outbox
 from lac.urls import base_url_of
 
 #: A request for a new password takes so long at least, whether or not there is such an account.
@@ -40,6 +41,7 @@ class AccountService:
         sign_ins: SignInEnder,
         *,
         mailer: Mailer | None = None,
+        outbox: Outbox | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._db = db
@@ -47,6 +49,7 @@ class AccountService:
         self._hasher = hasher
         self._sign_ins = sign_ins
         self._mailer = mailer or ConsoleMailer()
+        self.outbox = outbox or AtOnce()
         self._clock = clock
 
     async def change_password(self, identity: Identity, current: str, new: str) -> None:
@@ -89,18 +92,23 @@ class AccountService:
 
     async def welcome(self, user: User) -> None:
         """The link of a new account. That it does not get through is no reason not to register."""
-        with boundary("welcome mail", user_id=user.id):
-            await self._send_link(user, TokenPurpose.VERIFY_EMAIL)
+        send = partial(self._send_link, user, TokenPurpose.VERIFY_EMAIL)
+        await self.outbox.post("welcome mail", send, user_id=user.id)
 
     async def request_verification(self, identity: Identity) -> None:
-        """Send another link, unless the address is confirmed already. Raises `TooManyRequestsError` (mail_limit)."""
+        """Have another link sent, unless the address is confirmed already. Raises `TooManyRequestsError` (mail_limit),
+        `UnavailableError` (mail_busy)."""
         _require_account(identity)
         user = await self._db.read(lambda session: store.find_user(session, identity.id))
         if user is None:
             raise NotFoundError("There is no such user.")
         if user.email_verified:
             return
-        again_at = await self._send_link(user, TokenPurpose.VERIFY_EMAIL)
+        mail, again_at = await self._new_link(user, TokenPurpose.VERIFY_EMAIL)
+        if mail is not None and not await self.outbox.post(
+            "verification mail", partial(self._mailer.send, mail), user_id=user.id
+        ):
+            raise UnavailableError("Too many mails wait to be sent. Try again in a moment.", code="mail_busy")
         if again_at is not None:
             wait = (again_at - self._clock()) / timedelta(seconds=1)
             raise TooManyRequestsError(
@@ -128,7 +136,8 @@ class AccountService:
             )
 
     async def request_password_reset(self, email: str) -> None:
-        """Send a link to the account of that address, if there is one. The caller never learns whether."""
+        """Have a link sent to the account of that address, if there is one. The caller never learns whether: before the
+        answer nothing is done for one who has an account that is not done for one who has none."""
         answer_at = trio.current_time() + RESET_ANSWER_S
         try:
             address = normalise_email(email)
@@ -137,8 +146,8 @@ class AccountService:
         if address is not None:
             found = await self._db.read(lambda session: store.find_credentials(session, address))
             if found is not None:
-                with boundary("password reset mail", user_id=found.user.id):
-                    await self._send_link(found.user, TokenPurpose.RESET_PASSWORD)
+                send = partial(self._send_link, found.user, TokenPurpose.RESET_PASSWORD)
+                await self.outbox.post("password reset mail", send, user_id=found.user.id)
         await trio.sleep_until(answer_at)
 
     async def reset_password(self, token: str, password: str) -> None:
@@ -178,8 +187,14 @@ class AccountService:
             raise _wrong_password()
         return found.password_hash
 
-    async def _send_link(self, user: User, purpose: TokenPurpose) -> datetime | None:
-        """Mail a new link, or return when the next one may be sent."""
+    async def _send_link(self, user: User, purpose: TokenPurpose) -> None:
+        """Mail a new link, unless there were too many."""
+        mail, _ = await self._new_link(user, purpose)
+        if mail is not None:
+            await self._mailer.send(mail)
+
+    async def _new_link(self, user: User, purpose: TokenPurpose) -> tuple[Mail | None, datetime | None]:
+        """(the mail with a link that works from now on, when there may be the next one if that is not now)."""
         token = new_opaque_token()
         token_hash = self._hash(token)
         again_at = await self._db.run(
@@ -187,9 +202,8 @@ class AccountService:
                 session, user.id, purpose, token_hash, lifetime=_LIFETIMES[purpose], at=self._clock()
             )
         )
-        if again_at is None:
-            await self._mailer.send(_letter(user, purpose, token, base_url_of(self._settings)))
-        return again_at
+        mail = _letter(user, purpose, token, base_url_of(self._settings)) if again_at is None else None
+        return mail, again_at
 
     def _hash(self, token: str) -> str:
         return hash_opaque_token(token, key=self._settings.jwt_refresh_secret)

@@ -35,6 +35,7 @@ from lac.db.engine import Database
 from lac.errors import FieldError, ForbiddenError, InvalidInputError, NotFoundError, NotSignedInError
 from lac.identity import Identity, IdentityKind
 from lac.mail import Mailer
+from lac.outbox import Outbox
 from lac.urls import base_url_of
 
 __all__ = ["AuthService", "SignedIn", "User"]
@@ -48,15 +49,18 @@ class AuthService:
         *,
         hasher: PasswordHasher | None = None,
         mailer: Mailer | None = None,
+        outbox: Outbox | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        """Without a `mailer` mails go to the console."""
+        """Without a `mailer` mails go to the console; without an `outbox` the caller waits for them."""
         self._db = db
         self._settings = settings
         self._hasher = hasher or PasswordHasher()
         self._clock = clock
         self.sign_ins = SignInEnder(db)
-        self.account = AccountService(db, settings, self._hasher, self.sign_ins, mailer=mailer, clock=clock)
+        self.account = AccountService(
+            db, settings, self._hasher, self.sign_ins, mailer=mailer, outbox=outbox, clock=clock
+        )
 
     async def register(self, email: str, password: str, display_name: str) -> SignedIn:
         """A new account, signed in; a link to confirm its address is on the way. Raises `ForbiddenError`

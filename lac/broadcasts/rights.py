@@ -74,16 +74,6 @@ class Rights:
         if show is not None and not show.over:
             show.change_role(user_id, role)
 
-    async def account_changed(self, user_id: str) -> None:
-        """The account has become an admin, or is none any more: look at its role again wherever it is."""
-        self._admission.changes.count += 1
-        for show in list(self._shows.values()):
-            if show.over or (user_id not in show.state and show.media_role(user_id) is None):
-                continue
-            given = await self._broadcasts.given_role(user_id, show.broadcast)
-            if not show.over:
-                show.change_role(user_id, given)
-
     def sign_ins_ended(self, ended: SignInsEnded) -> None:
         """Whoever came in by one of these sign-ins is let go, sockets and media, at once."""
         self._admission.changes.count += 1

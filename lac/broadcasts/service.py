@@ -212,17 +212,13 @@ class BroadcastService:
 
     async def account_role(self, user_id: str, broadcast: Broadcast) -> Role:
         """The part of an account that is not asking itself; that of a listener for whoever is none."""
-        return await self.given_role(user_id, broadcast) or Role.LISTENER
 
-    async def given_role(self, user_id: str, broadcast: Broadcast) -> Role | None:
-        """The part that an account has been given, None if none: in a private show it may then not even listen."""
-
-        def find(session: orm.Session) -> Role | None:
+        def find(session: orm.Session) -> Role:
             if store.is_admin(session, user_id):
                 return Role.ADMIN
             if user_id == broadcast.host_id:
                 return Role.HOST
-            return store.granted_role(session, broadcast.id, user_id)
+            return store.granted_role(session, broadcast.id, user_id) or Role.LISTENER
 
         return await self._db.read(find)
 

@@ -20,6 +20,7 @@ from lac.broadcasts.model import (
     next_status,
 )
 from lac.db import models
+from lac.db.pages import earlier_than, later_than
 from lac.paging import Page, Position, encode_cursor
 from lac.recordings import store as recordings
 
@@ -215,9 +216,9 @@ def _ordered(
     at, row_id = models.Broadcast.listed_at, models.Broadcast.id
     if latest_first:
         query = query.order_by(at.desc(), row_id.desc())
-        return query if after is None else query.where((at < after.at) | ((at == after.at) & (row_id < after.id)))
+        return query if after is None else query.where(earlier_than(after, at, row_id))
     query = query.order_by(at, row_id)
-    return query if after is None else query.where((at > after.at) | ((at == after.at) & (row_id > after.id)))
+    return query if after is None else query.where(later_than(after, at, row_id))
 
 
 def _visible_to(viewer_id: str | None) -> sa.ColumnElement[bool]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from lac.errors import ConfigError
-from lac.loadtest.plan import Mode, Plan, check_target
+from lac.loadtest.plan import Mode, Plan, Repair, check_target
 from lac.loadtest.run import LoadTest
 
 PASSWORD_VARIABLE = "LAC_LOADTEST_PASSWORD"  # noqa: S105  a name
@@ -40,6 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="webrtc and hls hear the audio, ws sits in the room",
     )
     parser.add_argument("--variant", choices=["opus", "opus3"], default="opus", help="of the audio (default: opus)")
+    parser.add_argument(
+        "--repair",
+        nargs="?",
+        choices=[repair.value for repair in Repair],
+        const=Repair.RED.value,
+        help="listeners ask for what is missing (nack), or take redundant copies besides (red, the default of these)",
+    )
+    parser.add_argument(
+        "--lose", type=_percent, default=0.0, metavar="PERCENT", help="of what comes to a listener, thrown away unseen"
+    )
+    parser.add_argument(
+        "--lossy", type=_percent, default=1.0, metavar="PERCENT", help="of the listeners to whom that happens (100)"
+    )
+    parser.add_argument(
+        "--settle", type=_seconds, default=0.0, metavar="S", help="from the last one's coming until it is measured (0)"
+    )
     parser.add_argument("--chatters", type=_count, default=0, help="people in the room besides the listeners")
     parser.add_argument("--chat-per-s", type=_seconds, default=5.0, help="their messages a second, of all together")
     parser.add_argument("--broadcast", metavar="ID", help="listen to this show")
@@ -68,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
         email=args.email,
         password=None if args.email is None else _password(args.email),
         variant=args.variant,
+        repair=None if args.repair is None else Repair(args.repair),
+        lose=args.lose,
+        lossy=args.lossy,
+        settle_s=args.settle,
     )
     test = LoadTest(plan, _tell)
     interrupted = False
@@ -129,6 +149,16 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of people")
     return int(text)
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage") from None
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError("between 0 and 100")
+    return value / 100
 
 
 def _seconds(text: str) -> float:

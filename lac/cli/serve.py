@@ -27,15 +27,18 @@ from lac.cli.environment import command_environment
 from lac.config import Settings, load_settings
 from lac.console import for_people
 from lac.db.engine import open_database
+from lac.db.sole_server import hold_database
 from lac.errors import ConfigError
+from lac.outbox import open_outbox
 from lac.recordings.afterwards import open_afterwards, open_places
 from lac.recordings.archive import open_archive
 from lac.recordings.service import RecordingService
+from lac.sole_server import hold_data
 from lac_media.engine import EngineConfig, open_engine
 from lac_media.errors import EngineStartError
 from lac_web.app import create_app
 from lac_web.logging import configure_logging
-from lac_web.server import serve_http
+from lac_web.server import listening_on, serve_http
 from lac_web.services import Services
 
 log = structlog.get_logger(__name__)
@@ -114,29 +117,37 @@ async def run_server(
 ) -> None:
     """Everything, from the database to HTTP, until `stop` is set or the caller's scope is cancelled.
 
-    Raises `ConfigError` with one line for whatever keeps it from starting.
+    Raises `ConfigError` with one line for whatever keeps it from starting. That another server has the data, or the
+    ports, is found out before anything is read or written: shows that are live in the database are taken up as ours.
     """
     stopped = trio.Event()
     try:
-        async with open_services(settings) as services:
-            shutdown = trio.Event()
-            app = create_app(services)
-            serve = partial(serve_http, app, host=settings.host, port=settings.port, direct=app.direct)
-            async with trio.open_nursery() as beside:
-                beside.start_soon(services.engine.load.run)
-                async with trio.open_nursery() as nursery:
-                    urls: list[str] = await nursery.start(partial(serve, shutdown=shutdown, grace_s=SHUTDOWN_S))
-                    task_status.started(RunningServer(urls, services.engine.port, services, stopped))
-                    await stop.wait()
-                    app.draining = True
-                    with trio.move_on_after(DRAIN_S):
-                        await services.on_air.drain()
-                    services.on_air.media.end_streams()
-                    app.gateway.close_all()  # those too that have not joined a room
-                    shutdown.set()
-                beside.cancel_scope.cancel("HTTP has ended")
+        with hold_data(settings):
+            await _run_alone(settings, stop, stopped, task_status)
     finally:
         stopped.set()
+
+
+async def _run_alone(
+    settings: Settings, stop: trio.Event, stopped: trio.Event, task_status: trio.TaskStatus[RunningServer]
+) -> None:
+    async with listening_on(settings.host, settings.port) as listening, open_services(settings) as services:
+        shutdown = trio.Event()
+        app = create_app(services)
+        serve = partial(serve_http, app, listening, direct=app.direct)
+        async with trio.open_nursery() as beside:
+            beside.start_soon(services.engine.load.run)
+            async with trio.open_nursery() as nursery:
+                urls: list[str] = await nursery.start(partial(serve, shutdown=shutdown, grace_s=SHUTDOWN_S))
+                task_status.started(RunningServer(urls, services.engine.port, services, stopped))
+                await stop.wait()
+                app.draining = True
+                with trio.move_on_after(DRAIN_S):
+                    await services.on_air.drain()
+                services.on_air.media.end_streams()
+                app.gateway.close_all()  # those too that have not joined a room
+                shutdown.set()
+            beside.cancel_scope.cancel("HTTP has ended")
 
 
 @asynccontextmanager
@@ -150,22 +161,26 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         settings.load_limits,
         settings.stream_limits,
     )
-    async with open_database(settings) as db:
-        auth = AuthService(db, settings)
-        broadcasts = BroadcastService(db, settings)
-        try:
+    try:
+        async with (
+            open_engine(config) as engine,  # first: what cannot have its port touches nothing
+            hold_database(settings),
+            open_database(settings) as db,
+            open_outbox() as outbox,
+        ):
+            auth = AuthService(db, settings, outbox=outbox)
+            broadcasts = BroadcastService(db, settings)
             async with (
                 open_places(settings) as places,
                 open_archive(db, settings, remove_elsewhere=places.remove_from_bucket) as archive,
                 open_afterwards(db, settings, places, archive) as afterwards,
-                open_engine(config) as engine,
                 open_hls_origin(settings) as origin,
                 open_on_air(db, engine, broadcasts, auth, settings, archive=archive, origin=origin) as on_air,
             ):
                 recordings = RecordingService(db, broadcasts, archive)
                 yield Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings, afterwards)
-        except* EngineStartError as group:
-            raise ConfigError(f"{_first(group)}. Set MEDIASOUP_MIN_PORT or MEDIASOUP_LISTEN_IP.") from group
+    except* EngineStartError as group:
+        raise ConfigError(f"{_first(group)}. Set MEDIASOUP_MIN_PORT or MEDIASOUP_LISTEN_IP.") from group
 
 
 def _first(group: BaseExceptionGroup[EngineStartError]) -> BaseException:

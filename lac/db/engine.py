@@ -212,7 +212,7 @@ def migrate_database(settings: Settings) -> str:
     """Bring either kind of database up to date. Blocking. Returns the revision; raises `ConfigError`."""
     writer, reader = create_engines(settings)
     try:
-        with _as_config_error(writer):
+        with as_config_error(writer):
             migrate.upgrade(writer)
         return migrate.head_revision()
     finally:
@@ -221,7 +221,7 @@ def migrate_database(settings: Settings) -> str:
 
 
 def _make_ready(engine: sa.Engine) -> None:
-    with _as_config_error(engine):
+    with as_config_error(engine):
         if engine.dialect.name == "sqlite":
             migrate.upgrade(engine)
         else:
@@ -229,7 +229,7 @@ def _make_ready(engine: sa.Engine) -> None:
 
 
 @contextmanager
-def _as_config_error(engine: sa.Engine) -> Generator[None, None, None]:
+def as_config_error(engine: sa.Engine) -> Generator[None, None, None]:
     try:
         yield
     except (sa.exc.DatabaseError, sa.exc.InterfaceError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import trio
 
@@ -24,10 +25,12 @@ REMEMBERED = 500
 
 
 class Speech:
-    """Sends 50 packets a second. `sent` has the Unix time of the latest, by their content."""
+    """Sends 50 packets a second: `frames` over and over, or, without, packets that mean nothing. `sent` has the Unix
+    time of the latest, by their content."""
 
-    def __init__(self, peer: ClientPeer) -> None:
+    def __init__(self, peer: ClientPeer, frames: Sequence[bytes] = ()) -> None:
         self._peer = peer
+        self._frames = frames
         self.sent: OrderedDict[bytes, float] = OrderedDict()
         self.packets = 0
 
@@ -51,8 +54,11 @@ class Speech:
     def _say(self) -> None:
         number = self.packets
         self.packets += 1
-        payload = bytes([_TOC]) + number.to_bytes(4, "big")
-        payload += bytes(PAYLOAD_BYTES - len(payload))
+        if self._frames:
+            payload = self._frames[number % len(self._frames)]
+        else:
+            payload = bytes([_TOC]) + number.to_bytes(4, "big")
+            payload += bytes(PAYLOAD_BYTES - len(payload))
         packet = RtpPacket(
             PAYLOAD_TYPE, number & 0xFFFF, number * FRAME_TICKS & 0xFFFF_FFFF, self._peer.ssrc, payload=payload
         )

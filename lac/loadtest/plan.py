@@ -17,6 +17,15 @@ class Mode(StrEnum):
     WS = "ws"
 
 
+class Repair(StrEnum):
+    """What a listener does about packets that are missing."""
+
+    #: Asks for them again (RFC 4585), as browsers do.
+    NACK = "nack"
+    #: Takes redundant copies (RFC 2198) besides.
+    RED = "red"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Times in seconds. Without a `broadcast_id` shows are started, for which an account is needed; without an account
@@ -41,11 +50,29 @@ class Plan:
     password: str | None = None
     #: "opus" or "opus3".
     variant: str = "opus"
+    #: None: what is missing stays missing.
+    repair: Repair | None = None
+    #: The share of what comes to a listener that it loses, and the share of the listeners to whom that happens.
+    lose: float = 0.0
+    lossy: float = 1.0
+    #: From the last one's coming until it is measured.
+    settle_s: float = 0.0
+    #: Listeners that are joining at the same time, and how often each asks again when told that it is too much.
+    at_once: int = 20
+    retries: int = 10
+    #: Of other people who speak in the one show, and may.
+    speaker_tokens: tuple[str, ...] = ()
+    #: What all who speak send, 20 ms each, over and over. Without, packets that mean nothing.
+    frames: tuple[bytes, ...] = ()
 
     @property
     def publishes(self) -> bool:
         """Whether we send the audio ourselves, and can thus say how late it arrives."""
         return self.token is not None or self.email is not None
+
+    def is_lossy(self, number: int) -> bool:
+        """Whether the listener of this number loses packets: as many as are to, evenly among the others."""
+        return self.lose > 0 and int((number + 1) * self.lossy) > int(number * self.lossy)
 
 
 def check_target(url: str, *, own_server: bool) -> None:

@@ -8,6 +8,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+#: What a refusal means, and what to do to test beyond it. By the code of the server's answer.
+ADVICE = {
+    "use_hls": (
+        "The server sends listeners to HLS from LAC_HLS_OFFLOAD_LISTENERS WebRTC listeners on (100 unless it says "
+        "otherwise). To see how many it bears by WebRTC start it with LAC_HLS_OFFLOAD_LISTENERS=100000; to measure "
+        "HLS use --mode hls."
+    ),
+    "overloaded": (
+        "The server refuses who comes next so that those inside hear on: its delays were above LAC_OVERLOAD_DELAY_MS "
+        "or LAC_OVERLOAD_LAG_MS, or LAC_MAX_LISTENERS are in. That is its limit on this machine."
+    ),
+    "too_many_requests": (
+        "The server limits how much may come from one address. Start it with LAC_LIMITS_FACTOR=100 for the test."
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -52,6 +68,11 @@ class Results:
     measured_s: float = 0.0
     packets_expected: int = 0
     packets_received: int = 0
+    #: Of those that did not come: found as redundant copies in others.
+    packets_recovered: int = 0
+    #: Questions for what was missing, and those of the received that came after such a question.
+    packets_asked_for: int = 0
+    packets_repaired: int = 0
     #: Listeners by their share of lost packets.
     without_loss: int = 0
     worst_loss: float = 0.0
@@ -79,7 +100,8 @@ class Results:
 
     @property
     def loss(self) -> float:
-        missing = self.packets_expected - self.packets_received
+        """The share of the packets that was missing in the end."""
+        missing = self.packets_expected - self.packets_received - self.packets_recovered
         return max(0, missing) / self.packets_expected if self.packets_expected else 0.0
 
     @property
@@ -116,6 +138,8 @@ class Results:
             yield f"  they took {1000 / self.joins_per_core:.1f} ms of the server's CPU each"
         for reason, count in self.failed.most_common():
             yield f"  {count} not connected: {reason}"
+            if reason in ADVICE:
+                yield f"    {ADVICE[reason]}"
         if self.join_s is not None:
             yield f"joining took {_ms(self.join_s, 1000)}"
         for reason, count in self.lost_connections.most_common():
@@ -124,6 +148,11 @@ class Results:
             yield (
                 f"{self.packets_received} of {self.packets_expected} packets arrived in {self.measured_s:.0f} s "
                 f"({self.loss:.3%} lost; {self.without_loss} listeners lost nothing, the worst {self.worst_loss:.2%})"
+            )
+        if self.packets_asked_for or self.packets_recovered:
+            yield (
+                f"  {self.packets_repaired} came after they had been asked for ({self.packets_asked_for} questions), "
+                f"{self.packets_recovered} more as copies in others"
             )
         if self.behind_live_ms is not None:
             yield f"{self.parts_received} parts of HLS arrived, behind live {_ms(self.behind_live_ms, 1)}"

@@ -16,24 +16,24 @@ from lac.errors import LacError
 from lac.loadtest.audio import Speech
 from lac.loadtest.chatters import Chatter
 from lac.loadtest.hls import HlsListener
-from lac.loadtest.listeners import Listener, Swarm, open_client_socket
-from lac.loadtest.plan import Mode, Plan
+from lac.loadtest.listeners import Habits, Listener, Swarm, open_client_socket
+from lac.loadtest.plan import Mode, Plan, Repair
 from lac.loadtest.results import Results, Spread
 from lac.loadtest.server_cpu import cpu_seconds, find_server
 from lac.loadtest.signalling import TIMEOUT_S, RefusedError, Signalling
 from lac_media.certificate import make_dtls_identity
-from lac_media.errors import EngineStartError, MediaError
+from lac_media.errors import EngineStartError, MediaError, ParseError
 from lac_media.net.peer_task import ClientPeer
 from lac_media.net.udp import UdpSocket
 from lac_media.parameters import Direction
 from lac_media.proto.peer import PeerConnected, PeerEvent
+from lac_media.proto.red import parse_red_untrusted
 from lac_media.proto.rtp import parse_rtp_untrusted
 
-#: Joining at the same time.
-AT_ONCE = 20
 CONNECT_TIMEOUT_S = 20.0
-#: Listeners that decrypt what they hear, evenly spread over all.
-SAMPLED = 20
+#: Listeners that decrypt what they hear, evenly spread over all: so many, or, because each costs as much as ten others,
+#: a tenth of a smaller crowd, but not less than the second number.
+SAMPLED, SAMPLED_AT_LEAST = 20, 5
 PROGRESS_S = 1.0
 START_TIMEOUT_S = 10.0
 END_TIMEOUT_S = 5.0
@@ -56,7 +56,7 @@ class LoadTest:
         self.results = Results(mode=plan.mode, url=plan.url, wanted=plan.listeners)
         self._tell = tell
         self._identity = make_dtls_identity()
-        self._swarm = Swarm()
+        self._swarm = Swarm(repair=plan.repair is not None)
         self._chatters: list[Chatter] = []
         self._latencies_ms: list[float] = []
         self._chat_latencies_ms: list[float] = []
@@ -69,11 +69,11 @@ class LoadTest:
     @property
     def packets(self) -> int:
         """That have come to those who listen now; while measuring, since that began."""
-        return sum(listener.packets for listener in self._swarm.listeners)
+        return sum(listener.tally.received for listener in self._swarm.listeners)
 
     async def run(self) -> None:
         """Everything. `results` is complete as far as it went, however this ends."""
-        limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+        limits = httpx.Limits(max_connections=self.plan.at_once, max_keepalive_connections=self.plan.at_once)
         async with httpx.AsyncClient(base_url=self.plan.url, timeout=TIMEOUT_S, limits=limits) as http:
             signalling = Signalling(self.plan, http)
             try:
@@ -83,8 +83,11 @@ class LoadTest:
                     nursery.start_soon(self._show_progress)
                     if self.plan.publishes and self.plan.mode is not Mode.WS:
                         for show in shows:
-                            await self._publish(signalling, show, nursery)
+                            show.speech = await self._publish(signalling, show, nursery)
+                        for token in self.plan.speaker_tokens:
+                            await self._publish(signalling, shows[0], nursery, token)
                     await self._bring_everyone(signalling, shows, nursery)
+                    await trio.sleep(self.plan.settle_s)
                     await self._measure()
                     nursery.cancel_scope.cancel("the load test is over")
             except* (RefusedError, LacError, MediaError, trio.TooSlowError) as group:
@@ -112,7 +115,9 @@ class LoadTest:
                     except (RefusedError, LacError) as error:
                         self._tell(f"a show could not be ended: {error}")
 
-    async def _publish(self, signalling: Signalling, show: _Show, nursery: trio.Nursery) -> None:
+    async def _publish(
+        self, signalling: Signalling, show: _Show, nursery: trio.Nursery, token: str | None = None
+    ) -> Speech:
         connected = trio.Event()
 
         def on_event(event: PeerEvent) -> None:
@@ -122,7 +127,7 @@ class LoadTest:
         sock = open_client_socket(_host_of(self.plan.url))
         try:
             peer = ClientPeer(sock, self._identity, on_event=on_event)
-            answered = await signalling.connect(show.id, peer, Direction.SEND, cname=secrets.token_hex(8))
+            answered = await signalling.connect(show.id, peer, Direction.SEND, cname=secrets.token_hex(8), token=token)
             peer.connect(answered.ice, answered.candidate, answered.dtls)
         except BaseException:
             sock.close()  # from here on `run` does
@@ -132,11 +137,12 @@ class LoadTest:
             await connected.wait()
         if not connected.is_set():
             raise RefusedError(0, "media_unreachable", "the publisher's audio does not reach the server's media port")
-        show.speech = Speech(peer)
-        nursery.start_soon(show.speech.run)
+        speech = Speech(peer, self.plan.frames)
+        nursery.start_soon(speech.run)
+        return speech
 
     async def _bring_everyone(self, signalling: Signalling, shows: list[_Show], nursery: trio.Nursery) -> None:
-        places = trio.CapacityLimiter(AT_ONCE)
+        places = trio.CapacityLimiter(self.plan.at_once)
         server_before = self._server_cpu()
         began_at = trio.current_time()
         wanted = self.plan.listeners
@@ -177,9 +183,10 @@ class LoadTest:
             self._joins_s.append(trio.current_time() - began_at)
 
     async def _listen(self, signalling: Signalling, show: _Show, number: int) -> None:
-        every = max(1, self.plan.listeners // SAMPLED)
+        sampled = min(SAMPLED, max(SAMPLED_AT_LEAST, self.plan.listeners // 10))
+        every = max(1, self.plan.listeners // sampled)
         speech = show.speech if number % every == 0 else None
-        hear = None if speech is None else partial(self._hear, speech)
+        plan = self.plan
         connected = trio.Event()
 
         def make_peer(sock: UdpSocket, on_event: Callable[[PeerEvent], None]) -> ClientPeer:
@@ -190,7 +197,14 @@ class LoadTest:
 
             return ClientPeer(sock, self._identity, on_event=tell_both)
 
-        listener = Listener(open_client_socket(_host_of(self.plan.url)), make_peer, hear)
+        red: int | None = None
+
+        def hear(plain: bytes, received_at: float) -> None:
+            if speech is not None:
+                self._hear(speech, plain, received_at, red)
+
+        sock = open_client_socket(_host_of(plan.url))
+        listener = Listener(sock, make_peer, None if speech is None else hear, seed=number)
         try:
             answered = await signalling.connect(show.id, listener.peer, Direction.RECV, cname="")
             listener.peer.connect(answered.ice, answered.candidate, answered.dtls)
@@ -201,6 +215,15 @@ class LoadTest:
                 listener.close()
         if not connected.is_set():
             raise RefusedError(0, listener.closed or "timeout", "the media port does not answer")
+        red = answered.stream.red_payload_type if plan.repair is Repair.RED else None
+        listener.behave(
+            Habits(
+                asks=plan.repair is not None,
+                payload_type=answered.stream.payload_type,
+                red_payload_type=red,
+                lose=plan.lose if plan.is_lossy(number) else 0.0,
+            )
+        )
         self._swarm.add(listener)
 
     async def _chat(self, show_id: str, number: int, chatters: int, nursery: trio.Nursery) -> None:
@@ -252,10 +275,16 @@ class LoadTest:
     def _server_cpu(self) -> float | None:
         return None if self._server is None else cpu_seconds(self._server)
 
-    def _hear(self, speech: Speech, plain: bytes, received_at: float) -> None:
+    def _hear(self, speech: Speech, plain: bytes, received_at: float, red: int | None) -> None:
         if not self._measuring or not received_at:
             return
-        sent_at = speech.sent_at_untrusted(parse_rtp_untrusted(plain).payload)
+        try:
+            packet = parse_rtp_untrusted(plain)
+            is_red = packet.payload_type == red
+            payload = parse_red_untrusted(packet.payload)[-1].payload if is_red else packet.payload
+        except ParseError:
+            return
+        sent_at = speech.sent_at_untrusted(payload)
         if sent_at is not None:
             self._latencies_ms.append((received_at - sent_at) * 1000)
 
@@ -286,11 +315,19 @@ class LoadTest:
         results.behind_live_ms = Spread.of(self._behind_live_ms)
         results.chat_latency_ms = Spread.of(self._chat_latencies_ms)
         results.lost_connections.update(self._swarm.lost)
-        results.packets_expected = sum(listener.expected for listener in listeners)
-        results.packets_received = sum(min(listener.packets, listener.expected) for listener in listeners)
-        losses = [1 - listener.packets / listener.expected for listener in listeners if listener.expected]
-        results.without_loss = sum(loss <= 0 for loss in losses)
-        results.worst_loss = max(losses, default=0.0)
+        for listener in listeners:
+            tally = listener.tally
+            received = min(tally.received, tally.expected)
+            recovered = min(tally.recovered, tally.expected - received)
+            results.packets_expected += tally.expected
+            results.packets_received += received
+            results.packets_recovered += recovered
+            results.packets_asked_for += tally.asked
+            results.packets_repaired += tally.repaired
+            if tally.expected:
+                loss = 1 - (received + recovered) / tally.expected
+                results.without_loss += loss <= 0
+                results.worst_loss = max(results.worst_loss, loss)
 
 
 def _difference(before: float | None, after: float | None) -> float | None:

@@ -9,16 +9,16 @@ import httpx
 import trio
 
 from lac.errors import ConfigError, UnavailableError
-from lac.loadtest.plan import Plan
+from lac.loadtest.plan import Plan, Repair
 from lac_media.net.peer_task import ClientPeer
 from lac_media.parameters import Direction, DtlsParameters, IceCandidate, IceParameters, ProducerParameters
 from lac_media.proto.sdp import OfferParameters, build_offer, parse_answer_untrusted
 
 SDP = {"Content-Type": "application/sdp"}
 TIMEOUT_S = 30.0
-#: How often a server that says "too many" or "not now" is asked again.
-RETRIES = 10
+#: What a server that says "too many" or "not now" may make us wait.
 MAX_WAIT_S = 5.0
+RED_PAYLOAD_TYPE = 63
 
 
 class RefusedError(Exception):
@@ -81,9 +81,12 @@ class Signalling:
         if self._plan.broadcast_id is None and self._token is not None:
             await self.call("POST", f"/api/broadcasts/{show_id}/end")
 
-    async def connect(self, show_id: str, peer: ClientPeer, direction: Direction, *, cname: str) -> Answered:
-        """Offer by WHEP, or, to publish, by WHIP."""
+    async def connect(
+        self, show_id: str, peer: ClientPeer, direction: Direction, *, cname: str, token: str | None = None
+    ) -> Answered:
+        """Offer by WHEP, or, to publish, by WHIP; as whoever we have signed in as, or with a `token` of another."""
         publishes = direction is Direction.SEND
+        repair = None if publishes else self._plan.repair  # a publisher of ours would not answer
         offer = build_offer(
             OfferParameters(
                 ice=peer.ice_parameters,
@@ -92,17 +95,25 @@ class Signalling:
                 direction=direction,
                 ssrc=peer.ssrc if publishes else None,
                 cname=cname if publishes else None,
+                nack=repair is not None,
+                red_payload_type=RED_PAYLOAD_TYPE if repair is Repair.RED else None,
             )
         )
         path = f"/whip/{show_id}" if publishes else f"/whep/{show_id}"
         if not publishes and self._plan.variant != "opus":
             path += f"?variant={self._plan.variant}"
-        response = await self._send("POST", path, content=offer, headers=SDP, token=self._token if publishes else None)
+        token = (token or self._token) if publishes else None
+        response = await self._send("POST", path, content=offer, headers=SDP, token=token)
         answer = parse_answer_untrusted(response.text)
         candidate = next((found for found in answer.candidates if found.protocol == "udp"), None)
         if candidate is None or answer.ice is None:
             raise RefusedError(response.status_code, "no_candidate", "the answer has no UDP candidate")
-        stream = ProducerParameters(answer.payload_type, audio_level_extension_id=answer.audio_level_extension_id)
+        stream = ProducerParameters(
+            answer.payload_type,
+            audio_level_extension_id=answer.audio_level_extension_id,
+            nack=answer.nack,
+            red_payload_type=answer.red_payload_type,
+        )
         return Answered(answer.ice, candidate, answer.dtls_parameters(), stream)
 
     async def call(self, method: str, path: str, *, json: Any = None) -> Any:
@@ -124,7 +135,7 @@ class Signalling:
         headers = dict(headers or {})
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        for attempt in range(RETRIES + 1):
+        for attempt in range(self._plan.retries + 1):
             try:
                 response = await self._http.request(method, path, json=json, content=content, headers=headers)
             except httpx.HTTPError as error:
@@ -134,7 +145,7 @@ class Signalling:
             if response.is_success:
                 return response
             refused = _refused(response)
-            if response.status_code not in (429, 503) or refused.code == "use_hls" or attempt == RETRIES:
+            if response.status_code not in (429, 503) or refused.code == "use_hls" or attempt == self._plan.retries:
                 raise refused
             self.retried += 1
             await trio.sleep(min(MAX_WAIT_S, _retry_after_s(response)))

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from lac.db import models
-from lac.paging import Page, Position, encode_cursor
+from lac.db.pages import earlier_than, page_of
+from lac.paging import Page, Position
 
 FOLLOWERS = "followers"
 FOLLOWING = "following"
@@ -83,11 +84,9 @@ def list_follows(
     query = sa.select(other, models.User.display_name, row.created_at).join(models.User, models.User.id == other)
     query = query.where(mine == user_id)
     if after is not None:
-        query = query.where((row.created_at < after.at) | ((row.created_at == after.at) & (other < after.id)))
+        query = query.where(earlier_than(after, row.created_at, other))
     found = session.execute(query.order_by(row.created_at.desc(), other.desc()).limit(limit + 1)).all()
-    items = [Followed(person_id, name, at) for person_id, name, at in found[:limit]]
-    cursor = encode_cursor(Position(which, items[-1].since, items[-1].id)) if len(found) > limit else None
-    return Page(tuple(items), cursor)
+    return page_of(found, limit, lambda line: Followed(*line), lambda item: Position(which, item.since, item.id))
 
 
 def add_reminder(session: orm.Session, broadcast_id: str, user_id: str, at: datetime) -> None:

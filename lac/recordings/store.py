@@ -12,7 +12,8 @@ from sqlalchemy import orm
 
 from lac.broadcasts.model import Role, Visibility
 from lac.db import models
-from lac.paging import Page, Position, encode_cursor
+from lac.db.pages import earlier_than, later_than, page_of
+from lac.paging import Page, Position
 from lac.recordings.model import EndReason, Failure, Recording, RecordingStatus, check_move
 
 SECTION = "recordings"
@@ -137,10 +138,11 @@ def chat_page(
     if recording.duration_s is not None:
         query = query.where(row.media_time <= recording.media_start_s + recording.duration_s)
     if after is not None:
-        query = query.where((row.at > after.at) | ((row.at == after.at) & (row.id > after.id)))
+        query = query.where(later_than(after, row.at, row.id))
     found = session.scalars(query.order_by(row.at, row.id).limit(limit + 1)).all()
-    items = tuple(
-        Said(
+
+    def said(chat: models.ChatMessage) -> Said:
+        return Said(
             start_s=round(chat.media_time - recording.media_start_s, 3),
             id=chat.id,
             person_id=chat.person_id,
@@ -150,10 +152,8 @@ def chat_page(
             text=chat.text,
             at=chat.at,
         )
-        for chat in found[:limit]
-    )
-    cursor = encode_cursor(Position(CHAT_SECTION, items[-1].at, items[-1].id)) if len(found) > limit else None
-    return Page(items, cursor)
+
+    return page_of(found, limit, said, lambda item: Position(CHAT_SECTION, item.at, item.id))
 
 
 def is_playable() -> sa.ColumnElement[bool]:
@@ -193,12 +193,9 @@ def list_page(
     if host_id is not None:
         query = query.where(show.host_id == host_id)
     if after is not None:
-        query = query.where((row.started_at < after.at) | ((row.started_at == after.at) & (row.id < after.id)))
+        query = query.where(earlier_than(after, row.started_at, row.id))
     found = session.scalars(query.order_by(row.started_at.desc(), row.id.desc()).limit(limit + 1)).all()
-    items = [_to_recording(item) for item in found[:limit]]
-    more = len(found) > limit
-    cursor = encode_cursor(Position(SECTION, items[-1].started_at, items[-1].id)) if more else None
-    return Page(tuple(items), cursor)
+    return page_of(found, limit, _to_recording, lambda item: Position(SECTION, item.started_at, item.id))
 
 
 def _row(session: orm.Session, recording_id: str, *, for_update: bool) -> models.Recording | None:

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from lac.db import models
+from lac.db.pages import earlier_than, page_of
 from lac.ids import new_id
-from lac.paging import Page, Position, encode_cursor
+from lac.paging import Page, Position
 from lac.rooms.kept_out import Exclusion
 from lac.rooms.recent_chat import Missed
 from lac.rooms.values import Chat, Person
@@ -104,11 +105,9 @@ def list_messages(session: orm.Session, broadcast_id: str, *, limit: int, after:
     row = models.ChatMessage
     query = sa.select(row).where(row.broadcast_id == broadcast_id, row.deleted_at.is_(None))
     if after is not None:
-        query = query.where((row.at < after.at) | ((row.at == after.at) & (row.id < after.id)))
+        query = query.where(earlier_than(after, row.at, row.id))
     found = session.scalars(query.order_by(row.at.desc(), row.id.desc()).limit(limit + 1)).all()
-    items = found[:limit]
-    cursor = encode_cursor(Position(_CHAT_SECTION, items[-1].at, items[-1].id)) if len(found) > limit else None
-    return Page(tuple(_to_chat(message) for message in items), cursor)
+    return page_of(found, limit, _to_chat, lambda chat: Position(_CHAT_SECTION, chat.at, chat.id))
 
 
 def missed_messages(session: orm.Session, broadcast_id: str, since: str, limit: int) -> Missed | None:
@@ -264,12 +263,14 @@ def list_bans(session: orm.Session, broadcast_id: str, *, limit: int, after: Pos
     row = models.Ban
     query = _bans().where(row.broadcast_id == broadcast_id)
     if after is not None:
-        query = query.where((row.created_at < after.at) | ((row.created_at == after.at) & (row.person_id < after.id)))
+        query = query.where(earlier_than(after, row.created_at, row.person_id))
     found = session.execute(query.order_by(row.created_at.desc(), row.person_id.desc()).limit(limit + 1)).all()
-    items = [_to_ban(ban, name) for ban, name in found[:limit]]
-    more = len(found) > limit
-    cursor = encode_cursor(Position(BANS_SECTION, items[-1].created_at, items[-1].person_id)) if more else None
-    return Page(tuple(items), cursor)
+    return page_of(
+        found,
+        limit,
+        lambda line: _to_ban(*line),
+        lambda ban: Position(BANS_SECTION, ban.created_at, ban.person_id),
+    )
 
 
 def list_sessions(
@@ -280,24 +281,14 @@ def list_sessions(
     query = sa.select(row, models.User.display_name).outerjoin(models.User, models.User.id == row.user_id)
     query = query.where(row.broadcast_id == broadcast_id)
     if after is not None:
-        query = query.where((row.opened_at < after.at) | ((row.opened_at == after.at) & (row.id < after.id)))
+        query = query.where(earlier_than(after, row.opened_at, row.id))
     found = session.execute(query.order_by(row.opened_at.desc(), row.id.desc()).limit(limit + 1)).all()
-    items = [
-        SessionRow(
-            id=opened.id,
-            person_id=opened.person_id,
-            display_name=name,
-            kind=opened.kind,
-            direction=opened.direction,
-            opened_at=opened.opened_at,
-            closed_at=opened.closed_at,
-            close_reason=opened.close_reason,
-        )
-        for opened, name in found[:limit]
-    ]
-    more = len(found) > limit
-    cursor = encode_cursor(Position(SESSIONS_SECTION, items[-1].opened_at, items[-1].id)) if more else None
-    return Page(tuple(items), cursor)
+    return page_of(
+        found,
+        limit,
+        lambda line: _to_session(*line),
+        lambda opened: Position(SESSIONS_SECTION, opened.opened_at, opened.id),
+    )
 
 
 def figures(session: orm.Session, broadcast_id: str) -> Figures:
@@ -323,6 +314,19 @@ def follows(session: orm.Session, follower_id: str, followed_id: str) -> bool:
 def _bans() -> sa.Select[models.Ban, str]:
     return sa.select(models.Ban, models.User.display_name).outerjoin(
         models.User, models.User.id == models.Ban.person_id
+    )
+
+
+def _to_session(row: models.MediaSession, name: str | None) -> SessionRow:
+    return SessionRow(
+        id=row.id,
+        person_id=row.person_id,
+        display_name=name,
+        kind=row.kind,
+        direction=row.direction,
+        opened_at=row.opened_at,
+        closed_at=row.closed_at,
+        close_reason=row.close_reason,
     )
 
 

@@ -85,7 +85,18 @@ def parse_page_untrusted(data: bytes, pos: int = 0) -> OggPage:
     )
 
 
-def page_size_untrusted(data: bytes | bytearray) -> int | None:
+def take_page_untrusted(buffer: bytearray) -> OggPage | None:
+    """Take the page that `buffer` begins with out of it; None while it is not all there. Raises ParseError when it is
+    no page."""
+    size = _page_size_untrusted(buffer)
+    if size is None or len(buffer) < size:
+        return None
+    page = parse_page_untrusted(bytes(buffer[:size]))
+    del buffer[:size]
+    return page
+
+
+def _page_size_untrusted(data: bytes | bytearray) -> int | None:
     """Bytes of the page that `data` begins with, all there or not; None while that cannot be said yet. Raises
     ParseError when it is no page."""
     if not data.startswith(_CAPTURE[: len(data)]):

@@ -14,8 +14,8 @@ from lac_media.container.ogg import (
     OggPager,
     OggUnpager,
     encode_page,
-    page_size_untrusted,
     parse_page_untrusted,
+    take_page_untrusted,
 )
 from lac_media.errors import ParseError
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
@@ -133,7 +133,7 @@ class OggOpusReader:
     def receive(self, data: bytes) -> Iterator[bytes]:
         """The packets that `data` completes. Raises ParseError for what is not Opus in Ogg."""
         self._buffer += data
-        while page := self._take_page():
+        while page := take_page_untrusted(self._buffer):
             if page.first:
                 self.head, self._unpager, self._headers_left = None, OggUnpager(), 2
                 self._serial = page.serial
@@ -147,14 +147,6 @@ class OggOpusReader:
                     self._headers_left -= 1
                 else:
                     self._headers_left -= 1  # the tags
-
-    def _take_page(self) -> OggPage | None:
-        size = page_size_untrusted(self._buffer)
-        if size is None or len(self._buffer) < size:
-            return None
-        page = parse_page_untrusted(bytes(self._buffer[:size]))
-        del self._buffer[:size]
-        return page
 
 
 @dataclass(frozen=True, slots=True)

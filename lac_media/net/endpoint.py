@@ -28,6 +28,10 @@ log = structlog.get_logger(__name__)
 #: Datagrams handled between two checkpoints, and for how long: each handshake of a crowd takes half a millisecond.
 BURST = 128
 TURN_S = 0.003
+#: Timers that are so late have stood behind something else, as the socket has: what came meanwhile is read first, for
+#: it may be what they would ask a publisher for. But not for longer than this, should the socket never be empty.
+LATE_S = 0.005
+READ_FIRST_S = 0.05
 #: Void timers stay in the heap until they are due, half a minute later, or until they are more than this and more than
 #: the others.
 VOID_TIMERS_KEPT = 256
@@ -97,6 +101,8 @@ class Endpoint:
         #: How many of them are void.
         self._void_timers = 0
         self._timer_changed = trio.Event()
+        #: The receive loop's last turn ended before the socket was empty.
+        self._more_to_read = False
 
     @property
     def peer_count(self) -> int:
@@ -221,6 +227,7 @@ class Endpoint:
         while True:
             await self.socket.wait_readable()
             try:
+                self._more_to_read = True
                 now = trio.current_time()
                 turn_ends_at = now + TURN_S
                 for _ in range(BURST):
@@ -232,17 +239,24 @@ class Endpoint:
                     if now >= turn_ends_at:
                         break
             except BlockingIOError:
-                continue
+                self._more_to_read = False
             finally:
                 self.waited_s = 0.0
 
     async def _timer_loop(self) -> None:
         while True:
-            due = self._timers[0].due if self._timers else float("inf")
-            with trio.move_on_at(due):
+            with trio.move_on_at(self._next_due()):
                 await self._timer_changed.wait()
             self._timer_changed = trio.Event()
+            woken_at = trio.current_time()
+            if woken_at - self._next_due() > LATE_S:
+                await trio.lowlevel.checkpoint()  # where there is something to read, the receive loop is awake, too
+                while self._more_to_read and trio.current_time() < woken_at + READ_FIRST_S:
+                    await trio.lowlevel.checkpoint()
             self.run_timers(now=trio.current_time())
+
+    def _next_due(self) -> float:
+        return self._timers[0].due if self._timers else float("inf")
 
     def receive(self, data: bytes, address: Address, *, now: float) -> None:
         """Deal with one datagram. Never raises for what the network sent."""

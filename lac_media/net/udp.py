@@ -17,6 +17,9 @@ import trio
 from lac_media.errors import EngineStartError
 from lac_media.parameters import Address, UdpAddress
 
+if sys.platform == "linux":
+    import fcntl
+
 #: Larger than any datagram that WebRTC peers send; a ClientHello's first part has been seen with 1408 bytes.
 MAX_DATAGRAM = 2048
 #: What we ask the kernel for; it gives what its limits allow. A slice of the fan-out is about 30 KiB.
@@ -34,6 +37,8 @@ MAPPED_PREFIX = "::ffff:"
 #: wall clock at which the datagram came in.
 _SO_TIMESTAMPNS = 35
 _TIMESPEC = struct.Struct("@ll")
+#: The same as a question (`ioctl`).
+_SIOCGSTAMPNS = 0x8907
 #: Room for it in `recvmsg`.
 STAMP_SPACE = socket.CMSG_SPACE(_TIMESPEC.size) if hasattr(socket, "CMSG_SPACE") else 0
 #: What seems to have waited longer has not: somebody has set the clock.
@@ -143,6 +148,25 @@ def received_at(ancillary: list[tuple[int, int, bytes]]) -> float:
             seconds, nanoseconds = _TIMESPEC.unpack(data)
             return float(seconds + nanoseconds * 1e-9)
     return 0.0
+
+
+def keep_last_stamp(sock: socket.socket) -> None:
+    """Have the kernel remember when the datagram that was taken last came in, instead of saying so with each: for who
+    wants to know it now and then (`last_received_at`)."""
+    if sys.platform == "linux" and _ask_for_stamps(sock):
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 0)
+        last_received_at(sock)  # the first question only switches it on
+
+
+def last_received_at(sock: socket.socket) -> float:
+    """When the datagram that was taken last came in: Unix time, 0.0 where that is not known."""
+    if sys.platform != "linux":
+        return 0.0
+    try:
+        seconds, nanoseconds = _TIMESPEC.unpack(fcntl.ioctl(sock, _SIOCGSTAMPNS, bytes(_TIMESPEC.size)))
+    except OSError:
+        return 0.0
+    return float(seconds + nanoseconds * 1e-9)
 
 
 def open_udp_socket(ip: str, port: int) -> UdpSocket:

@@ -22,6 +22,7 @@ from lac_media.proto.opus import FRAME_20MS_TICKS as FRAME_TICKS
 from lac_media.proto.rtp import RtpPacket
 from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import FRAME_S, MAX_PAYLOAD, SILENCE_AFTER_S, Program
+from lac_media.rooms.reorder import ReorderBuffer
 
 #: A speaker who has sent nothing but silence for this long is not live.
 QUIET_AFTER_S = 2.0
@@ -56,6 +57,8 @@ class _Speaker:
         self.source = source
         self.arrivals = Arrivals()
         self.balance = Balance()
+        #: What waits for its turn to pass through; empty while others pass, and with a mix.
+        self.reorder = ReorderBuffer(self.arrivals)
         self.heard_at = 0.0
         self.audible_at = -QUIET_AFTER_S
         #: What has passed through last.
@@ -147,11 +150,14 @@ class Director:
         self.program.interrupt(source)
 
     def handle_timer(self, *, now: float) -> Iterable[ProgramPacket]:
-        """What is due: a mixed frame, or silence."""
+        """What is due: a mixed frame, silence, or what was held back of whom passes through."""
         mix = self._mix
-        if mix is None:
-            return self.program.handle_timer(now=now)
         out: list[ProgramPacket] = []
+        if mix is None:
+            if self._passing is not None:
+                out.extend(self._send(self._passing, self._passing.reorder.handle_timer(now=now), now))
+            out.extend(self.program.handle_timer(now=now))
+            return out
         self._skip_what_is_too_late(mix, now)
         while mix.due <= now:
             self._retire(mix, now)
@@ -168,19 +174,31 @@ class Director:
 
     def timer_at(self) -> float:
         """When `handle_timer` has something to do; it may then turn out to be nothing."""
-        return self.program.timer_at() if self._mix is None else self._mix.due
+        if self._mix is not None:
+            return self._mix.due
+        held_until = float("inf") if self._passing is None else self._passing.reorder.timer_at()
+        return min(self.program.timer_at(), held_until)
 
     # Pass-through
 
     def _pass(self, speaker: _Speaker, arrival: Arrival, now: float) -> Iterable[ProgramPacket]:
         if speaker is not self._passing:
+            if self._passing is not None:
+                self._passing.reorder.take_all()  # they have been quiet, or away, for longer than anything waits
             speaker.passed.clear()
             self._passing = speaker
-        sent = self.program.receive(speaker.source, arrival.packet, arrival.level, now=now)
-        if sent is None:
-            return ()
-        speaker.passed.append(arrival)
-        return (sent,)
+        return self._send(speaker, speaker.reorder.receive(arrival, now=now), now)
+
+    def _send(
+        self, speaker: _Speaker, arrivals: Iterable[Arrival], now: float, *, goes_on: bool = False
+    ) -> list[ProgramPacket]:
+        out = []
+        for arrival in arrivals:
+            sent = self.program.receive(speaker.source, arrival.packet, arrival.level, now=now, goes_on=goes_on)
+            if sent is not None:
+                speaker.passed.append(arrival)
+                out.append(sent)
+        return out
 
     def _begin_mix(self, passing: _Speaker, now: float) -> _Mix:
         """Go over. The next packet of the program carries what comes after the last one that passed through.
@@ -191,7 +209,8 @@ class Director:
         due, leap = now, 0
         position = max((arrival.end for arrival in passing.passed), default=None)
         if position is not None:
-            expected = (position + passing.arrivals.required_delay) / OPUS_CLOCK_RATE_HZ
+            delay = max(passing.arrivals.required_delay, passing.reorder.delay)
+            expected = (position + delay) / OPUS_CLOCK_RATE_HZ
             due = min(max(now, expected), now + MAX_PATIENCE_S)
             if now - expected > MAX_CATCH_UP_FRAMES * FRAME_S:  # a pause
                 leap = int((now - expected) / FRAME_S) * FRAME_TICKS
@@ -202,6 +221,8 @@ class Director:
             recent = [arrival for arrival in passing.passed if arrival.end > position - WARM_UP_TICKS]
             channel.playout.begin_after(recent, position=position + leap)
             mix.went_on_from = passing
+        for arrival in passing.reorder.take_all():
+            channel.playout.insert(arrival)
         self.program.begin_mix(due=due, leap_ticks=leap)
         self._passing = None
         self.mixes += 1
@@ -285,15 +306,9 @@ class Director:
             return []
         self._mix, self._passing = None, speaker
         speaker.passed.clear()
-        out = []
-        for arrival in packets:
-            sent = self.program.receive(
-                speaker.source, arrival.packet, arrival.level, now=now, goes_on=arrival is packets[0]
-            )
-            if sent is not None:
-                speaker.passed.append(arrival)
-                out.append(sent)
-        return out
+        first, *others = packets
+        out = self._send(speaker, [first], now, goes_on=True)
+        return out + self._send(speaker, speaker.reorder.go_on(others, now=now), now)
 
     def _skip_what_is_too_late(self, mix: _Mix, now: float) -> None:
         """After a stall of our own: what should have gone out long ago is left out."""

@@ -113,8 +113,11 @@ class Economy:
             self._flush(now)
 
     def _follows(self, packet: ProgramPacket) -> bool:
-        """Whether it belongs right behind what is held. A marker opens a talkspurt: it can only be the first."""
-        return bool(self._held) and not packet.marker and packet.ticks == self._held[0].ticks + self._joiner.ticks
+        """Whether it belongs right behind what is held. A marker opens a talkspurt: it can only be the first. But
+        FFmpeg and aiortc set it in every packet, and then it says nothing."""
+        if not self._held or packet.ticks != self._held[0].ticks + self._joiner.ticks:
+            return False
+        return not packet.marker or self._held[-1].marker
 
     def _is_full(self, newest: OpusPacket) -> bool:
         """Another one like the newest would be too much."""

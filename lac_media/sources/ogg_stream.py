@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lac_media.container.ogg import OggPage, OggUnpager, page_size_untrusted, parse_page_untrusted
+from lac_media.container.ogg import OggUnpager, take_page_untrusted
 from lac_media.errors import ParseError
 
 
@@ -32,7 +32,7 @@ class OggStreamReader:
     def receive(self, data: bytes) -> Iterator[OggPacket]:
         """The packets that `data` completes. Raises ParseError for what is no Ogg."""
         self._buffer += data
-        while page := self._take_page():
+        while page := take_page_untrusted(self._buffer):
             if page.first:
                 self._unpager, self._serial, self._index = OggUnpager(), page.serial, 0
             elif page.serial != self._serial:
@@ -40,11 +40,3 @@ class OggStreamReader:
             for packet in self._unpager.receive(page):
                 yield OggPacket(self._index, packet)
                 self._index += 1
-
-    def _take_page(self) -> OggPage | None:
-        size = page_size_untrusted(self._buffer)
-        if size is None or len(self._buffer) < size:
-            return None
-        page = parse_page_untrusted(bytes(self._buffer[:size]))
-        del self._buffer[:size]
-        return page

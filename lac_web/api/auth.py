@@ -102,7 +102,8 @@ async def change_password(identity: Identity, data: ChangePassword) -> None:
 async def request_password_reset(data: RequestPasswordReset) -> None:
     """Ask for a link to set a new password.
 
-    The answer is the same whether or not there is such an account. An account gets three such mails in an hour at most.
+    The answer is the same, and takes as long, whether or not there is such an account; the mail is sent afterwards.
+    An account gets three such mails in an hour at most.
     """
     await current_services().auth.account.request_password_reset(data.email)
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from lac.audit import entries_about
 from lac.auth.passwords import PasswordHasher
-from lac.auth.service import AuthService
+from lac.auth.service import AuthService, SignedIn
 from lac.broadcasts.service import BroadcastService
 from lac.config import Settings, load_settings
 from lac.db.engine import POSTGRES_THREADS, SQLITE_THREADS, Database, create_engines, migrate_database
+from lac.errors import LacError
 from lac.identity import Identity, IdentityKind
 from tests.fakes.mail import Mailbox
 from tests.postgres import EmptiedDatabase, PostgresServer, postgres_server
 
+EMAIL, PASSWORD, NEW_PASSWORD = "ada@example.org", "correct horse battery", "a different password"
 START = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 SECRETS = {"JWT_SECRET": "access-" + "a" * 40, "JWT_REFRESH_SECRET": "refresh-" + "b" * 40}
 
@@ -34,6 +38,17 @@ class TurnableClock:
 
     def advance(self, **kwargs: float) -> None:
         self.now += timedelta(**kwargs)
+
+
+async def code_of(call: Coroutine[Any, Any, object]) -> str:
+    """The code of the error that `call` ends with."""
+    with pytest.raises(LacError) as caught:
+        await call
+    return caught.value.code
+
+
+async def acts(db: Database, user_id: str) -> list[str]:
+    return [entry.action for entry in await db.read(lambda session: entries_about(session, user_id))]
 
 
 #: Each domain test runs on both. The order keeps the tests that need no server first.
@@ -150,3 +165,13 @@ def account(auth: AuthService) -> Callable[..., object]:
         return Identity(IdentityKind.USER, user.id, user.display_name, is_admin=is_admin)
 
     return make
+
+
+@pytest.fixture
+async def ada(auth: AuthService) -> SignedIn:
+    return await auth.register(EMAIL, PASSWORD, "Ada")
+
+
+@pytest.fixture
+async def me(auth: AuthService, ada: SignedIn) -> Identity:
+    return await auth.identify(ada.access_token)

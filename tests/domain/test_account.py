@@ -1,71 +1,38 @@
-"""One's own account: the link that confirms an address, passwords changed and recovered, data taken along, leaving."""
+"""One's own account: the link that confirms an address, passwords changed and recovered."""
 
 from __future__ import annotations
 
 import io
-import json
-import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 import sqlalchemy as sa
 import structlog.testing
 import trio
-from sqlalchemy import orm
 
-from lac.audit import entries_about
 from lac.auth import account as account_module
 from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService, SignedIn
 from lac.auth.tokens import hash_address
-from lac.broadcasts.model import BroadcastAction, BroadcastStatus, Role
-from lac.broadcasts.service import BroadcastService
 from lac.config import Settings
 from lac.db import models
 from lac.db.engine import Database
-from lac.errors import ConflictError, InvalidInputError, LacError, NotFoundError, TooManyRequestsError
+from lac.errors import InvalidInputError, LacError, TooManyRequestsError
 from lac.identity import Identity, IdentityKind
 from lac.mail import ConsoleMailer, Mail
-from lac.rooms import store as room_store
-from lac.rooms.values import Chat, Person
-from tests.domain.conftest import START, TurnableClock
+from tests.domain.conftest import EMAIL, NEW_PASSWORD, PASSWORD, TurnableClock, acts, code_of
 from tests.fakes.mail import Mailbox
 
 MakeAccount = Callable[..., Coroutine[Any, Any, Identity]]
-EMAIL = "ada@example.org"
-PASSWORD = "correct horse battery"
-NEW = "a different password"
 GUEST = Identity(IdentityKind.GUEST, "guest-1", "Gast", broadcast_id="elsewhere")
-
-
-async def code_of(call: Coroutine[Any, Any, object]) -> str:
-    """The code of the error that `call` ends with."""
-    with pytest.raises(LacError) as caught:
-        await call
-    return caught.value.code
 
 
 @pytest.fixture(autouse=True)
 def _answer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_module, "RESET_ANSWER_S", 0.0)
-
-
-@pytest.fixture
-async def ada(auth: AuthService) -> SignedIn:
-    return await auth.register(EMAIL, PASSWORD, "Ada")
-
-
-@pytest.fixture
-async def me(auth: AuthService, ada: SignedIn) -> Identity:
-    return await auth.identify(ada.access_token)
-
-
-async def acts(db: Database, user_id: str) -> list[str]:
-    return [entry.action for entry in await db.read(lambda session: entries_about(session, user_id))]
 
 
 # --- the link that confirms an address --------------------------------------------------------------------------------
@@ -146,19 +113,19 @@ async def test_a_changed_password_ends_every_other_sign_in(
     db: Database, auth: AuthService, ada: SignedIn, me: Identity
 ) -> None:
     elsewhere = await auth.login(EMAIL, PASSWORD)
-    await auth.account.change_password(me, PASSWORD, NEW)
+    await auth.account.change_password(me, PASSWORD, NEW_PASSWORD)
     await auth.identify(ada.access_token)
     await auth.refresh(ada.refresh_token)
     assert await code_of(auth.identify(elsewhere.access_token)) == "token_invalid"
     assert await code_of(auth.refresh(elsewhere.refresh_token)) == "token_invalid"
     assert await code_of(auth.login(EMAIL, PASSWORD)) == "invalid_credentials"
-    await auth.login(EMAIL, NEW)
+    await auth.login(EMAIL, NEW_PASSWORD)
     assert await acts(db, ada.user.id) == ["account.password_changed"]
 
 
 @pytest.mark.parametrize("current", ["wrong horse battery", "", "short", "x" * 10_000, "\ud800" * 12])
 async def test_who_does_not_know_the_password_does_not_change_it(auth: AuthService, me: Identity, current: str) -> None:
-    assert await code_of(auth.account.change_password(me, current, NEW)) == "wrong_password"
+    assert await code_of(auth.account.change_password(me, current, NEW_PASSWORD)) == "wrong_password"
     assert await code_of(auth.account.delete(me, current)) == "wrong_password"
     await auth.login(EMAIL, PASSWORD)
 
@@ -189,7 +156,7 @@ async def test_of_two_changes_at_the_same_time_one_counts(auth: AuthService, me:
 
 async def test_a_guest_has_no_password_no_data_and_nothing_to_delete(auth: AuthService) -> None:
     for call in (
-        auth.account.change_password(GUEST, PASSWORD, NEW),
+        auth.account.change_password(GUEST, PASSWORD, NEW_PASSWORD),
         auth.account.delete(GUEST, PASSWORD),
         auth.account.export(GUEST),
         auth.account.request_verification(GUEST),
@@ -205,12 +172,12 @@ async def test_a_lost_password_is_replaced_by_way_of_the_mailbox(
     db: Database, auth: AuthService, ada: SignedIn, mailbox: Mailbox
 ) -> None:
     await auth.account.request_password_reset(" ADA@example.org ")
-    await auth.account.reset_password(mailbox.last_token(EMAIL, "reset-password"), NEW)
+    await auth.account.reset_password(mailbox.last_token(EMAIL, "reset-password"), NEW_PASSWORD)
     assert await code_of(auth.identify(ada.access_token)) == "token_invalid"
     assert await code_of(auth.refresh(ada.refresh_token)) == "token_invalid"
     assert await code_of(auth.login(EMAIL, PASSWORD)) == "invalid_credentials"
     # Whoever got the mail has shown that the address is theirs.
-    assert (await auth.login(EMAIL, NEW)).user.email_verified
+    assert (await auth.login(EMAIL, NEW_PASSWORD)).user.email_verified
     assert await acts(db, ada.user.id) == ["account.password_reset"]
 
 
@@ -247,10 +214,10 @@ async def test_a_reset_link_works_once_and_takes_the_others_with_it(
     for _ in range(2):
         await auth.account.request_password_reset(EMAIL)
     first, second = mailbox.tokens(EMAIL, "reset-password")
-    await auth.account.reset_password(first, NEW)
+    await auth.account.reset_password(first, NEW_PASSWORD)
     for token in (first, second, "", "nonsense", "\ud800"):
         assert await code_of(auth.account.reset_password(token, "a third password")) == "reset_token_invalid"
-    await auth.login(EMAIL, NEW)
+    await auth.login(EMAIL, NEW_PASSWORD)
 
 
 async def test_a_reset_link_expires_after_an_hour(
@@ -259,20 +226,20 @@ async def test_a_reset_link_expires_after_an_hour(
     await auth.account.request_password_reset(EMAIL)
     clock.advance(hours=1)
     token = mailbox.last_token(EMAIL, "reset-password")
-    assert await code_of(auth.account.reset_password(token, NEW)) == "reset_token_invalid"
+    assert await code_of(auth.account.reset_password(token, NEW_PASSWORD)) == "reset_token_invalid"
 
 
 async def test_a_weak_password_does_not_use_the_link_up(auth: AuthService, ada: SignedIn, mailbox: Mailbox) -> None:
     await auth.account.request_password_reset(EMAIL)
     token = mailbox.last_token(EMAIL, "reset-password")
     assert await code_of(auth.account.reset_password(token, "short")) == "invalid_input"
-    await auth.account.reset_password(token, NEW)
+    await auth.account.reset_password(token, NEW_PASSWORD)
 
 
 async def test_a_link_is_good_for_its_purpose_only(auth: AuthService, ada: SignedIn, mailbox: Mailbox) -> None:
     await auth.account.request_password_reset(EMAIL)
     verify, reset = mailbox.last_token(EMAIL, "verify-email"), mailbox.last_token(EMAIL, "reset-password")
-    assert await code_of(auth.account.reset_password(verify, NEW)) == "reset_token_invalid"
+    assert await code_of(auth.account.reset_password(verify, NEW_PASSWORD)) == "reset_token_invalid"
     assert await code_of(auth.account.verify_email(reset)) == "verify_token_invalid"
     assert await code_of(auth.refresh(reset)) == "token_invalid"
 
@@ -281,7 +248,7 @@ async def test_a_changed_password_voids_a_reset_link(
     auth: AuthService, ada: SignedIn, me: Identity, mailbox: Mailbox
 ) -> None:
     await auth.account.request_password_reset(EMAIL)
-    await auth.account.change_password(me, PASSWORD, NEW)
+    await auth.account.change_password(me, PASSWORD, NEW_PASSWORD)
     token = mailbox.last_token(EMAIL, "reset-password")
     assert await code_of(auth.account.reset_password(token, "a third password")) == "reset_token_invalid"
 
@@ -337,198 +304,6 @@ async def test_used_and_expired_links_do_not_pile_up(
         await auth.account.request_password_reset(EMAIL)
     count = sa.select(sa.func.count()).where(models.AccountToken.purpose == models.TokenPurpose.RESET_PASSWORD)
     assert await db.read(lambda session: session.scalar(count)) == 1
-
-
-# --- one's data -------------------------------------------------------------------------------------------------------
-
-
-async def fill(db: Database, broadcasts: BroadcastService, me: Identity, other: Identity) -> tuple[str, str]:
-    """Give `me` something of everything. Returns their own show and the one of `other`."""
-    own, foreign = await broadcasts.create(me, "My show", tags=("jazz",)), await broadcasts.create(other, "Theirs")
-    await broadcasts.set_role(other, foreign.id, me.id, Role.SPEAKER)
-    person = Person(id=me.id, display_name="Ada", role=Role.SPEAKER)
-
-    def write(session: orm.Session) -> None:
-        session.add(models.Follow(follower_id=me.id, followed_id=other.id, created_at=START))
-        session.add(models.Follow(follower_id=other.id, followed_id=me.id, created_at=START))
-        session.add(models.Reminder(broadcast_id=foreign.id, user_id=me.id, created_at=START))
-        for number, broadcast_id in enumerate((own.id, foreign.id)):
-            chat = Chat(id=f"message-{number}", user=person, text=f"hello {number}", media_time=1.5, at=START)
-            room_store.add_message(session, broadcast_id, chat, user_id=me.id)
-        room_store.open_session_row(
-            session,
-            session_id="session-1",
-            broadcast_id=foreign.id,
-            person_id=me.id,
-            user_id=me.id,
-            kind="whip",
-            direction="send",
-            at=START,
-        )
-        room_store.add_ban(session, foreign.id, me.id, reason="noise", until=None, by=other.id, at=START)
-        session.add(
-            models.Recording(
-                id="recording-1",
-                broadcast_id=own.id,
-                status=models.RecordingStatus.READY,
-                title="My show",
-                started_at=START,
-                created_at=START,
-            )
-        )
-
-    await db.run(write)
-    return own.id, foreign.id
-
-
-async def test_an_export_holds_everything_about_oneself_and_no_secret(
-    db: Database, auth: AuthService, broadcasts: BroadcastService, ada: SignedIn, me: Identity, account: MakeAccount
-) -> None:
-    other = await account("other")
-    own, foreign = await fill(db, broadcasts, me, other)
-    await auth.refresh(ada.refresh_token)
-    await auth.account.change_password(me, PASSWORD, NEW)
-    text = msgspec.json.encode(await auth.account.export(me)).decode()
-    export = json.loads(text)
-
-    assert export["account"]["email"] == EMAIL
-    assert [broadcast["id"] for broadcast in export["broadcasts"]] == [own]
-    assert export["broadcasts"][0]["tags"] == ["jazz"]
-    assert [recording["id"] for recording in export["recordings"]] == ["recording-1"]
-    assert export["roles"][0] | {"grantedAt": ""} == {"broadcastId": foreign, "role": "speaker", "grantedAt": ""}
-    assert export["following"][0]["userId"] == export["followers"][0]["userId"] == other.id
-    assert export["reminders"][0]["broadcastId"] == foreign
-    assert sorted(message["text"] for message in export["messages"]) == ["hello 0", "hello 1"]
-    assert export["mediaSessions"][0]["kind"] == "whip"
-    assert export["bans"][0]["reason"] == "noise"
-    assert [sign_in["refreshes"] for sign_in in export["signIns"]] == [1]
-    assert {act["action"] for act in export["acts"]} == {"account.password_changed", "room.role_given"}
-    stored = await db.read(lambda session: repr(session.execute(sa.select(models.RefreshToken.token_hash)).all()))
-    # Names only: an id is random letters, and may spell it.
-    assert not re.search(r'"\w*hash\w*":', text, re.IGNORECASE)
-    assert not any(token in text for token in (ada.refresh_token, ada.access_token, *stored.split("'")[1::2]))
-    assert "other@example.org" not in text
-
-
-async def test_an_export_is_about_oneself(
-    db: Database, auth: AuthService, broadcasts: BroadcastService, me: Identity, account: MakeAccount
-) -> None:
-    other = await account("other")
-    await fill(db, broadcasts, me, other)
-    third = await auth.account.export(await account("third"))
-    lists = [getattr(third, name) for name in third.__struct_fields__ if name not in ("exported_at", "account")]
-    assert lists == [[]] * len(lists)
-
-
-# --- leaving ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_deleted_account_takes_its_shows_along_and_leaves_its_words_without_a_name(
-    db: Database, auth: AuthService, broadcasts: BroadcastService, ada: SignedIn, me: Identity, account: MakeAccount
-) -> None:
-    other = await account("other")
-    own, foreign = await fill(db, broadcasts, me, other)
-    await auth.account.delete(me, PASSWORD)
-
-    assert await code_of(auth.identify(ada.access_token)) == "token_invalid"
-    assert await code_of(auth.refresh(ada.refresh_token)) == "token_invalid"
-    assert await code_of(auth.login(EMAIL, PASSWORD)) == "invalid_credentials"
-    with pytest.raises(NotFoundError):
-        await broadcasts.get(other, own)
-    (message,) = await db.read(lambda session: room_store.recent_messages(session, foreign, 10))
-    assert (message.text, message.user.display_name) == ("hello 1", "Deleted account")
-    for table in (models.RefreshToken, models.AccountToken, models.Follow, models.Reminder, models.BroadcastRole):
-        column = table.__table__.c.get("user_id", table.__table__.c.get("follower_id"))
-        left = sa.select(sa.func.count()).where(column == me.id)
-        assert await db.read(lambda session, left=left: session.scalar(left)) == 0
-    assert set(await acts(db, me.id)) == {"room.role_given", "account.deleted"}
-    await auth.register(EMAIL, PASSWORD, "Ada again")
-
-
-async def test_nobody_leaves_in_the_middle_of_their_show(
-    auth: AuthService, broadcasts: BroadcastService, me: Identity
-) -> None:
-    show = await broadcasts.create(me, "A show")
-    await broadcasts.set_status(show.id, BroadcastAction.START)
-    assert await code_of(auth.account.delete(me, PASSWORD)) == "show_is_live"
-    await broadcasts.set_status(show.id, BroadcastAction.END)
-    await auth.account.delete(me, PASSWORD)
-
-
-async def test_a_show_that_starts_while_its_host_leaves_goes_one_way_or_the_other(
-    db: Database, auth: AuthService, broadcasts: BroadcastService, account: MakeAccount
-) -> None:
-    for number in range(5):
-        host = await account(f"host{number}")
-        show = await broadcasts.create(host, "A show")
-        results: set[str] = set()
-
-        async def start(show_id: str = show.id, results: set[str] = results) -> None:
-            try:
-                await broadcasts.set_status(show_id, BroadcastAction.START)
-                results.add("started")
-            except NotFoundError:
-                results.add("gone")
-
-        async def leave(host: Identity = host, results: set[str] = results) -> None:
-            try:
-                await auth.account.delete(host, "correct horse")
-                results.add("left")
-            except ConflictError as error:
-                results.add(error.code)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(leave)
-            nursery.start_soon(start)
-        assert results in ({"started", "show_is_live"}, {"gone", "left"})
-    live = sa.select(sa.func.count()).where(models.Broadcast.status == BroadcastStatus.LIVE)
-    hosts = sa.select(sa.func.count()).select_from(models.User)
-    assert await db.read(lambda session: session.scalar(live) == session.scalar(hosts))
-
-
-async def test_somebody_who_leaves_makes_no_show_any_more(
-    auth: AuthService, broadcasts: BroadcastService, account: MakeAccount
-) -> None:
-    for number in range(5):
-        host = await account(f"host{number}")
-        results: list[str] = []
-
-        async def create(host: Identity = host, results: list[str] = results) -> None:
-            try:
-                results.append((await broadcasts.create(host, "A show")).id)
-            except LacError as error:
-                results.append(error.code)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(auth.account.delete, host, "correct horse")
-            nursery.start_soon(create)
-        (result,) = results
-        if result != "token_invalid":
-            assert await code_of(broadcasts.get(None, result)) == "not_found"
-
-
-async def test_the_only_admin_stays_until_there_is_another(auth: AuthService, account: MakeAccount) -> None:
-    first = await account("first", is_admin=True)
-    assert await code_of(auth.account.delete(first, "correct horse")) == "last_admin"
-    await account("second", is_admin=True)
-    await auth.account.delete(first, "correct horse")
-
-
-async def test_of_two_admins_who_leave_at_the_same_time_one_stays(auth: AuthService, account: MakeAccount) -> None:
-    admins = [await account(name, is_admin=True) for name in ("first", "second")]
-    results: list[str] = []
-
-    async def leave(admin: Identity) -> None:
-        try:
-            await auth.account.delete(admin, "correct horse")
-            results.append("left")
-        except ConflictError as error:
-            results.append(error.code)
-
-    async with trio.open_nursery() as nursery:
-        for admin in admins:
-            nursery.start_soon(leave, admin)
-    assert sorted(results) == ["last_admin", "left"]
 
 
 # --- mails on the console, addresses ----------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from lac.recordings.layout import recording_dir
 from lac.recordings.manifest import read_manifest
 from lac.recordings.model import Recording, RecordingStatus
 from lac.sample_data import sow
+from lac.sole_server import LOCK_FILE, hold_data_dir
 
 PASSWORD = "correct horse battery"
 
@@ -316,7 +317,20 @@ def test_a_bad_archive_changes_nothing(seeded: Settings, tmp_path: Path, monkeyp
         restore_backup(seeded, archive, overwrite=True)
     assert titles(seeded) == before
     left = {path.name for path in seeded.data_dir.iterdir()} - {"liveaudiocast.db-wal", "liveaudiocast.db-shm"}
-    assert left == {"liveaudiocast.db", "secrets.json", "recordings"}
+    assert left == {"liveaudiocast.db", LOCK_FILE, "secrets.json", "recordings"}
+
+
+def test_nothing_is_restored_while_a_server_holds_the_data(seeded: Settings, tmp_path: Path) -> None:
+    archive = tmp_path / "saved"
+    create_backup(seeded, archive)
+    before = titles(seeded)
+    with (
+        hold_data_dir(seeded.data_dir),
+        pytest.raises(BackupError, match=r"in use by another process \(\d+\)\. Stop the server"),
+    ):
+        restore_backup(seeded, archive, overwrite=True)
+    assert titles(seeded) == before
+    restore_backup(seeded, archive, overwrite=True)
 
 
 def test_postgresql_has_its_own_tools(home: Settings, tmp_path: Path) -> None:

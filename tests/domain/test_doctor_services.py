@@ -117,7 +117,7 @@ def mail_port() -> Iterator[int]:
 
     def authenticate(_server: object, _session: object, _envelope: object, _how: str, data: object) -> AuthResult:
         right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"radio", b"right")
-        return AuthResult(success=right)
+        return AuthResult(success=right, handled=right)  # what is not handled, the library refuses
 
     controller = Controller(
         object(), hostname="127.0.0.1", port=free_port(), authenticator=authenticate, auth_require_tls=False
@@ -127,10 +127,14 @@ def mail_port() -> Iterator[int]:
     controller.stop()
 
 
-@pytest.mark.parametrize(("password", "verdict"), [("right", Verdict.OK), ("wrong", Verdict.FAIL)])
-def test_a_mail_server(mail_port: int, password: str, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    ("password", "verdict", "says"),
+    [("right", Verdict.OK, "takes mail"), ("wrong", Verdict.FAIL, "does not take the password")],
+)
+def test_a_mail_server(mail_port: int, password: str, verdict: Verdict, says: str) -> None:
     finding = only(check_smtp(SmtpSettings("127.0.0.1", mail_port, "radio@example.org", "radio", password)))
     assert finding.verdict is verdict, finding.text
+    assert says in finding.text
     assert password not in finding.text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fractions
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from urllib.parse import urljoin
 import av
 import httpx
 import numpy as np
+import numpy.typing as npt
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
@@ -22,6 +24,8 @@ from tests.e2e.server import LacServer
 from tests.e2e.tone import RATE_HZ, tone
 
 FRAME_SAMPLES = 960
+#: So many of the last frames played are kept.
+FRAMES_KEPT = 250
 
 
 class ToneTrack(MediaStreamTrack):
@@ -51,7 +55,16 @@ class ToneTrack(MediaStreamTrack):
         return frame
 
 
-async def listen_to(track: MediaStreamTrack, ear: Ear) -> None:
+@dataclass(frozen=True)
+class Played:
+    """What came out of one packet."""
+
+    #: In samples, as the sender counts them.
+    timestamp: int
+    mono: npt.NDArray[np.float32]
+
+
+async def listen_to(track: MediaStreamTrack, ear: Ear, played: deque[Played]) -> None:
     """Feed the track's audio to the ear until it ends."""
     try:
         while True:
@@ -59,7 +72,10 @@ async def listen_to(track: MediaStreamTrack, ear: Ear) -> None:
             assert isinstance(frame, av.AudioFrame)
             assert frame.sample_rate == RATE_HZ
             pcm = frame.to_ndarray().reshape(-1, len(frame.layout.channels))
-            ear.hear(pcm.mean(axis=1).astype(np.float32) / 32768)
+            mono = pcm.mean(axis=1).astype(np.float32) / 32768
+            assert frame.pts is not None
+            played.append(Played(frame.pts, mono))
+            ear.hear(mono)
     except MediaStreamError:
         ear.end()
 
@@ -95,6 +111,7 @@ class AiortcPeer:
         self.aio = aio
         self.server = server
         self.ear = Ear()
+        self.played: deque[Played] = deque(maxlen=FRAMES_KEPT)
         self.http: HttpSession
         self.asked_at = 0.0
         self._listening: asyncio.Task[None] | None = None
@@ -111,7 +128,7 @@ class AiortcPeer:
 
         @self.pc.on("track")
         def hear(track: MediaStreamTrack) -> None:
-            self._listening = asyncio.ensure_future(listen_to(track, self.ear))
+            self._listening = asyncio.ensure_future(listen_to(track, self.ear, self.played))
 
     async def _offer(self, track: MediaStreamTrack | None) -> str:
         if track is None:

@@ -65,7 +65,7 @@ def caching_proxy() -> Iterator[Cdn]:
 
     with Server(("127.0.0.1", 0), Handler) as server, client:
         cdn.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield cdn

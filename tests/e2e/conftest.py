@@ -28,8 +28,9 @@ class OpenPage(Protocol):
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LacServer]:
     """`lac serve` on free ports with a data directory of its own. Tests keep apart by making their own accounts and
-    shows."""
-    with running_server(tmp_path_factory.mktemp("data")) as running:
+    shows. It does not turn listeners away because the tests' own browsers keep the machine busy."""
+    patient = {"LAC_OVERLOAD_DELAY_MS": "5000", "LAC_OVERLOAD_LAG_MS": "5000"}
+    with running_server(tmp_path_factory.mktemp("data"), **patient) as running:
         yield running
 
 

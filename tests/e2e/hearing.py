@@ -56,6 +56,12 @@ class Ear:
         """Until a quarter of a second of silence has been *heard*: no audio at all does not count."""
         self._wait(lambda: self.frequency_hz() == 0.0, "silence", timeout_s)
 
+    def wait_for_samples(self, count: int, timeout_s: float = PATIENCE_S) -> None:
+        """Until so many more have been heard."""
+        with self._changed:
+            wanted = self.samples + count
+            assert self._changed.wait_for(lambda: self.samples >= wanted, timeout_s), f"{self.samples} of {wanted} came"
+
     def wait_for_end(self, timeout_s: float = PATIENCE_S) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: self.ended, timeout_s), "the audio did not end"

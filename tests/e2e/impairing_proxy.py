@@ -10,6 +10,7 @@ import itertools
 import re
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,9 +32,10 @@ class _Client:
         self.down = down
         self.sock: socket.socket | None = None
 
-    def move(self, relay: tuple[str, int]) -> None:
-        """Go on from another port: whatever is still on its way to the old one is lost."""
+    def move(self, relay: tuple[str, int], ip: str) -> None:
+        """Go on from another port, and from this IP address: whatever is still on its way to the old ones is lost."""
         old, self.sock = self.sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind((ip, 0))
         self.sock.connect(relay)
         if old is not None:
             old.close()
@@ -54,6 +56,7 @@ class ImpairingProxy:
         self._flying: list[tuple[float, int, bool, _Client, bytes]] = []
         self._order = itertools.count()
         self._move = False
+        self._moves = 0
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="impairing proxy")
         self._thread.start()
@@ -62,6 +65,12 @@ class ImpairingProxy:
     def port(self) -> int:
         port: int = self._front.getsockname()[1]
         return port
+
+    @property
+    def ip(self) -> str:
+        """Where clients come from. Linux has all of 127.0.0.0/8 on its loopback; others have 127.0.0.1 alone, and there
+        it is only the port that changes."""
+        return f"127.0.0.{1 + self._moves}" if sys.platform == "linux" else "127.0.0.1"
 
     @property
     def lost_up(self) -> int:
@@ -76,7 +85,7 @@ class ImpairingProxy:
         self.up.dark_until = self.down.dark_until = time.monotonic() + seconds
 
     def move_clients(self) -> None:
-        """From the next datagram on everyone comes from another port, as after a change of networks."""
+        """From the next datagram on everyone comes from another address, as after a change of networks."""
         self._move = True
 
     def close(self) -> None:
@@ -91,8 +100,9 @@ class ImpairingProxy:
         while not self._stopped:
             if self._move:
                 self._move = False
+                self._moves += 1
                 for client in self._clients.values():
-                    client.move(self._relay)
+                    client.move(self._relay, self.ip)
             by_socket = {client.sock: client for client in self._clients.values()}
             wait_s = IDLE_S if not self._flying else min(IDLE_S, max(0.0, self._flying[0][0] - time.monotonic()))
             for ready in select.select([self._front, *by_socket], [], [], wait_s)[0]:
@@ -109,7 +119,7 @@ class ImpairingProxy:
         if known is None:
             name = f"{self._seed} {len(self._clients)}"
             known = _Client(address, Path(self.up, f"{name} up"), Path(self.down, f"{name} down"))
-            known.move(self._relay)
+            known.move(self._relay, self.ip)
             self._clients[address] = known
         self._send(known, data, to_relay=True)
 

@@ -43,6 +43,7 @@ from tests.e2e.raw_listener import RawListener, recording_packets
 from tests.e2e.raw_publisher import frame_number, missing_frames, publishing_frames
 from tests.e2e.room_socket import RoomSocket, room_socket
 from tests.e2e.server import Account, LacServer, running_server
+from tests.e2e.test_serve_command import refused_start
 from tests.postgres import PostgresServer, postgres_server
 from tests.web.test_whip_whep import offer
 
@@ -259,8 +260,25 @@ def server_on_postgres(postgres: Postgres, tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-#: How long the database stands still: long enough to be found out and told several times over.
-FROZEN_S = 20.0
+def test_a_second_server_is_refused_wherever_its_data_directory_is(
+    postgres: Postgres, server_on_postgres: LacServer, tmp_path: Path
+) -> None:
+    state = (
+        "SELECT concat(status, ' ', session.id, ' ', session.close_reason) FROM sessions session "
+        "JOIN broadcasts ON broadcasts.id = broadcast_id ORDER BY 1"
+    )
+    with on_air(server_on_postgres) as show:
+        wait_until(lambda: len(postgres.column(state)) >= 2, "their sessions have rows")
+        before = postgres.column(state)
+        line = refused_start(tmp_path, DATABASE_URL=postgres.url)
+        assert "served by another process already" in line
+        assert "Stop that first" in line
+        assert postgres.column(state) == before
+        assert show.say("still here") is None
+
+
+#: How long the database stands still: long enough to be found out and told twice.
+FROZEN_S = 2 * (STATEMENT_TIMEOUT_S + ANSWER_GRACE_S + CONNECT_TIMEOUT_S) + 1
 #: To find out that a connection is dead, and that no new one can be had.
 TOLD_WITHIN_S = STATEMENT_TIMEOUT_S + ANSWER_GRACE_S + CONNECT_TIMEOUT_S + SLACK_S
 

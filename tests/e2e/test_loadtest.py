@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,22 @@ import trio
 
 from lac.cli.main import main
 from lac.errors import ConfigError
-from lac.loadtest.plan import Mode, Plan, check_target
+from lac.loadtest import listeners
+from lac.loadtest.plan import Mode, Plan, Repair, check_target
 from lac.loadtest.run import LoadTest
+from lac.loadtest.signalling import Answered, Signalling
+from lac_media.parameters import Direction
+from tests.e2e.impairing_proxy import impairing_proxy
 from tests.e2e.server import Account, LacServer, running_server
+from tests.fakes.impairment import Impairment
 
 FIELDS = {
     "behind_live_ms", "broken_off", "chat_latency_ms", "connected", "failed", "generator_cpu_s",
     "generator_us_per_packet", "join_s", "joining_s", "joins_per_core", "joins_per_s", "latency_ms", "loss",
-    "lost_connections", "measured_s", "messages_received", "messages_sent", "mode", "packets_expected",
-    "packets_received", "parts_received", "retried", "server_cpu_s", "server_join_cpu_s", "server_us_per_packet",
-    "server_us_per_part", "url", "wanted", "without_loss", "worst_loss",
+    "lost_connections", "measured_s", "messages_received", "messages_sent", "mode", "packets_asked_for",
+    "packets_expected", "packets_received", "packets_recovered", "packets_repaired", "parts_received", "retried",
+    "server_cpu_s", "server_join_cpu_s", "server_us_per_packet", "server_us_per_part", "url", "wanted",
+    "without_loss", "worst_loss",
 }  # fmt: skip
 
 
@@ -48,6 +55,55 @@ def test_listeners_publishers_and_chatters_meet_and_the_figures_add_up(
     assert "measuring: 12 connected" in output.err
     shows = server.call("GET", f"/api/broadcasts?hostId={hanna.user_id}", token=hanna.token)["items"]
     assert {show["status"] for show in shows} == {"ended"}
+
+
+@pytest.mark.parametrize(("repair", "variant"), [(None, "opus+again"), (Repair.RED, "opus+red")])
+def test_the_server_sees_what_listeners_lose_and_gives_them_redundancy(
+    server: LacServer, monkeypatch: pytest.MonkeyPatch, repair: Repair | None, variant: str
+) -> None:
+    """Those on a bad network; others go on as before. Reports come more often than usual, not to wait for them."""
+    monkeypatch.setattr(listeners, "REPORT_INTERVAL_S", 0.25)
+    before = server.metric("lac_media_retransmitted_total")
+    with impairing_proxy(server.media_port, up=Impairment(loss=0.1), down=Impairment(loss=0.15)) as network:
+        connect = Signalling.connect
+
+        async def through_the_network(self: Signalling, *args: Any, **kwargs: Any) -> Answered:
+            answered = await connect(self, *args, **kwargs)
+            if args[2] is Direction.SEND:
+                return answered
+            return replace(answered, candidate=replace(answered.candidate, port=network.port))
+
+        monkeypatch.setattr(Signalling, "connect", through_the_network)
+        found: list[str] = []
+
+        def look(line: str) -> None:
+            if not found and f'variant="{variant}"}} 4' in (text := server.call("GET", "/metrics").text):
+                found.append(text)
+
+        plan = plan_of(server, server.register("Hanna"), listeners=4, settle_s=4.0, duration_s=2.0, repair=repair)
+        test = LoadTest(plan, look)
+        trio.run(test.run)
+    results = test.results
+    assert (results.connected, results.broken_off) == (4, None)
+    assert found, "nobody was given redundancy"
+    assert network.lost_down > 50
+    assert results.loss < 0.08, "less than the network loses"
+    asked_again = server.metric("lac_media_retransmitted_total") - before
+    if repair is None:
+        assert (asked_again, results.packets_asked_for, results.packets_recovered) == (0, 0, 0)
+    else:
+        assert asked_again > 0
+    if repair is Repair.RED:
+        assert results.packets_recovered > 10
+        assert any("as copies in others" in sentence for sentence in results.sentences())
+
+
+def test_losses_can_be_made_up_for_some_of_the_listeners(server: LacServer) -> None:
+    plan = plan_of(server, server.register("Hanna"), listeners=8, duration_s=1.5, lose=0.3, lossy=0.25)
+    results = run_plan(plan)
+    assert results.connected == 8
+    assert results.without_loss == 6
+    assert 0.1 < results.worst_loss < 0.6
 
 
 def test_a_crowd_of_sockets_is_measured_by_what_it_says(server: LacServer) -> None:

@@ -58,6 +58,8 @@ async def _listen_and_knock(server: LacServer, plan: Plan, fill: Callable[[], Aw
         answer = await http.post(f"/api/mediasoup/{plan.broadcast_id}/transports", json={"direction": "recv"})
         assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
         assert int(answer.headers["Retry-After"]) >= 1
+        index = await http.get(answer.json()["hls"]["url"])
+        assert (index.status_code, index.text.partition("\n")[0]) == (200, "#EXTM3U"), "where to listen instead"
     return test.results
 
 

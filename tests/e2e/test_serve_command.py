@@ -49,6 +49,7 @@ def test_a_taken_http_port_stops_the_start_with_one_line(tmp_path: Path) -> None
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         line = refused_start(tmp_path, LAC_PORT=str(taken.getsockname()[1]))
     assert "LAC_PORT" in line
+    assert not (tmp_path / "liveaudiocast.db").exists(), "it finds out before it touches anything"
 
 
 def test_a_taken_media_port_stops_the_start_with_one_line(tmp_path: Path) -> None:
@@ -58,6 +59,7 @@ def test_a_taken_media_port_stops_the_start_with_one_line(tmp_path: Path) -> Non
         line = refused_start(tmp_path, MEDIASOUP_MIN_PORT=port)
     assert "MEDIASOUP_MIN_PORT" in line
     assert port in line
+    assert not (tmp_path / "liveaudiocast.db").exists(), "it finds out before it touches anything"
 
 
 def test_a_data_directory_that_cannot_be_written_stops_the_start_with_one_line(tmp_path: Path) -> None:
@@ -115,6 +117,45 @@ def test_a_signal_in_the_middle_of_a_show_leaves_nothing_open_and_the_restart_ta
     with running_server(tmp_path) as server:
         again = server.call("GET", f"/api/broadcasts/{show['id']}")
         assert again["status"] == "live"
+
+
+#: What a server that starts reads and changes of the one before it.
+STATE = ("SELECT * FROM broadcasts", "SELECT * FROM sessions", "SELECT * FROM audit_log")
+
+
+def test_a_second_server_on_the_same_data_is_refused_and_the_first_notices_nothing(
+    tmp_path: Path, aio: AsyncioThread
+) -> None:
+    first, other = tmp_path / "first", tmp_path / "other"
+    with running_server(first) as server:
+        host = server.register("Ada")
+        show = server.start_show(host)
+        with (
+            publishing(aio, server, show["id"], 440, host.token),
+            listening(aio, server, show["id"]) as listener,
+            room_socket(server.url) as guest,
+        ):
+            guest.join(show["id"])
+            listener.ear.wait_for_tone(440)
+            before = [rows(first, query) for query in STATE]
+
+            line = refused_start(first)
+            assert f"LAC_DATA_DIR: another process ({server.process.pid}) serves the data directory {first}" in line
+            assert "Stop it first" in line
+            by_its_port = refused_start(first, LAC_PORT=server.url.rsplit(":", 1)[1])
+            assert by_its_port == line, "what is wrong is not the port"
+            line = refused_start(other, DATABASE_URL=f"sqlite:///{first}/liveaudiocast.db")
+            assert f"DATABASE_URL: another process ({server.process.pid}) serves the database" in line
+
+            assert [rows(first, query) for query in STATE] == before
+            assert rows(first, "SELECT close_reason FROM sessions") == [(None,), (None,)]
+            guest.command("listMembers")
+            listener.ear.wait_for_tone(440)
+        server.kill()
+    # A killed process leaves the file, and nothing else.
+    assert (first / "serve.lock").read_text() == f"{server.process.pid}\n"
+    with running_server(first) as again:
+        assert again.call("GET", f"/api/broadcasts/{show['id']}")["status"] == "live"
 
 
 def test_standard_output_is_the_log_and_nothing_else(tmp_path: Path) -> None:

@@ -35,3 +35,11 @@ def dominant_frequency_hz(samples: npt.NDArray[np.float32], rate_hz: int = RATE_
         return 0.0
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
     return float(np.fft.rfftfreq(len(samples), 1 / rate_hz)[int(np.argmax(spectrum))])
+
+
+def purity(samples: npt.NDArray[np.float32], frequency_hz: float, rate_hz: int = RATE_HZ) -> float:
+    """How much of the power lies within 3 Hz of a frequency, of seconds of mono float32: where a piece is missing or
+    comes twice the tone has a leap in its phase, and its power lies elsewhere."""
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    near = np.abs(np.fft.rfftfreq(len(samples), 1 / rate_hz) - frequency_hz) <= 3.0
+    return float(power[near].sum() / max(power.sum(), 1e-12))

@@ -22,7 +22,7 @@ from lac.rooms.commands import ChatMessage, Command
 from lac.rooms.events import Event, Removed, encode_event
 from lac.rooms.values import Value
 from lac_web.gateway.ports import RoomOutlet
-from lac_web.server import HttpLimits, serve_http
+from lac_web.server import HttpLimits, listening_on, serve_http
 
 HOST = "127.0.0.1"
 
@@ -38,11 +38,11 @@ class Served:
 @asynccontextmanager
 async def serving(app: Any, *, limits: HttpLimits | None = None, grace_s: float = 2.0) -> AsyncGenerator[Served, None]:
     """The application on a free port. Leaving the block cancels whatever still runs."""
-    async with trio.open_nursery() as nursery:
+    async with listening_on(HOST, 0, limits) as listening, trio.open_nursery() as nursery:
         shutdown, ended = trio.Event(), trio.Event()
 
         async def run(task_status: trio.TaskStatus[list[str]]) -> None:
-            serve = partial(serve_http, app, host=HOST, port=0, shutdown=shutdown, grace_s=grace_s, limits=limits)
+            serve = partial(serve_http, app, listening, shutdown=shutdown, grace_s=grace_s, limits=limits)
             await serve(task_status=task_status)
             ended.set()
 

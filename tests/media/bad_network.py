@@ -100,6 +100,15 @@ class Ear:
 
         client.peer._on_event = note
 
+    def out_of_order(self, first: int, last: int) -> int:
+        """Of those frames, how many came after a later one."""
+        newest, behind = -1, 0
+        for number in self.arrivals:  # as they came
+            if first <= number < last:
+                behind += number < newest
+                newest = max(newest, number)
+        return behind
+
     def misses(self, first: int, last: int) -> Misses:
         """Of the frames from `first` up to but not including `last`."""
         # A frame that came straight is on time.

@@ -95,12 +95,15 @@ class Client:
     def say(self, number: int) -> None:
         self.send_opus(opus(number))
 
-    def send_opus(self, payload: bytes) -> None:
-        """The next 20 ms of this speaker."""
+    def next_packet(self, payload: bytes) -> RtpPacket:
+        """The next one of its stream, not sent."""
         self._sequence += 1
         stamp = self._sequence * 960 & 0xFFFF_FFFF
-        packet = RtpPacket(PUBLISHED, self._sequence & 0xFFFF, stamp, self.peer.ssrc, payload=payload)
-        self.peer.send_rtp(packet)
+        return RtpPacket(PUBLISHED, self._sequence & 0xFFFF, stamp, self.peer.ssrc, payload=payload)
+
+    def send_opus(self, payload: bytes) -> None:
+        """The next 20 ms of this speaker."""
+        self.peer.send_rtp(self.next_packet(payload))
 
     async def talk(self, first: int, count: int) -> None:
         for number in range(first, first + count):

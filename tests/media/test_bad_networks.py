@@ -109,6 +109,18 @@ async def test_what_a_publisher_loses_is_missing_for_nobody(autojump_clock: Mock
         assert missed.share <= LOST_MAX
 
 
+async def test_a_publisher_without_copies_is_held_back_and_heard_in_order(autojump_clock: MockClock) -> None:
+    """What is lost and asked for again, twice if need be, is there when its turn comes."""
+    async with open_studio(Net(usual())) as studio:
+        bad = usual()
+        talker = await add_talker(studio, bad, nack=True, red=False)
+        ear = await add_ear(studio, nack=False, red=False)
+        await misses(talker, [ear], [bad], lose_a_tenth, 60)
+        in_disorder = ear.out_of_order(50, 450), ear.out_of_order(1000, 3000)
+        assert in_disorder[0] > 20, "the wait has to begin"
+        assert in_disorder[1] <= LOST_MAX * 2000
+
+
 async def test_with_bad_networks_at_both_ends_almost_all_is_there_in_the_end(autojump_clock: MockClock) -> None:
     async with open_studio(Net(usual())) as studio:
         networks = [usual(), usual()]

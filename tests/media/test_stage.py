@@ -133,6 +133,43 @@ async def test_of_many_only_the_loudest_four_are_passed_on(autojump_clock: MockC
         assert len(listener.payloads(ssrcs[listener.name, performers[-1].name])) <= 5
 
 
+async def test_twelve_hear_the_loudest_four_of_each_other_and_the_audience_one_unbroken_sound(
+    autojump_clock: MockClock,
+) -> None:
+    """Everybody sends all the time, and four at a time speak, in turns."""
+    frames, settled = 50, 25
+    async with open_studio() as studio:
+        performers, ssrcs = await make_stage(studio, 12)
+        audience = await studio.listener()
+        fours = [performers[first : first + LOUDEST] for first in range(0, len(performers), LOUDEST)]
+        turns = [*fours, fours[0]]
+        for turn, speaking in enumerate(turns):
+            for number in range(frames):
+                for index, performer in enumerate(performers):
+                    performer.say(10_000 * index + 1000 * turn + number, LOUD if performer in speaking else 110)
+                await trio.sleep(FRAME_S)
+        await trio.sleep(0.2)
+        for listener in performers:
+            assert set(listener.heard) <= set(ssrcs.values())
+            for index, other in enumerate(performers):
+                if other is listener:
+                    continue  # there is no line for it
+                line = listener.heard.get(ssrcs[listener.name, other.name], [])
+                assert_unbroken(line)
+                said = [packet.payload for packet in line]
+                for turn, speaking in enumerate(turns):
+                    first = 10_000 * index + 1000 * turn
+                    expected = [opus(first + number) for number in range(settled, frames) if other in speaking]
+                    came = {opus(first + number) for number in range(settled, frames)}
+                    assert [payload for payload in said if payload in came] == expected
+            own = 10_000 * performers.index(listener)
+            mine = {opus(own + 1000 * turn + number) for turn in range(len(turns)) for number in range(frames)}
+            assert not mine & {packet.payload for line in listener.heard.values() for packet in line}
+        assert len({packet.ssrc for packet in audience.packets}) == 1
+        assert_unbroken(audience.packets)
+        assert len(audience.packets) >= len(turns) * frames
+
+
 async def test_who_becomes_louder_takes_a_place_and_both_lines_stay_whole(autojump_clock: MockClock) -> None:
     async with open_studio() as studio:
         performers, ssrcs = await make_stage(studio, 6)

@@ -52,6 +52,9 @@ class Speaker:
     jitter_s: float = 0.0
     loss: float = 0.0
     duplicate: float = 0.0
+    #: So many are lost at first, and come so much later: asked for again.
+    repaired: float = 0.0
+    repair_s: float = 0.0
     level: int | None = 20
     sent: list[bytes] = field(init=False, default_factory=list)
 
@@ -123,6 +126,8 @@ class Show:
             return
         for _ in range(2 if self.random.random() < speaker.duplicate else 1):
             arrives = when + speaker.delay_s + self.random.random() * speaker.jitter_s
+            if speaker.repaired and self.random.random() < speaker.repaired:
+                arrives += speaker.repair_s
             self.at(arrives, lambda: self._arrive(speaker, packet))
 
     def _arrive(self, speaker: Speaker, packet: RtpPacket) -> None:

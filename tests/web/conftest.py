@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from lac.auth.passwords import PasswordHasher
 from lac.auth.service import AuthService
@@ -21,7 +20,7 @@ from lac.broadcasts.service import BroadcastService
 from lac.cdn.origin import HlsOrigin
 from lac.config import Settings
 from lac.data_dir import prepare_data_dir
-from lac.db.engine import Database, open_database
+from lac.db.engine import Database, migrate_database
 from lac.recordings.afterwards import open_afterwards, open_places
 from lac.recordings.archive import open_archive
 from lac.recordings.service import RecordingService
@@ -29,6 +28,7 @@ from lac_media.engine import EngineConfig, open_engine
 from lac_web.app import WebApp, create_app
 from lac_web.services import Services
 from tests.fakes.mail import Mailbox
+from tests.web.once import Engines, assembled_once
 
 PASSWORD = "correct horse battery"
 
@@ -110,23 +110,29 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database, migrated once for all tests: each begins with a copy."""
+def template(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Of an empty database, migrated once for all tests: each begins with a copy."""
     template = Settings(data_dir=tmp_path_factory.mktemp("template"), jwt_secret="a" * 32, jwt_refresh_secret="b" * 32)
+    migrate_database(template)
+    return template
 
-    async def migrate() -> None:
-        async with open_database(template):
-            pass
 
-    trio.run(migrate)
-    return template.sqlite_path
+@pytest.fixture(scope="session")
+def engines(template: Settings) -> Engines:
+    return Engines(template)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _assembled_once() -> Iterator[None]:
+    with assembled_once():
+        yield
 
 
 @pytest.fixture
-async def db(settings: Settings, migrated: Path) -> AsyncIterator[Database]:
+def db(settings: Settings, template: Settings, engines: Engines) -> Iterator[Database]:
     prepare_data_dir(settings.data_dir)
-    shutil.copyfile(migrated, settings.sqlite_path)
-    async with open_database(settings) as database:
+    shutil.copyfile(template.sqlite_path, settings.sqlite_path)
+    with engines.open(settings.sqlite_path) as database:
         yield database
 
 

@@ -160,7 +160,7 @@ async def test_listening_without_any_token(api: Api, live: str) -> None:
         "payloadType": 100,
         "clockRate": 48000,
         "channels": 2,
-        "parameters": {"useinbandfec": 1, "usedtx": 0, "minptime": 10},
+        "parameters": {"useinbandfec": 1, "usedtx": 0, "minptime": 10, "sprop-stereo": 1},
         "rtcpFeedback": [{"type": "nack", "parameter": ""}],
     }
     assert [(item["uri"], item["id"]) for item in rtp["headerExtensions"]] == [(LEVEL_CAPABILITY["uri"], 10)]

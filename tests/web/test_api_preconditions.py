@@ -134,12 +134,13 @@ async def test_what_was_made_and_is_gone_is_not_made_again(api: Api) -> None:
 def written() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    before = structlog.get_config()
     stream = io.StringIO()
     configure_logging(json=True, stream=stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 async def test_every_answer_has_an_id_of_its_own(api: Api) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lac_web.direct import plain_get
-from lac_web.server import serve_http
+from lac_web.server import listening_on, serve_http
 from tests.web.conftest import Api
 
 PREFIX = b"/hls/"
@@ -97,8 +97,8 @@ def test_what_is_taken_is_one_whole_request_to_h11_too(rest: bytes) -> None:
 @asynccontextmanager
 async def served(api: Api) -> AsyncGenerator[str, None]:
     shutdown = trio.Event()
-    async with trio.open_nursery() as nursery:
-        serve = partial(serve_http, api.app, host="127.0.0.1", port=0, shutdown=shutdown, direct=api.app.direct)
+    async with listening_on("127.0.0.1", 0) as listening, trio.open_nursery() as nursery:
+        serve = partial(serve_http, api.app, listening, shutdown=shutdown, direct=api.app.direct)
         (url,) = await nursery.start(serve)
         yield url
         shutdown.set()

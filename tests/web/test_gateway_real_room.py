@@ -12,6 +12,7 @@ import trio
 from lac.cli.serve import RunningServer, run_server
 from lac.config import load_settings
 from lac.identity import Identity, IdentityKind
+from lac.outbox import QueuedOutbox
 from tests.fakes.gateway import Client, websocket_client
 
 SECRETS = {"JWT_SECRET": "access-" + "a" * 40, "JWT_REFRESH_SECRET": "refresh-" + "b" * 40}
@@ -58,6 +59,9 @@ async def test_a_show_with_a_guest_who_is_removed_and_a_shutdown(tmp_path: Path)
             await host.send("remove", {"userId": you["id"], "reason": "spam"}, ack=3)
             await until(host, "ack")
             assert (await guest.closed())[0] == 4403
+            outbox = services.auth.account.outbox
+            assert isinstance(outbox, QueuedOutbox)
+            assert outbox.sent == 1  # the host's welcome, long before
             assert guest.received[-1] == {"event": "removed", "data": {"reason": "spam"}}
 
             async with websocket_client(port) as again:

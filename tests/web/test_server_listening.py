@@ -8,7 +8,7 @@ import trio
 from quart_trio import QuartTrio
 
 from lac.errors import ConfigError
-from lac_web.server import open_listening_sockets, serve_http
+from lac_web.server import listening_on, open_listening_sockets, serve_http
 from tests.fakes.gateway import connected, serving
 
 app = QuartTrio("tests")
@@ -16,7 +16,8 @@ app = QuartTrio("tests")
 
 async def refusal(host: str, port: int) -> str:
     with pytest.raises(ConfigError) as error:
-        await serve_http(app, host=host, port=port, shutdown=trio.Event())
+        async with listening_on(host, port):
+            pytest.fail("it listens")
     assert "\n" not in error.value.detail
     return error.value.detail
 
@@ -60,9 +61,9 @@ async def test_an_ipv6_literal(host: str) -> None:
             probe.bind(("::1", 0))
     except OSError:
         pytest.skip("no IPv6 here")
-    async with trio.open_nursery() as nursery:
+    async with listening_on(host, 0) as listening, trio.open_nursery() as nursery:
         shutdown = trio.Event()
-        urls = await nursery.start(partial(serve_http, app, host=host, port=0, shutdown=shutdown))
+        urls = await nursery.start(partial(serve_http, app, listening, shutdown=shutdown))
         assert urls[0].startswith("http://[::1]:")
         stream = await trio.open_tcp_stream("::1", int(urls[0].rsplit(":", 1)[1]))
         await stream.aclose()

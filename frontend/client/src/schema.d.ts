@@ -124,7 +124,8 @@ export interface paths {
         put?: never;
         /**
          * Ask for a link to set a new password
-         * @description The answer is the same whether or not there is such an account. An account gets three such mails in an hour at most.
+         * @description The answer is the same, and takes as long, whether or not there is such an account; the mail is sent afterwards.
+         *     An account gets three such mails in an hour at most.
          */
         post: operations["request_password_reset"];
         delete?: never;
@@ -3933,7 +3934,7 @@ export interface operations {
                 content: {
                     "application/problem+json": components["schemas"]["Problem"] & {
                         /** @enum {string} */
-                        code: "database_busy" | "database_timeout" | "database_unavailable" | "unavailable";
+                        code: "database_busy" | "database_timeout" | "database_unavailable" | "mail_busy" | "unavailable";
                     };
                 };
             };

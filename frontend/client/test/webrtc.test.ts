@@ -275,6 +275,17 @@ describe("listening", () => {
       error: { code: "media_unreachable", message: expect.stringContaining("firewall") },
     });
   });
+
+  it("says the same when the browser gives up by itself before anything was connected", async () => {
+    const { options, states, latest } = setUp();
+    listen(options);
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      await settle();
+      latest().setConnectionState("failed");
+      await vi.advanceTimersByTimeAsync(2_000);
+    }
+    expect(states.at(-1)).toMatchObject({ name: "failed", error: { code: "media_unreachable" } });
+  });
 });
 
 describe("publishing", () => {

@@ -1,6 +1,9 @@
 import "@testing-library/jest-dom/vitest";
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterEach, vi } from "vitest";
+
+// The first look at a page loads its modules: on a busy machine that takes longer than a second.
+configure({ asyncUtilTimeout: 10_000 });
 
 // What jsdom lacks of a browser.
 if (!HTMLDialogElement.prototype.showModal) {

@@ -32,12 +32,16 @@ window.MediasoupSession = class MediasoupSession {
     });
   }
 
-  async publish(codecOptions) {
+  async publish({ tones, ...codecOptions } = {}) {
     await this.openTransport("send");
+    if (tones) {
+      this.media = await this.transport.produce({ track: twoTones(...tones), codecOptions });
+      return;
+    }
     const stream = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false },
     });
-    this.media = await this.transport.produce({ track: stream.getAudioTracks()[0], codecOptions: codecOptions ?? {} });
+    this.media = await this.transport.produce({ track: stream.getAudioTracks()[0], codecOptions });
   }
 
   async listen(more) {
@@ -67,5 +71,5 @@ window.MediasoupSession = class MediasoupSession {
 
 window.openSession = async (way, show, token, options) => {
   window.session = new window.MediasoupSession(show, token);
-  await window.session[way](options);
+  await window.session[way](options ?? {});
 };

@@ -15,11 +15,12 @@ class SdpSession {
     return this.token ? { Authorization: `Bearer ${this.token}`, ...more } : more;
   }
 
-  async negotiate({ nack } = {}) {
-    const { type, sdp } = await this.pc.createOffer();
-    // Chromium offers NACK for audio only when the offer is given the lines.
-    const asking = sdp.replace(/a=rtpmap:(\d+) (?:opus|red)\/48000.*\r\n/g, "$&a=rtcp-fb:$1 nack\r\n");
-    await this.pc.setLocalDescription({ type, sdp: nack ? asking : sdp });
+  async negotiate({ nack, stereo } = {}) {
+    let { type, sdp } = await this.pc.createOffer();
+    // Chromium offers NACK for audio, and stereo, only when the offer is given the lines.
+    if (nack) sdp = sdp.replace(/a=rtpmap:(\d+) (?:opus|red)\/48000.*\r\n/g, "$&a=rtcp-fb:$1 nack\r\n");
+    if (stereo) sdp = sdp.replace("useinbandfec=1", "useinbandfec=1;stereo=1");
+    await this.pc.setLocalDescription({ type, sdp });
     const response = await fetch(this.endpoint, {
       method: "POST",
       headers: this.headers({ "Content-Type": "application/sdp" }),

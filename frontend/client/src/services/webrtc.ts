@@ -1,6 +1,7 @@
 import { Device, type types } from "mediasoup-client";
 import { backoffMs } from "../backoff";
 import { ApiError, messageOf, type Request, type RequestOptions } from "./api";
+import { LinkMeter, type Report, reportsOf, WATCH_MS } from "./link-meter";
 import type {
   CloseOptions,
   LinkState,
@@ -49,7 +50,6 @@ const DISCONNECTED_MS = 2_500;
 /** How long a restarted ICE gets before everything is built anew. */
 const RESTART_MS = 4_000;
 const CONNECT_TIMEOUT_MS = 12_000;
-const WATCH_MS = 2_000;
 /** The programme never pauses, not even while the host is away: this long without a packet means a dead link. */
 const STALLED_MS = 6_000;
 /** Answers after which trying again is no use. */
@@ -109,11 +109,7 @@ class Link implements MediaLink {
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #helpTimer: ReturnType<typeof setTimeout> | undefined;
   #watchTimer: ReturnType<typeof setInterval> | undefined;
-  #progress = -1;
-  #progressAt = 0;
-  #last: Measured | null = null;
-  #lossRatio: number | null = null;
-  #bitrateKbps: number | null = null;
+  #meter: LinkMeter;
   #closed = false;
   #building = false;
   /** Asked for while building. */
@@ -122,6 +118,7 @@ class Link implements MediaLink {
   constructor(options: WebRtcOptions, role: Role) {
     this.#options = options;
     this.#role = role;
+    this.#meter = new LinkMeter(role.direction);
     void this.#build();
   }
 
@@ -291,15 +288,7 @@ class Link implements MediaLink {
     });
     clearTimeout(this.#helpTimer);
     this.#helpTimer = setTimeout(() => {
-      if (this.#peer === peer && !peer.wasConnected) {
-        this.#lost(
-          new ApiError(
-            0,
-            "media_unreachable",
-            "The sound cannot get through. A firewall may be blocking the server's media port.",
-          ),
-        );
-      }
+      if (this.#peer === peer && !peer.wasConnected) this.#lost(unreachable());
     }, CONNECT_TIMEOUT_MS);
     transport.on("connectionstatechange", (state) => {
       if (this.#peer !== peer) return;
@@ -312,17 +301,14 @@ class Link implements MediaLink {
       } else if (state === "disconnected") {
         this.#helpTimer = setTimeout(() => void this.#restartIce(peer), DISCONNECTED_MS);
       } else if (state === "failed" || state === "closed") {
-        this.#lost(new ApiError(0, "media_lost", "The sound connection broke."));
+        // Firefox gives up by itself, in seconds, where no address of the server's can be reached.
+        this.#lost(
+          peer.wasConnected
+            ? new ApiError(0, "media_lost", "The sound connection broke.")
+            : unreachable(),
+        );
       } else if (state === "connecting" && !peer.wasConnected) {
-        this.#helpTimer = setTimeout(() => {
-          this.#lost(
-            new ApiError(
-              0,
-              "media_unreachable",
-              "The sound cannot get through. A firewall may be blocking the server's media port.",
-            ),
-          );
-        }, CONNECT_TIMEOUT_MS);
+        this.#helpTimer = setTimeout(() => this.#lost(unreachable()), CONNECT_TIMEOUT_MS);
       }
     });
   }
@@ -383,11 +369,7 @@ class Link implements MediaLink {
   /** What has never worked here is reported after a few attempts; what has worked is tried for ever. */
   #hopeless(error: ApiError): boolean {
     if (error.status === 404) return this.#attempt >= 2;
-    return error.code.startsWith("media_") && !this.#everConnected && this.#attempt >= 2;
-  }
-
-  get #everConnected(): boolean {
-    return this.#last !== null;
+    return error.code.startsWith("media_") && !this.#meter.everConnected && this.#attempt >= 2;
   }
 
   #tearDown(options: Pick<RequestOptions, "keepalive">, goodbye = true): void {
@@ -411,151 +393,51 @@ class Link implements MediaLink {
 
   #startWatching(peer: Peer): void {
     clearInterval(this.#watchTimer);
-    this.#last ??= { at: Date.now(), bytes: 0, packets: 0, lost: 0, sentAgain: 0 };
-    this.#progress = -1;
-    this.#progressAt = Date.now();
+    this.#meter.connected(Date.now());
     this.#watchTimer = setInterval(() => void this.#watch(peer), WATCH_MS);
   }
 
   async #watch(peer: Peer): Promise<void> {
-    const reports = await reportsOf(peer);
+    const reports = await reportsOf(peer.transport, peer.media);
     if (this.#peer !== peer) return;
     const now = Date.now();
-    this.#measure(summarise(this.#role.direction, reports), now, peer);
+    const missed = this.#meter.measure(reports, now);
+    if (missed !== null && peer.copies && peer.media) {
+      void peer.copies.follow(missed, peer.media as types.Producer);
+    }
     // Of a speaker who is muted nothing comes at all.
     if (this.#role.direction === "recv" && this.#role.fill) return;
-    const progress = progressOf(this.#role.direction, reports);
-    if (progress === null || progress !== this.#progress) {
-      this.#progress = progress ?? -1;
-      this.#progressAt = now;
-    } else if (
-      now - this.#progressAt >= STALLED_MS &&
+    if (
+      this.#meter.stalledMs(reports, now) >= STALLED_MS &&
       peer.transport.connectionState === "connected"
     ) {
       this.#lost(new ApiError(0, "media_lost", "No sound has come through for a while."));
     }
   }
 
-  #measure(summary: Summary, now: number, peer: Peer): void {
-    const last = this.#last;
-    if (last && now - last.at < WATCH_MS / 2) return;
-    if (last && summary.bytes >= last.bytes && summary.packets >= last.packets) {
-      this.#bitrateKbps = ((summary.bytes - last.bytes) * 8) / (now - last.at);
-      const lost = Math.max(0, summary.packetsLost - last.lost);
-      const all = summary.packets - last.packets + (this.#role.direction === "recv" ? lost : 0);
-      this.#lossRatio = summary.reportedLossRatio ?? (all > 0 ? lost / all : null);
-      if (peer.copies && peer.media && all > 0) {
-        // What came after it was asked for again is not lost in the server's reports.
-        const again = Math.max(0, summary.sentAgain - last.sentAgain) / all;
-        const ratio = Math.min(1, (this.#lossRatio ?? 0) + again);
-        void peer.copies.follow(ratio, peer.media as types.Producer);
-      }
-    }
-    const { bytes, packets, packetsLost: lost, sentAgain } = summary;
-    this.#last = { at: now, bytes, packets, lost, sentAgain };
-  }
-
   async stats(): Promise<LinkStats> {
-    const reports = this.#peer ? await reportsOf(this.#peer) : [];
-    const all = summarise(this.#role.direction, reports);
-    const { reportedLossRatio: _ratio, sentAgain: _again, ...summary } = all;
+    const reports = await this.#reports();
     return {
       direction: this.#role.direction,
       state: this.#state.name,
       rebuilds: Math.max(0, this.#rebuilds),
-      lossRatio: this.#lossRatio,
-      bitrateKbps: this.#bitrateKbps,
-      ...summary,
+      ...this.#meter.figures(reports),
     };
   }
 
-  async rawStats(): Promise<Record<string, unknown>[]> {
-    return this.#peer ? await reportsOf(this.#peer) : [];
+  rawStats(): Promise<Record<string, unknown>[]> {
+    return this.#reports();
+  }
+
+  async #reports(): Promise<Report[]> {
+    return this.#peer ? await reportsOf(this.#peer.transport, this.#peer.media) : [];
   }
 }
 
-type Report = Record<string, unknown> & { type?: string };
-
-async function reportsOf(peer: Peer): Promise<Report[]> {
-  try {
-    const [transport, media] = await Promise.all([
-      peer.transport.getStats(),
-      peer.media?.getStats(),
-    ]);
-    const all = new Map<string, Report>();
-    for (const stats of [transport, media]) {
-      stats?.forEach((report: Report, id: string) => {
-        all.set(id, report);
-      });
-    }
-    return [...all.values()];
-  } catch {
-    return []; // Closed between two steps.
-  }
-}
-
-type Summary = Omit<LinkStats, "direction" | "state" | "rebuilds" | "lossRatio" | "bitrateKbps"> & {
-  reportedLossRatio: number | null;
-  /** Packets that were asked for again. */
-  sentAgain: number;
-};
-
-/** What the figures of the next interval begin at. */
-type Measured = Pick<Summary, "bytes" | "packets" | "sentAgain"> & { at: number; lost: number };
-
-function summarise(direction: "send" | "recv", reports: Report[]): Summary {
-  const find = (type: string) => reports.find((report) => report.type === type);
-  const main = find(direction === "send" ? "outbound-rtp" : "inbound-rtp") ?? {};
-  const remote = find("remote-inbound-rtp") ?? {};
-  const source = find("media-source") ?? {};
-  const codec = reports.find((report) => report.id === main.codecId) ?? {};
-  const transport = find("transport") ?? {};
-  const pair =
-    reports.find((report) => report.id === transport.selectedCandidatePairId) ??
-    reports.find((report) => report.type === "candidate-pair" && report.nominated === true) ??
-    {};
-  const candidate = reports.find((report) => report.id === pair.remoteCandidateId) ?? {};
-  const lossSource = direction === "send" ? remote : main;
-  const seconds = number(pair.currentRoundTripTime) ?? number(remote.roundTripTime);
-  const emitted = number(main.jitterBufferEmittedCount);
-  const delay = number(main.jitterBufferDelay);
-  const samples = number(main.totalSamplesReceived);
-  const level = direction === "send" ? source : main;
-  return {
-    packets: number(direction === "send" ? main.packetsSent : main.packetsReceived) ?? 0,
-    bytes: number(direction === "send" ? main.bytesSent : main.bytesReceived) ?? 0,
-    packetsLost: number(lossSource.packetsLost) ?? 0,
-    reportedLossRatio: direction === "send" ? number(remote.fractionLost) : null,
-    sentAgain: number(main.retransmittedPacketsSent) ?? 0,
-    concealedRatio: samples ? (number(main.concealedSamples) ?? 0) / samples : null,
-    jitterMs: scale(number(lossSource.jitter), 1000),
-    jitterBufferMs: emitted && delay !== null ? (delay / emitted) * 1000 : null,
-    roundTripMs: scale(number(remote.roundTripTime) ?? seconds, 1000),
-    audioLevel: number(level.audioLevel),
-    totalAudioEnergy: number(level.totalAudioEnergy),
-    codec: typeof codec.mimeType === "string" ? codec.mimeType : null,
-    remote:
-      candidate.address === undefined
-        ? null
-        : `${candidate.protocol} ${candidate.address}:${candidate.port}`,
-  };
-}
-
-/** A figure that grows while the link is alive, or null when the browser has none. */
-function progressOf(direction: "send" | "recv", reports: Report[]): number | null {
-  if (direction === "recv") {
-    return number(reports.find((report) => report.type === "inbound-rtp")?.packetsReceived);
-  }
-  // Packets leave whether or not anyone gets them; the server's receiver reports show that it does.
-  return number(
-    reports.find((report) => report.type === "remote-inbound-rtp")?.roundTripTimeMeasurements,
+function unreachable(): ApiError {
+  return new ApiError(
+    0,
+    "media_unreachable",
+    "The sound cannot get through. A firewall may be blocking the server's media port.",
   );
-}
-
-function number(value: unknown): number | null {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
-}
-
-function scale(value: number | null, factor: number): number | null {
-  return value === null ? null : value * factor;
 }

@@ -1,6 +1,7 @@
 import { createStore, type StoreApi } from "zustand/vanilla";
 import { type Platform, randomOf } from "../platform";
 import { Later } from "../room/later";
+import { RoomMemory } from "../room/memory";
 import {
   emptyRoom,
   mergeMessages,
@@ -93,10 +94,6 @@ export interface Room {
   mediaAuth(): "session" | { bearer: string | null };
 }
 
-const NAME_KEY = "lac.guest-name";
-const removedKey = (id: string) => `lac.removed.${id}`;
-const guestKey = (id: string) => `lac.guest.${id}`;
-const inviteKey = (id: string) => `lac.invite.${id}`;
 /** While the room cannot be joined yet, the broadcast itself is asked for this often. */
 const POLL_MS = 15_000;
 /** What was missed is fetched in pages of a hundred; whoever missed more than this reads the end of it. */
@@ -111,9 +108,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     socket: { name: "idle" },
     mayWriteAt: null,
   }));
-  let guestName: string | null = null;
-  let guestToken: string | null = null;
-  let invite: string | null = null;
+  const memory = new RoomMemory(platform.storage, id);
   let invitedAgain = false;
   let opened = 0;
   let pollTimer: ReturnType<typeof setTimeout> | undefined;
@@ -128,11 +123,12 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
         if (renew && token !== null) token = await auth.renew(token);
         if (token !== null) return { broadcastId: id, token, ...since() };
       }
-      if (renew) guestToken = null;
+      if (renew) memory.dropToken();
+      const { token, name } = memory;
       return {
         broadcastId: id,
-        ...(guestToken === null ? {} : { token: guestToken }),
-        ...(guestName === null ? {} : { name: guestName }),
+        ...(token === null ? {} : { token }),
+        ...(name === null ? {} : { name }),
         ...since(),
       };
     },
@@ -162,8 +158,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       }));
     }
     if (event.event === "removed") {
-      const removed = store.getState().removed;
-      void attempt(() => platform.storage.set(removedKey(id), JSON.stringify(removed)));
+      memory.keepRemoval(store.getState().removed);
     }
     if (event.event === "broadcastEnded") {
       // The room is closing. Nobody is let in again, so do not ask.
@@ -174,11 +169,10 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       clearTimeout(pollTimer);
       invitedAgain = false;
       store.setState({ phase: "open", problem: null });
-      void attempt(() => platform.storage.remove(removedKey(id)));
+      memory.forgetRemoval();
       const { you } = event.data;
-      guestToken = you.anonymous ? (you.token ?? null) : null;
-      if (guestToken !== null)
-        void attempt(() => platform.storage.set(guestKey(id), guestToken ?? ""));
+      if (you.anonymous && typeof you.token === "string") memory.keepToken(you.token);
+      else memory.dropToken();
     }
   }
 
@@ -194,12 +188,12 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       poll();
     } else if (
       (outcome === "not_found" || outcome === "forbidden") &&
-      invite !== null &&
+      memory.invite !== null &&
       !invitedAgain
     ) {
       // A guest's token has a shorter life than the link that it came by.
       invitedAgain = true;
-      guestToken = null;
+      memory.dropToken();
       void load(opened);
     } else if (outcome === "not_found") {
       store.setState({ phase: "not_found" });
@@ -220,8 +214,8 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
 
   /** For people without an account: a guest's token opens a private show that they were invited to. */
   function readAuth(): "session" | { bearer: string } {
-    if (auth.store.getState().user || guestToken === null) return "session";
-    return { bearer: guestToken };
+    if (auth.store.getState().user || memory.token === null) return "session";
+    return { bearer: memory.token };
   }
 
   async function find(): Promise<Broadcast> {
@@ -229,26 +223,24 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       return await api.getBroadcast(id, readAuth());
     } catch (error) {
       const status = error instanceof ApiError ? error.status : 0;
-      if (status === 401 && readAuth() !== "session") guestToken = null;
-      else if (status !== 404 || invite === null) throw error;
+      if (status === 401 && readAuth() !== "session") memory.dropToken();
+      else if (status !== 404 || memory.invite === null) throw error;
     }
     // A show that is not for everyone answers as if it were not there: the invite link opens it.
-    if (invite !== null) await takeUp(invite);
+    if (memory.invite !== null) await takeUp(memory.invite);
     return await api.getBroadcast(id, readAuth());
   }
 
   async function takeUp(link: string): Promise<void> {
     try {
-      const body = { invite: link, ...(guestName === null ? {} : { name: guestName }) };
-      const { token } = await api.acceptInvite(id, body);
-      if (token === null) return;
-      guestToken = token;
-      void attempt(() => platform.storage.set(guestKey(id), token));
+      const { name } = memory;
+      const { token } = await api.acceptInvite(id, {
+        invite: link,
+        ...(name === null ? {} : { name }),
+      });
+      if (token !== null) memory.keepToken(token);
     } catch (error) {
-      if (error instanceof ApiError && error.code === "invite_invalid") {
-        invite = null;
-        void attempt(() => platform.storage.remove(inviteKey(id)));
-      }
+      if (error instanceof ApiError && error.code === "invite_invalid") memory.forgetInvite();
       throw error;
     }
   }
@@ -304,8 +296,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
 
   /** The server says only that we are not let in; why and until when it said when it happened. */
   async function recallRemoval(): Promise<void> {
-    const told = await attempt(() => platform.storage.get(removedKey(id)));
-    const known = parseRemoval(told ?? null);
+    const known = await memory.recallRemoval();
     if (known) store.setState((state) => (state.phase === "removed" ? { removed: known } : {}));
   }
 
@@ -318,13 +309,6 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
         if (store.getState().socket.name === "closed") poll();
       });
     }, POLL_MS);
-  }
-
-  async function restoreGuest(): Promise<void> {
-    guestName = (await attempt(() => platform.storage.get(NAME_KEY))) ?? null;
-    guestToken = (await attempt(() => platform.storage.get(guestKey(id)))) || null;
-    if (invite !== null) await attempt(() => platform.storage.set(inviteKey(id), invite ?? ""));
-    else invite = (await attempt(() => platform.storage.get(inviteKey(id)))) || null;
   }
 
   function joinedOrGone(): Promise<void> {
@@ -350,7 +334,6 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     id,
     store,
     open(link) {
-      invite = link ?? invite;
       const generation = ++opened;
       clearTimeout(pollTimer);
       socket.stop();
@@ -362,7 +345,9 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
         socket: { name: "idle" },
         mayWriteAt: null,
       });
-      void restoreGuest().then(() => (generation === opened ? load(generation) : undefined));
+      void memory
+        .restore(link ?? null)
+        .then(() => (generation === opened ? load(generation) : undefined));
     },
     close() {
       opened += 1;
@@ -376,13 +361,12 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       if (store.getState().phase === "error") void load(opened);
     },
     async setName(name) {
-      guestName = name;
-      void attempt(() => platform.storage.set(NAME_KEY, name));
+      memory.keepName(name);
       if (socket.state.name === "idle") return;
       socket.rejoin();
       await joinedOrGone();
     },
-    needsName: () => auth.store.getState().user === null && guestName === null,
+    needsName: () => auth.store.getState().user === null && memory.name === null,
     async say(text) {
       const waits = () => {
         const { you, slowModeS } = store.getState();
@@ -485,33 +469,10 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     listenBy: (heardAt) => later.listenBy(heardAt),
     mediaAuth() {
       const { you } = store.getState();
-      if (you?.anonymous) return { bearer: guestToken };
+      if (you?.anonymous) return { bearer: memory.token };
       return "session";
     },
   };
-}
-
-function parseRemoval(text: string | null): Removal | null {
-  if (!text) return null;
-  try {
-    const { reason, banned, until } = JSON.parse(text);
-    return {
-      reason: typeof reason === "string" ? reason : null,
-      banned: banned === true,
-      until: typeof until === "string" ? until : null,
-    };
-  } catch {
-    return null;
-  }
-}
-
-/** Storage may be refused (private windows): then nothing is remembered, and nothing breaks. */
-async function attempt<T>(work: () => T | Promise<T>): Promise<T | undefined> {
-  try {
-    return await work();
-  } catch {
-    return undefined;
-  }
 }
 
 export { CommandError };

@@ -1,14 +1,14 @@
-import { type AuditEntry, messageOf, type Role } from "@lac/client";
+import type { AuditEntry, Role } from "@lac/client";
 import { useCallback, useEffect, useState } from "react";
-import { usePolling } from "../lib/hooks";
+import { useLatest } from "../lib/latest";
 import { formatDateTime, formatTime } from "../lib/time";
 import { useLac } from "../services";
 import { Button } from "../ui/Button";
 import { Notice } from "../ui/Notice";
 
-const POLL_MS = 10_000;
-
 type Names = Readonly<Record<string, string>>;
+
+const keyOf = ({ id }: AuditEntry) => id;
 
 /** What was done in a show, and by whom: for its hosts. Fetched only while it is open. */
 export function Activity({ id, names }: { id: string; names: Names }) {
@@ -30,37 +30,13 @@ export function Activity({ id, names }: { id: string; names: Names }) {
 
 function Entries({ id, names }: { id: string; names: Names }) {
   const { api } = useLac();
-  const [latest, setLatest] = useState<readonly AuditEntry[] | null>(null);
-  const [older, setOlder] = useState<readonly AuditEntry[]>([]);
-  const [cursor, setCursor] = useState<string | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
-  const load = useCallback(
-    async (signal: AbortSignal) => {
-      try {
-        const page = await api.audit(id, undefined, signal);
-        setLatest(page.items);
-        setCursor((cursor) => cursor ?? page.nextCursor);
-        setProblem(null);
-      } catch (error) {
-        if (!signal.aborted) setProblem(messageOf(error));
-      }
-    },
+  const fetchPage = useCallback(
+    (cursor?: string, signal?: AbortSignal) => api.audit(id, cursor, signal),
     [api, id],
   );
-  usePolling(load, POLL_MS);
-  const entries = [...new Map([...(latest ?? []), ...older].map((e) => [e.id, e])).values()];
+  const { items, showOlder, problem } = useLatest(fetchPage, keyOf);
+  const entries = items ?? [];
   const nameOf = useNames(entries, names);
-
-  const showOlder = async () => {
-    if (cursor === null) return;
-    try {
-      const page = await api.audit(id, cursor);
-      setOlder((older) => [...older, ...page.items]);
-      setCursor(page.nextCursor ?? "");
-    } catch (error) {
-      setProblem(messageOf(error));
-    }
-  };
 
   return (
     <>
@@ -69,8 +45,8 @@ function Entries({ id, names }: { id: string; names: Names }) {
           <Notice tone="error">{problem}</Notice>
         </div>
       )}
-      {latest === null && !problem && <p className="text-muted">Loading…</p>}
-      {latest !== null && entries.length === 0 && (
+      {items === null && !problem && <p className="text-muted">Loading…</p>}
+      {items !== null && entries.length === 0 && (
         <p className="text-muted">Nothing yet. What you and your moderators do is listed here.</p>
       )}
       {entries.length > 0 && (
@@ -90,8 +66,8 @@ function Entries({ id, names }: { id: string; names: Names }) {
           ))}
         </ol>
       )}
-      {cursor && (
-        <Button size="small" className="mt-3" onClick={showOlder}>
+      {showOlder && (
+        <Button size="small" className="mt-3" onClick={() => void showOlder()}>
           Show older activity
         </Button>
       )}

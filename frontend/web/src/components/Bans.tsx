@@ -1,12 +1,10 @@
-import { type Ban, messageOf } from "@lac/client";
+import type { Ban } from "@lac/client";
 import { useCallback, useState } from "react";
-import { usePolling } from "../lib/hooks";
+import { useLatest } from "../lib/latest";
 import { formatDateTime } from "../lib/time";
 import { useLac } from "../services";
 import { Button } from "../ui/Button";
 import { Notice } from "../ui/Notice";
-
-const POLL_MS = 10_000;
 
 /** Who is banned, for those who moderate, and the way back in. Fetched only while it is open. */
 export function Bans({ id }: { id: string }) {
@@ -27,56 +25,34 @@ export function Bans({ id }: { id: string }) {
 }
 
 const isOver = ({ until }: Ban) => until !== null && Date.parse(until) <= Date.now();
+const keyOf = (ban: Ban) => `${ban.userId} ${ban.createdAt}`;
 const nameOf = ({ displayName }: Ban) => displayName ?? "A guest";
 
 function List({ id }: { id: string }) {
   const { api } = useLac();
-  const [latest, setLatest] = useState<readonly Ban[] | null>(null);
-  const [older, setOlder] = useState<readonly Ban[]>([]);
-  const [cursor, setCursor] = useState<string | null>(null);
   const [lifted, setLifted] = useState<ReadonlySet<string>>(new Set());
-  const [problem, setProblem] = useState<string | null>(null);
   const [news, setNews] = useState("");
-  const load = useCallback(
-    async (signal: AbortSignal) => {
-      try {
-        const page = await api.bans(id, undefined, signal);
-        setLatest(page.items);
-        setCursor((cursor) => cursor ?? page.nextCursor);
-        setProblem(null);
-      } catch (error) {
-        if (!signal.aborted) setProblem(messageOf(error));
-      }
-    },
+  const fetchPage = useCallback(
+    (cursor?: string, signal?: AbortSignal) => api.bans(id, cursor, signal),
     [api, id],
   );
-  usePolling(load, POLL_MS);
-
-  async function act(work: () => Promise<void>) {
-    setProblem(null);
+  const { items, showOlder, act, problem } = useLatest(fetchPage, keyOf);
+  const lift = (ban: Ban) => {
     setNews("");
-    try {
-      await work();
-    } catch (error) {
-      setProblem(messageOf(error));
-    }
-  }
-  const keyOf = (ban: Ban) => `${ban.userId} ${ban.createdAt}`;
-  const lift = (ban: Ban) =>
-    act(async () => {
+    return act(async () => {
       await api.liftBan(id, ban.userId);
       setLifted((before) => new Set([...before, keyOf(ban)]));
       setNews(`${nameOf(ban)} can come back.`);
     });
-  const showOlder = () =>
-    act(async () => {
-      const page = await api.bans(id, cursor ?? undefined);
-      setOlder((before) => [...before, ...page.items]);
-      setCursor(page.nextCursor ?? "");
+  };
+  const older =
+    showOlder &&
+    (() => {
+      setNews("");
+      return showOlder();
     });
 
-  const all = new Map([...(latest ?? []), ...older].map((ban) => [keyOf(ban), ban]));
-  const bans = [...all.values()].filter((ban) => !lifted.has(keyOf(ban)) && !isOver(ban));
+  const bans = (items ?? []).filter((ban) => !lifted.has(keyOf(ban)) && !isOver(ban));
   return (
     <>
       {problem && (
@@ -87,8 +63,8 @@ function List({ id }: { id: string }) {
       <p role="status" className="mb-3 text-sm font-medium text-accent empty:hidden">
         {news}
       </p>
-      {latest === null && !problem && <p className="text-muted">Loading…</p>}
-      {latest !== null && bans.length === 0 && <p className="text-muted">Nobody is banned.</p>}
+      {items === null && !problem && <p className="text-muted">Loading…</p>}
+      {items !== null && bans.length === 0 && <p className="text-muted">Nobody is banned.</p>}
       {bans.length > 0 && (
         <ul aria-label="Banned people" className="grid gap-2">
           {bans.map((ban) => (
@@ -114,8 +90,8 @@ function List({ id }: { id: string }) {
           ))}
         </ul>
       )}
-      {cursor && (
-        <Button size="small" className="mt-3" onClick={() => void showOlder()}>
+      {older && (
+        <Button size="small" className="mt-3" onClick={() => void older()}>
           Show older bans
         </Button>
       )}

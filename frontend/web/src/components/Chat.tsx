@@ -21,6 +21,7 @@ import {
 } from "react";
 import { Link, useLocation } from "react-router";
 import { useStore } from "zustand";
+import { useAct } from "../lib/act";
 import { useNow } from "../lib/hooks";
 import { formatTime, plural } from "../lib/time";
 import { useLac } from "../services";
@@ -49,17 +50,8 @@ export function Chat({
   const messages = useStore(room.store, (state) => state.messages);
   const you = useStore(room.store, (state) => state.you);
   const gapBefore = useStore(room.store, (state) => state.gapBefore);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { act, problem } = useAct();
   const { list, unread, firstUnread, toEnd, onScroll } = useReadingPlace(messages, you);
-
-  async function act(work: () => Promise<void>): Promise<void> {
-    setProblem(null);
-    try {
-      await work();
-    } catch (error) {
-      setProblem(messageOf(error));
-    }
-  }
 
   function itemsFor({ id, user }: ChatMessage): MenuItem[] {
     if (!you || (user.id !== you.id && !mayActOn(you.role, user.role))) return [];

@@ -1,5 +1,6 @@
-import { type ChatMode, messageOf, type Room, type RoomView } from "@lac/client";
+import type { ChatMode, Room, RoomView } from "@lac/client";
 import { useState } from "react";
+import { useAct } from "../lib/act";
 import { plural } from "../lib/time";
 import { Button } from "../ui/Button";
 import { Card } from "../ui/Card";
@@ -16,30 +17,26 @@ const WRITERS: readonly { value: ChatMode; label: string }[] = [
 
 /** The rules of the room. Each change counts at once, for everyone. */
 export function ChatSettings({ room, view }: { room: Room; view: RoomView }) {
-  const [problem, setProblem] = useState<string | null>(null);
+  const { act: attempt, problem } = useAct();
   const [done, setDone] = useState("");
   const { slowModeS, chatMode, locked } = view;
   const speeds = SLOW_MODES.includes(slowModeS)
     ? SLOW_MODES
     : [...SLOW_MODES, slowModeS].sort((a, b) => a - b);
 
-  async function act(work: () => Promise<unknown>): Promise<void> {
-    setProblem(null);
+  const act = (work: () => Promise<unknown>) => {
     setDone("");
-    try {
-      const news = await work();
-      if (typeof news === "string") setDone(news);
-    } catch (error) {
-      setProblem(messageOf(error));
-    }
-  }
+    return attempt(work);
+  };
 
   const muteAll = () =>
     act(async () => {
       const count = await room.muteAll();
-      return count === 0
-        ? "There is nobody on the stage to mute."
-        : `${plural(count, "person", "people")} muted.`;
+      setDone(
+        count === 0
+          ? "There is nobody on the stage to mute."
+          : `${plural(count, "person", "people")} muted.`,
+      );
     });
 
   return (

@@ -7,6 +7,7 @@ import { Button } from "../ui/Button";
 import { Card } from "../ui/Card";
 import { Dialog } from "../ui/Dialog";
 import { PasswordField } from "../ui/Field";
+import { Form } from "../ui/Form";
 import { Notice } from "../ui/Notice";
 
 export function DeleteAccount({ onDone }: { onDone: () => void }) {
@@ -60,15 +61,7 @@ function Question({
     });
 
   return (
-    <form
-      ref={submit.form}
-      noValidate
-      className="grid gap-4"
-      onSubmit={(event) => {
-        event.preventDefault();
-        void send();
-      }}
-    >
+    <Form submit={submit} onSubmit={send}>
       <div id={describedBy} className="grid gap-3">
         <div>
           <h3 className="font-semibold">What goes</h3>
@@ -126,6 +119,6 @@ function Question({
           Delete for good
         </Button>
       </div>
-    </form>
+    </Form>
   );
 }

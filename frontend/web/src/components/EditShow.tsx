@@ -5,6 +5,7 @@ import { useSubmit } from "../lib/submit";
 import { useLac } from "../services";
 import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
+import { Form } from "../ui/Form";
 import { Notice } from "../ui/Notice";
 import { ShowFields, type ShowValues, valuesOf, wrongShow } from "./ShowFields";
 
@@ -112,15 +113,7 @@ function EditForm({
   }
 
   return (
-    <form
-      ref={submit.form}
-      noValidate
-      className="grid gap-4"
-      onSubmit={(event) => {
-        event.preventDefault();
-        void save();
-      }}
-    >
+    <Form submit={submit} onSubmit={save}>
       <ShowFields
         values={values}
         errors={submit.errors}
@@ -148,7 +141,7 @@ function EditForm({
           Save
         </Button>
       </div>
-    </form>
+    </Form>
   );
 }
 

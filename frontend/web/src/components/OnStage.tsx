@@ -1,6 +1,7 @@
-import { type Host, type HostState, messageOf, type Room, type RoomView } from "@lac/client";
+import type { Host, HostState, Room, RoomView } from "@lac/client";
 import { useEffect, useMemo, useRef, useState } from "react";
 import { useStore } from "zustand";
+import { useAct } from "../lib/act";
 import { audioContext, useLevel } from "../lib/audio";
 import { useWakeUp } from "../lib/hooks";
 import { createSpeaker } from "../lib/studio";
@@ -93,29 +94,17 @@ export function useSpeaking(room: Room, view: RoomView): Speaking {
 /** The question that an invited listener gets. Closed without an answer it stays on the page as a notice. */
 export function Invitation({ room, view, speaker }: { room: Room; view: RoomView; speaker: Host }) {
   const [later, setLater] = useState(false);
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { act, busy, problem, setProblem } = useAct();
   const { invited } = view;
   useEffect(() => {
     if (!invited) {
       setLater(false);
       setProblem(null);
     }
-  }, [invited]);
+  }, [invited, setProblem]);
 
-  async function answer(work: () => Promise<void>): Promise<void> {
-    setBusy(true);
-    setProblem(null);
-    try {
-      await work();
-    } catch (error) {
-      setProblem(messageOf(error));
-    } finally {
-      setBusy(false);
-    }
-  }
   const accept = () =>
-    answer(async () => {
+    act(async () => {
       // In the click itself: browsers let a page make sound only then.
       audioContext();
       await room.acceptInvite();
@@ -156,7 +145,7 @@ export function Invitation({ room, view, speaker }: { room: Room; view: RoomView
           </div>
         )}
         <div className="flex flex-wrap justify-end gap-2">
-          <Button look="quiet" busy={busy} onClick={() => void answer(() => room.declineInvite())}>
+          <Button look="quiet" busy={busy} onClick={() => void act(() => room.declineInvite())}>
             Decline
           </Button>
           <Button look="primary" busy={busy} icon={<MicIcon />} onClick={() => void accept()}>

@@ -4,13 +4,13 @@ import {
   type InviteOutcome,
   mayActOn,
   maySpeak,
-  messageOf,
   type Person,
   REASON_MAX,
   type Room,
   type RoomView,
 } from "@lac/client";
 import { useEffect, useMemo, useRef, useState } from "react";
+import { useAct } from "../lib/act";
 import { formatTime, plural } from "../lib/time";
 import { useLac } from "../services";
 import { Button } from "../ui/Button";
@@ -30,7 +30,7 @@ const ROLES_GIVEN = [
 /** Who is here, for those who moderate: the queue of hands first, then everyone. */
 export function People({ room, view }: { room: Room; view: RoomView }) {
   const { api } = useLac();
-  const [problem, setProblem] = useState<string | null>(null);
+  const { act, problem } = useAct();
   const [removing, setRemoving] = useState<{ person: Person; banned: boolean } | null>(null);
   const { invited, invite, news } = useInvitations(room, view);
   const [more, setMore] = useState<Person[]>([]);
@@ -41,15 +41,6 @@ export function People({ room, view }: { room: Room; view: RoomView }) {
     for (const person of Object.values(view.members)) known.set(person.id, person);
     return [...known.values()].sort(comparePeople);
   }, [view.members, more]);
-
-  async function act(work: () => Promise<void>): Promise<void> {
-    setProblem(null);
-    try {
-      await work();
-    } catch (error) {
-      setProblem(messageOf(error));
-    }
-  }
 
   const givesRoles = view.you?.role === "host" || view.you?.role === "admin";
   const toggleMute = (person: Person) =>

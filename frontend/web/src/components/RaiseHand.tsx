@@ -1,5 +1,6 @@
-import { messageOf, NOTE_MAX, type Room, type RoomView } from "@lac/client";
+import { NOTE_MAX, type Room, type RoomView } from "@lac/client";
 import { useState } from "react";
+import { useAct } from "../lib/act";
 import { Button } from "../ui/Button";
 import { Dialog } from "../ui/Dialog";
 import { TextField } from "../ui/Field";
@@ -15,19 +16,11 @@ export function RaiseHand({
   view: RoomView;
   ensureName: () => Promise<boolean>;
 }) {
-  const [problem, setProblem] = useState<string | null>(null);
+  const { act, problem } = useAct();
   const [asking, setAsking] = useState(false);
   const [note, setNote] = useState("");
   const position = view.hands.findIndex((hand) => hand.userId === view.you?.id) + 1;
   const raised = position > 0;
-  async function act(work: () => Promise<void>) {
-    setProblem(null);
-    try {
-      await work();
-    } catch (error) {
-      setProblem(messageOf(error));
-    }
-  }
   const raise = (note?: string) =>
     act(async () => {
       if (await ensureName()) await room.raiseHand(note);

@@ -1,5 +1,6 @@
-import { type Broadcast, messageOf, type RecorderState, type RoomView } from "@lac/client";
+import type { Broadcast, RecorderState, RoomView } from "@lac/client";
 import { useState } from "react";
+import { useAct } from "../lib/act";
 import { formatClock } from "../lib/time";
 import { useLac } from "../services";
 import { Button } from "../ui/Button";
@@ -22,24 +23,15 @@ export function RecordingBadge({ state }: { state: RecorderState }) {
 /** Start and stop the recording, and mark its chapters. */
 export function Recorder({ broadcast, view }: { broadcast: Broadcast; view: RoomView }) {
   const { api } = useLac();
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { act: attempt, busy, problem } = useAct();
   const [title, setTitle] = useState("");
   const [marked, setMarked] = useState("");
   const active = view.recording !== "off";
 
-  async function act(work: () => Promise<unknown>): Promise<void> {
-    setBusy(true);
-    setProblem(null);
+  const act = (work: () => Promise<unknown>) => {
     setMarked("");
-    try {
-      await work();
-    } catch (error) {
-      setProblem(messageOf(error));
-    } finally {
-      setBusy(false);
-    }
-  }
+    return attempt(work);
+  };
 
   const mark = () =>
     act(async () => {

@@ -1,12 +1,12 @@
-import {
-  type Broadcast,
-  type ExportFormat,
-  messageOf,
-  type Recording,
-  type RecordingExport,
-  type RequestOptions,
+import type {
+  Broadcast,
+  ExportFormat,
+  Recording,
+  RecordingExport,
+  RequestOptions,
 } from "@lac/client";
 import { useCallback, useEffect, useState } from "react";
+import { useAct } from "../lib/act";
 import { saveBlob } from "../lib/download";
 import { audioPath, isOpen } from "../lib/recordings";
 import { useLac } from "../services";
@@ -37,7 +37,7 @@ export function RecordingFiles({
 }) {
   const { api } = useLac();
   const [copies, setCopies] = useState<RecordingExport[]>([]);
-  const [problem, setProblem] = useState<string | null>(null);
+  const { act, problem, setProblem } = useAct();
   const { id } = recording;
   const open = isOpen(broadcast, recording);
   const runs =
@@ -61,14 +61,6 @@ export function RecordingFiles({
     return () => clearInterval(timer);
   }, [waiting, look]);
 
-  async function act(work: () => Promise<unknown>): Promise<void> {
-    setProblem(null);
-    try {
-      await work();
-    } catch (error) {
-      setProblem(messageOf(error));
-    }
-  }
   const save = (path: string, extension: string) =>
     act(async () => saveBlob(`${recording.title}.${extension}`, await api.file(path, auth)));
 

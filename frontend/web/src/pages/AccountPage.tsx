@@ -12,6 +12,7 @@ import { useLac, useUser } from "../services";
 import { Button, ButtonLink } from "../ui/Button";
 import { Card } from "../ui/Card";
 import { PasswordField, TextField } from "../ui/Field";
+import { Form } from "../ui/Form";
 import { CheckIcon, WarnIcon } from "../ui/icons";
 import { Notice } from "../ui/Notice";
 
@@ -109,15 +110,7 @@ function Name() {
 
   return (
     <Card title="Your name">
-      <form
-        ref={submit.form}
-        noValidate
-        className="grid gap-4"
-        onSubmit={(event) => {
-          event.preventDefault();
-          void save();
-        }}
-      >
+      <Form submit={submit} onSubmit={save}>
         {submit.problem && <Notice tone="error">{messageOf(submit.problem)}</Notice>}
         <TextField
           label="Display name"
@@ -140,7 +133,7 @@ function Name() {
             {saved && "Saved."}
           </span>
         </div>
-      </form>
+      </Form>
     </Card>
   );
 }
@@ -206,15 +199,7 @@ function Password() {
 
   return (
     <Card title="Change password">
-      <form
-        ref={submit.form}
-        noValidate
-        className="grid gap-4"
-        onSubmit={(event) => {
-          event.preventDefault();
-          void change();
-        }}
-      >
+      <Form submit={submit} onSubmit={change}>
         {submit.problem && <Notice tone="error">{messageOf(submit.problem)}</Notice>}
         {/* For password managers, which file the password under it. */}
         <input
@@ -244,7 +229,7 @@ function Password() {
             {changed && "Changed. Every other device is signed out."}
           </span>
         </div>
-      </form>
+      </Form>
     </Card>
   );
 }

@@ -7,6 +7,7 @@ import { useLac } from "../services";
 import { Button, ButtonLink } from "../ui/Button";
 import { Card } from "../ui/Card";
 import { TextField } from "../ui/Field";
+import { Form } from "../ui/Form";
 import { Notice } from "../ui/Notice";
 
 export default function ForgotPasswordPage() {
@@ -66,15 +67,7 @@ export default function ForgotPasswordPage() {
         Write the address of your account. You get a link to choose a new password.
       </p>
       <Card>
-        <form
-          ref={submit.form}
-          noValidate
-          className="grid gap-4"
-          onSubmit={(event) => {
-            event.preventDefault();
-            void send();
-          }}
-        >
+        <Form submit={submit} onSubmit={send}>
           {submit.problem && <Notice tone="error">{messageOf(submit.problem)}</Notice>}
           <TextField
             label="E-mail"
@@ -89,7 +82,7 @@ export default function ForgotPasswordPage() {
           <Button type="submit" look="primary" busy={submit.busy} className="mt-1">
             Send the link
           </Button>
-        </form>
+        </Form>
       </Card>
       <p className="mt-5 text-center text-muted">
         Remembered it?{" "}

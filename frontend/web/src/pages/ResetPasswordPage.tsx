@@ -7,6 +7,7 @@ import { useLac, useUser } from "../services";
 import { Button, ButtonLink } from "../ui/Button";
 import { Card } from "../ui/Card";
 import { PasswordField } from "../ui/Field";
+import { Form } from "../ui/Form";
 import { Notice } from "../ui/Notice";
 
 const askAgain = (
@@ -105,15 +106,7 @@ function Reset({ token }: { token: string }) {
       <h1 className="mb-2 text-3xl font-semibold tracking-tight">Choose a new password</h1>
       <p className="mb-5 text-muted">Every device signed in to the account will be signed out.</p>
       <Card>
-        <form
-          ref={submit.form}
-          noValidate
-          className="grid gap-4"
-          onSubmit={(event) => {
-            event.preventDefault();
-            void send();
-          }}
-        >
+        <Form submit={submit} onSubmit={send}>
           {submit.problem && <Notice tone="error">{messageOf(submit.problem)}</Notice>}
           <PasswordField
             label="New password"
@@ -128,7 +121,7 @@ function Reset({ token }: { token: string }) {
           <Button type="submit" look="primary" busy={submit.busy} className="mt-1">
             Set new password
           </Button>
-        </form>
+        </Form>
       </Card>
     </div>
   );
