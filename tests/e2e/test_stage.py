@@ -45,6 +45,13 @@ class Stage:
         page.page.evaluate("(all) => openPerformer(...all)", [f"/api/mediasoup/{self.show_id}", token])
         return page
 
+    def audience(self) -> MediaPage:
+        """Somebody who hears the program."""
+        page = self.page(None)
+        page.ask("openEars()")
+        page.ask("hear()")
+        return page
+
 
 def wait_for_tones(page: MediaPage, expected: set[int]) -> None:
     """Until exactly these of the three tones are heard."""
@@ -79,15 +86,12 @@ def test_each_hears_the_other_two_and_the_audience_hears_all_three(
         while len(on_stage) < 3:
             on_stage = room.wait_for("activeSpeakers")["producers"]
         producers = {producer["userId"]: producer["id"] for producer in on_stage}
-        audience = stage.page(None)
         for name, page in pages.items():
             page.ask("openEars()")
             for other, account in accounts.items():
                 if other != name:
                     page.ask(f"hear('{producers[account.user_id]}')")
-        audience.ask("openEars()")
-        audience.ask("hear()")
-
+        audience = stage.audience()
         for name, page in pages.items():
             wait_for_tones(page, set(TONES.values()) - {TONES[name]})
             assert page.ask("lost()") == 0
@@ -110,7 +114,11 @@ def test_each_hears_the_other_two_and_the_audience_hears_all_three(
             return concealed_ratio(audience.ask("stats('inbound-rtp')"), before)
 
         ratios = [change_over()]
-        while ratios[-1] > CONCEALED_MAX and len(ratios) < TRIES:  # a busy machine is late now and then
+        while ratios[-1] > CONCEALED_MAX and len(ratios) < TRIES:
+            # A busy machine is late now and then. But a browser that was made to wait once is prepared for it.
+            audience.page.close()
+            audience = stage.audience()
+            wait_for_tones(audience, set(TONES.values()))
             ratios.append(change_over())
         record_figure("concealed_ratio", ratios[-1])
         assert ratios[-1] <= CONCEALED_MAX, ratios
