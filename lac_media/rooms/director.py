@@ -189,10 +189,12 @@ class Director:
             self._passing = speaker
         return self._send(speaker, speaker.reorder.receive(arrival, now=now), now)
 
-    def _send(self, speaker: _Speaker, arrivals: Iterable[Arrival], now: float) -> list[ProgramPacket]:
+    def _send(
+        self, speaker: _Speaker, arrivals: Iterable[Arrival], now: float, *, goes_on: bool = False
+    ) -> list[ProgramPacket]:
         out = []
         for arrival in arrivals:
-            sent = self.program.receive(speaker.source, arrival.packet, arrival.level, now=now)
+            sent = self.program.receive(speaker.source, arrival.packet, arrival.level, now=now, goes_on=goes_on)
             if sent is not None:
                 speaker.passed.append(arrival)
                 out.append(sent)
@@ -304,15 +306,9 @@ class Director:
             return []
         self._mix, self._passing = None, speaker
         speaker.passed.clear()
-        out = []
-        for arrival in packets:
-            sent = self.program.receive(
-                speaker.source, arrival.packet, arrival.level, now=now, goes_on=arrival is packets[0]
-            )
-            if sent is not None:
-                speaker.passed.append(arrival)
-                out.append(sent)
-        return out
+        first, *others = packets
+        out = self._send(speaker, [first], now, goes_on=True)
+        return out + self._send(speaker, speaker.reorder.go_on(others, now=now), now)
 
     def _skip_what_is_too_late(self, mix: _Mix, now: float) -> None:
         """After a stall of our own: what should have gone out long ago is left out."""

@@ -8,6 +8,7 @@ listeners follow by playing a little slower or faster.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 
 from lac_media.mix.arrivals import Arrival, Arrivals
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
@@ -42,10 +43,15 @@ class ReorderBuffer:
         self._follow(now)
         if not self.hold_ticks and not self._held:
             return [arrival]
-        self._count += 1
-        heapq.heappush(
-            self._held, (arrival.ticks, self._count, (arrival.ticks + self.delay) / OPUS_CLOCK_RATE_HZ, arrival)
-        )
+        self._hold(arrival)
+        return self.handle_timer(now=now)
+
+    def go_on(self, arrivals: Iterable[Arrival], *, now: float) -> list[Arrival]:
+        """What a mix has not come to, of a speaker who passes through again: it is as late as repairs take already, so
+        all of that is waited at once. Returns what goes on now."""
+        self.hold_ticks, self._changed_at = self._arrivals.repair_wait, now
+        for arrival in arrivals:
+            self._hold(arrival)
         return self.handle_timer(now=now)
 
     def handle_timer(self, *, now: float) -> list[Arrival]:
@@ -65,6 +71,11 @@ class ReorderBuffer:
         self._held.clear()
         self.hold_ticks = 0.0
         return held
+
+    def _hold(self, arrival: Arrival) -> None:
+        due = (arrival.ticks + self.delay) / OPUS_CLOCK_RATE_HZ
+        self._count += 1
+        heapq.heappush(self._held, (arrival.ticks, self._count, due, arrival))
 
     def _follow(self, now: float) -> None:
         ticks = min(now - self._changed_at, MAX_STEP_S) * OPUS_CLOCK_RATE_HZ

@@ -111,8 +111,14 @@ def test_going_over_to_the_mix_from_a_wait_is_not_heard_and_nothing_is_left_out(
     heard = splatter(show.decoded(since=began - 100))
     assert max(heard[SETTLED:]) < NO_CLICK
     show.stop(guest)
-    show.run(8.0)
+    show.run(20.0)
     assert not show.director.is_mixing
+    # Back again, what is as late as the mix was stays so: no burst, nothing out of order.
+    after = show.out[began:]
+    assert out_of_order([packet.sequence for packet in after]) == 0
+    assert {later.ticks - before.ticks for before, later in pairwise(after)} == {960}
+    assert max(later.sent_at - before.sent_at for before, later in pairwise(after)) < 3 * FRAME_S
+    assert max(before.sent_at + 0.05 - later.sent_at for before, later in zip(after, after[5:], strict=False)) <= 0
 
 
 def test_in_the_mix_repairs_are_waited_for_too() -> None:
