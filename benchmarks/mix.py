@@ -31,7 +31,7 @@ FRAME = 960
 SPEAKERS = (2, 4, 12)
 
 
-def voice(seconds: int, seed: int, amplitude: float) -> list[bytes]:
+def voice(seconds: int, seed: int, amplitude: float = 0.2) -> list[bytes]:
     """Packets of something like speech, as a browser sends it: 32 kbit/s with FEC."""
     rng = np.random.default_rng(seed)
     count = seconds * OPUS_CLOCK_RATE_HZ
