@@ -1,4 +1,4 @@
-"""Levels: bringing speakers together gently, and a limiter that lets nothing clip.
+"""Levels: bringing speakers together gently, and a limiter that lets no peak through.
 
 Loudness is that of speech, measured while somebody speaks; gains move slowly and not far, so nobody hears them move.
 """
@@ -28,8 +28,9 @@ _SINK_DB_PER_S = 0.5
 #: A gain as near to none as this is none.
 UNITY_DB = 0.05
 
-#: No sample goes above this: -0.2 dBFS.
-CEILING = 0.977
+#: No sample goes above this: -0.9 dBFS. What an encoder adds has room above it most of the time (`lac_media.mix.output`
+#: sees to the rest).
+CEILING = 0.9
 #: The limiter looks this far ahead, and delays by as much: 2.5 ms.
 LOOKAHEAD = 120
 #: How fast it lets go: from half to full in about a tenth of a second.

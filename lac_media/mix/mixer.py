@@ -9,17 +9,15 @@ import numpy as np
 
 from lac_media.mix.arrivals import Arrivals
 from lac_media.mix.loudness import LOOKAHEAD, Balance, Limiter, common_loudness, decibels, gain_towards
+from lac_media.mix.output import Output
 from lac_media.mix.playout import Playout
 from lac_media.mix.timescale import ramp
-from lac_media.opus import Encoder, Pcm
+from lac_media.opus import Pcm
 from lac_media.opus.codec import CHANNELS
-from lac_media.opus.library import APPLICATION_LOW_DELAY
 from lac_media.parameters import OPUS_CLOCK_RATE_HZ
 from lac_media.proto.opus import FRAME_20MS_TICKS
 
 FRAME_S = FRAME_20MS_TICKS / OPUS_CLOCK_RATE_HZ
-#: Transparent for several voices, good for music.
-BITRATE_BPS = 96_000
 #: Frames that set the encoder up before its first packet goes out.
 PRIMING_FRAMES = 4
 #: The voice bit of RFC 6464.
@@ -42,25 +40,21 @@ class Channel:
 
 
 class Mixer:
-    """What goes out lags `delay_ticks` behind what channels give: the limiter's and the encoder's look-ahead.
-
-    The encoder is CELT with low delay: its lag is the smallest there is, and, other than with the speech modes, a
-    packet's audio does not hang on many packets before it.
-    """
+    """What goes out lags `delay_ticks` behind what channels give: the limiter's and the encoder's look-ahead."""
 
     def __init__(self) -> None:
-        self._encoder = Encoder(bitrate_bps=BITRATE_BPS, application=APPLICATION_LOW_DELAY)
+        self._output = Output()
         self._limiter = Limiter()
-        self._independent = True
+        self._first = True
         #: The last frames of those who have left.
         self._leaving: list[Pcm] = []
-        self.delay_ticks = self._encoder.lookahead_ticks + LOOKAHEAD
+        self.delay_ticks = self._output.delay_ticks + LOOKAHEAD
 
     def prime(self, pcm: Pcm) -> None:
         """Set the encoder up with the audio that listeners have just heard otherwise: the end of `pcm`."""
         length = min(len(pcm) // FRAME_20MS_TICKS, PRIMING_FRAMES) * FRAME_20MS_TICKS
         for start in range(len(pcm) - length, len(pcm), FRAME_20MS_TICKS):
-            self._encoder.encode(self._limiter.process(pcm[start : start + FRAME_20MS_TICKS]))
+            self._output.prime(self._limiter.process(pcm[start : start + FRAME_20MS_TICKS]))
 
     def release(self, channel: Channel, *, due: float) -> None:
         """The channel ends; it fades out within the next frame."""
@@ -91,7 +85,11 @@ class Mixer:
             total += pcm
         self._leaving.clear()
         limited = self._limiter.process(total)
-        payload = self._encoder.encode(limited, independent=self._independent)
-        self._independent = False
+        if self._first:
+            for heard_before in (channel.playout.heard_before for channel in channels):
+                if heard_before is not None:
+                    self._output.follow(heard_before)
+        payload = self._output.encode(limited, independent=self._first)
+        self._first = False
         level = min(127, max(0, round(-decibels(limited))))
         return MixedFrame(payload, level | (_VOICE if speaking else 0))

@@ -85,6 +85,8 @@ class Playout:
         self._fresh: int | None = None
         #: Up to this position the packet after the one that is needed is waited for too.
         self._patient_until = 0
+        #: Where the decoders of those are who have heard what `begin_after` was given (`Decoder.load`).
+        self.heard_before: bytes | None = None
         self.late_packets = 0
         self.overflowed = 0
         self.concealed_ticks = 0
@@ -108,6 +110,7 @@ class Playout:
         for arrival in sorted(heard, key=lambda each: each.ticks):
             self._append(self._decode(arrival))
             self._resting = arrival.dtx
+        self.heard_before = self._decoder.save()
         self._at = len(self._pcm)
         self._trim()
         self._decoded = self._content_end = position

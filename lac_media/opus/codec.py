@@ -26,7 +26,22 @@ class OpusError(MediaError):
     """libopus refused: a corrupt packet, or a wrong argument. The message is libopus's own."""
 
 
-class Decoder:
+class _Codec:
+    """What both have. All that libopus knows of a stream is in one piece of memory without pointers into itself, which
+    opus.h allows to be copied."""
+
+    _memory: Any
+
+    def save(self) -> bytes:
+        """Where the stream has come to, for `load`: some 30 to 50 KB, settings included."""
+        return bytes(self._memory)
+
+    def load(self, saved: bytes) -> None:
+        """Go back to where this same object was at `save`."""
+        self._memory[:] = saved
+
+
+class Decoder(_Codec):
     """One stream's decoder. After an error the stream may go on with the next packet, or with `conceal`."""
 
     def __init__(self) -> None:
@@ -35,6 +50,7 @@ class Decoder:
         state = self._lib.opus_decoder_create(OPUS_CLOCK_RATE_HZ, CHANNELS, error)
         _check(self._lib, error[0])
         self._state = ffi.gc(state, self._lib.opus_decoder_destroy)
+        self._memory = ffi.buffer(ffi.cast("char *", state), self._lib.opus_decoder_get_size(CHANNELS))
         self._pcm: Pcm = np.zeros((MAX_DURATION_TICKS, CHANNELS), np.float32)
         self._out = samples_of(self._pcm)
 
@@ -64,7 +80,7 @@ class Decoder:
         return pcm if np.isfinite(pcm.sum()) else np.zeros_like(pcm)
 
 
-class Encoder:
+class Encoder(_Codec):
     """`application` is one of the constants of `lac_media.opus.library`; `expected_loss` a percentage that with `fec`
     makes room for in-band FEC (which CELT, thus `APPLICATION_LOW_DELAY`, does not have). DTX is off unless asked for.
     """
@@ -83,7 +99,8 @@ class Encoder:
         state = self._lib.opus_encoder_create(OPUS_CLOCK_RATE_HZ, CHANNELS, application, error)
         _check(self._lib, error[0])
         self._state = ffi.gc(state, self._lib.opus_encoder_destroy)
-        self._set(c.SET_BITRATE, bitrate_bps)
+        self._memory = ffi.buffer(ffi.cast("char *", state), self._lib.opus_encoder_get_size(CHANNELS))
+        self.set_bitrate(bitrate_bps)
         self._set(c.SET_INBAND_FEC, fec)
         self._set(c.SET_PACKET_LOSS_PERC, expected_loss)
         self._set(c.SET_DTX, dtx)
@@ -103,6 +120,10 @@ class Encoder:
             self._set(c.SET_PREDICTION_DISABLED, 0)
         _check(self._lib, min(size, 0))
         return bytes(ffi.buffer(self._packet, size))
+
+    def set_bitrate(self, bitrate_bps: int) -> None:
+        """From the next frame on."""
+        self._set(c.SET_BITRATE, bitrate_bps)
 
     def reset(self) -> None:
         """Forget the stream: the next frame is a first one. Settings stay."""

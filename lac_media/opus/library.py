@@ -39,11 +39,13 @@ ffi.cdef("""
     typedef struct OpusEncoder OpusEncoder;
     const char *opus_get_version_string(void);
     const char *opus_strerror(int error);
+    int opus_decoder_get_size(int channels);
     OpusDecoder *opus_decoder_create(int32_t rate, int channels, int *error);
     void opus_decoder_destroy(OpusDecoder *decoder);
     int opus_decoder_ctl(OpusDecoder *decoder, int request, ...);
     int opus_decode_float(OpusDecoder *decoder, const unsigned char *data, int32_t size, float *pcm, int frame_size,
                           int decode_fec);
+    int opus_encoder_get_size(int channels);
     OpusEncoder *opus_encoder_create(int32_t rate, int channels, int application, int *error);
     void opus_encoder_destroy(OpusEncoder *encoder);
     int opus_encoder_ctl(OpusEncoder *encoder, int request, ...);

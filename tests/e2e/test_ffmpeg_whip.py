@@ -20,13 +20,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from lac_media.rooms.room import SPEAKER_STOPPED_S
 from tests.e2e.aiortc_clients import listening
 from tests.e2e.asyncio_thread import AsyncioThread
-from tests.e2e.room_socket import room_socket
+from tests.e2e.room_socket import RoomSocket, room_socket
 from tests.e2e.server import LacServer
 from tests.e2e.tone import RATE_HZ, tone
 
 pytestmark = pytest.mark.e2e
 
 FRAME_SAMPLES = 960
+#: What is sent is a sine of 0.4 on both sides: -11 dBov.
+TONE_DBOV = -12
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,14 @@ def ffmpeg_publishing(url: str, frequency_hz: float, options: dict[str, str]) ->
         publisher.stop()
 
 
+def wait_for_speaking(socket: RoomSocket) -> list[dict[str, object]]:
+    """Whom the room is told to be speaking, once somebody is."""
+    speaking: list[dict[str, object]] = []
+    while not speaking:
+        speaking = socket.wait_for("activeSpeakers")["speaking"]
+    return speaking
+
+
 @pytest.mark.parametrize("dtls_role", ["active", "passive"])
 def test_ffmpeg_is_heard_and_says_goodbye(
     server: LacServer, aio: AsyncioThread, certificate: dict[str, str], tmp_path: Path, dtls_role: str
@@ -116,9 +126,11 @@ def test_ffmpeg_is_heard_and_says_goodbye(
         listener.ear.wait_for_silence()
         with ffmpeg_publishing(f"{server.url}/whip/{show['id']}", 440, options):
             listener.ear.wait_for_tone(440)
-            assert socket.wait_for("activeSpeakers")["producers"]
+            # It says nothing of levels: this one is that of what it sends, in steps of 6 dB.
+            assert wait_for_speaking(socket) == [{"userId": host.user_id, "level": TONE_DBOV}]
         stopped_at = time.monotonic()
-        assert socket.wait_for("activeSpeakers")["producers"] == []
+        while socket.wait_for("activeSpeakers")["producers"]:
+            pass
         assert time.monotonic() - stopped_at < SPEAKER_STOPPED_S, "its DELETE did not end the session"
         listener.ear.wait_for_silence()
         assert listener.state == "connected"

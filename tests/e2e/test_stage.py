@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import OpenPage, RecordFigure
 from tests.e2e.media_page import BROWSER_FOLDER, MediaPage, concealed_ratio
-from tests.e2e.raw_listener import recording_packets
+from tests.e2e.raw_listener import RawListener, recording_packets
 from tests.e2e.room_socket import room_socket
 from tests.e2e.server import Account, LacServer
 
@@ -17,9 +17,11 @@ pytestmark = pytest.mark.e2e
 
 SCRIPTS = [BROWSER_FOLDER / name for name in ("hearing.js", "ice.js", "mediasoup.js", "stage.js")]
 TONES = {"host": 440, "cohost": 660, "guest": 1000}
-#: Of what the audience hears while the program changes over three times.
-CONCEALED_MAX = 0.01
+#: Of the seconds in which the program changes over to one speaker and back. Nothing at all in a quiet run.
+CONCEALED_MAX = 0.002
 TRIES = 5
+#: Ten packets each. Back from the mix it takes a second alone, two of waiting for a pause, and twelve more at most.
+PATIENT_TENS = 100
 
 
 class Stage:
@@ -43,11 +45,28 @@ class Stage:
         page.page.evaluate("(all) => openPerformer(...all)", [f"/api/mediasoup/{self.show_id}", token])
         return page
 
+    def audience(self) -> MediaPage:
+        """Somebody who hears the program."""
+        page = self.page(None)
+        page.ask("openEars()")
+        page.ask("hear()")
+        return page
+
 
 def wait_for_tones(page: MediaPage, expected: set[int]) -> None:
     """Until exactly these of the three tones are heard."""
     tones, wanted = sorted(TONES.values()), sorted(expected)
     page.wait_until(f"JSON.stringify(performer.heard({tones})) === JSON.stringify({wanted})")
+
+
+def wait_for_pass_through(server: LacServer, raw: RawListener) -> None:
+    """Until the program is one speaker's packets as they are: the server has mixed none of the last ten."""
+    for _ in range(PATIENT_TENS):
+        mixed = server.metric("lac_media_mixed_packets_total")
+        raw.wait_for_packets(10)
+        if server.metric("lac_media_mixed_packets_total") == mixed:
+            return
+    raise AssertionError("it is still mixed")
 
 
 def test_each_hears_the_other_two_and_the_audience_hears_all_three(
@@ -67,15 +86,12 @@ def test_each_hears_the_other_two_and_the_audience_hears_all_three(
         while len(on_stage) < 3:
             on_stage = room.wait_for("activeSpeakers")["producers"]
         producers = {producer["userId"]: producer["id"] for producer in on_stage}
-        audience = stage.page(None)
         for name, page in pages.items():
             page.ask("openEars()")
             for other, account in accounts.items():
                 if other != name:
                     page.ask(f"hear('{producers[account.user_id]}')")
-        audience.ask("openEars()")
-        audience.ask("hear()")
-
+        audience = stage.audience()
         for name, page in pages.items():
             wait_for_tones(page, set(TONES.values()) - {TONES[name]})
             assert page.ask("lost()") == 0
@@ -91,13 +107,18 @@ def test_each_hears_the_other_two_and_the_audience_hears_all_three(
             wait_for_tones(pages["guest"], {TONES["host"], TONES["cohost"]})
             room.command("mute", userId=accounts["cohost"].user_id)
             wait_for_tones(audience, {TONES["host"]})
+            wait_for_pass_through(server, raw)
             for name in ("cohost", "guest"):
                 room.command("unmute", userId=accounts[name].user_id)
             wait_for_tones(audience, set(TONES.values()))
             return concealed_ratio(audience.ask("stats('inbound-rtp')"), before)
 
         ratios = [change_over()]
-        while ratios[-1] > CONCEALED_MAX and len(ratios) < TRIES:  # a busy machine is late now and then
+        while ratios[-1] > CONCEALED_MAX and len(ratios) < TRIES:
+            # A busy machine is late now and then. But a browser that was made to wait once is prepared for it.
+            audience.page.close()
+            audience = stage.audience()
+            wait_for_tones(audience, set(TONES.values()))
             ratios.append(change_over())
         record_figure("concealed_ratio", ratios[-1])
         assert ratios[-1] <= CONCEALED_MAX, ratios
@@ -107,6 +128,6 @@ def test_each_hears_the_other_two_and_the_audience_hears_all_three(
         wait_for_tones(pages["guest"], set())
         pages["cohost"].ask("sending.transport.close()")
         wait_for_tones(audience, {TONES["host"]})
-        raw.wait_for_packets(100)
+        raw.wait_for_packets(20)
         assert audience.ask("lost()") == 0
     raw.check_one_unbroken_stream()

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lac_media.mix.playout import HISTORY, MAX_HELD
-from lac_media.opus import Decoder, Encoder
+from lac_media.opus import Decoder, Encoder, OpusError
 from lac_media.opus.library import APPLICATION_AUDIO, APPLICATION_VOIP
 from lac_media.proto.opus import MAX_DURATION_TICKS
 from lac_media.proto.rtp import RtpPacket
 from lac_media.rooms.director import Director
+from lac_media.rooms.line import ProgramPacket
 from lac_media.rooms.program import FRAME_S, Program
 from tests.fuzz.budget import slow
 from tests.fuzz.mutation import damaged
@@ -41,19 +42,28 @@ PACKETS = st.lists(
 @slow
 @given(PACKETS)
 def test_the_mix_goes_on_whatever_speakers_send(packets: list[tuple[int, int, bytes, int, int, int]]) -> None:
-    now, ticks = 10.0, []
+    now, ticks, last_mix = 10.0, [], None
     director = Director(Program(ssrc=7, first_sequence=0, first_timestamp=0, now=now))
     listener = Decoder()
     numbers = [[1, 1, who] for who in range(3)]
 
+    def hear(packet: ProgramPacket) -> float:
+        ticks.append(packet.ticks)
+        try:
+            return float(np.abs(listener.decode(packet.payload)).max())
+        except OpusError:  # what passes through is the speaker's own, however broken
+            return 0.0
+
     def listen(frames: int) -> None:
-        nonlocal now
+        nonlocal now, last_mix
         for _ in range(frames):
             now += FRAME_S
-            for packet in director.handle_timer(now=now):
-                ticks.append(packet.ticks)
-                if director.is_mixing:
-                    assert float(np.abs(listener.decode(packet.payload)).max()) < 2.0
+            for peak in [hear(packet) for packet in director.handle_timer(now=now)]:
+                # A mix's first packet is joined to what passed through before it, however loud that is. And of things
+                # that no microphone sends (offsets that come and go) not all can be foreseen: tests/mix/test_output.py.
+                if director.is_mixing and director._mix is last_mix:
+                    assert peak <= 1.5
+                last_mix = director._mix
 
     for who, frames, payload, sequence, timestamp, ssrc in packets:
         listen(frames)
@@ -62,7 +72,8 @@ def test_the_mix_goes_on_whatever_speakers_send(packets: list[tuple[int, int, by
         number[1] = (number[1] + timestamp) & 0xFFFF_FFFF
         number[2] += 10 * (ssrc == 0)
         packet = RtpPacket(111, number[0], number[1], number[2], payload=payload)
-        ticks.extend(sent.ticks for sent in director.receive(who, packet, None, now=now))
+        for sent in director.receive(who, packet, None, now=now):
+            hear(sent)
         for channel in director._mix.channels.values() if director._mix is not None else ():
             assert len(channel.playout._held) <= MAX_HELD
             assert len(channel.playout._pcm) <= 3 * HISTORY + 3 * MAX_DURATION_TICKS

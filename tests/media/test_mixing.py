@@ -134,7 +134,7 @@ async def test_decoders_are_freed_with_the_mix_and_without_the_collector(autojum
             await sing(guest, 1000.0, 1.0)
         mix = studio.room.director._mix
         assert mix is not None
-        parts = [weakref.ref(mix.mixer._encoder)]
+        parts = [weakref.ref(mix.mixer._output._encoder), weakref.ref(mix.mixer._output._decoder)]
         parts += [weakref.ref(channel.playout._decoder) for channel in mix.channels.values()]
         del mix
         gc.collect()
@@ -144,7 +144,7 @@ async def test_decoders_are_freed_with_the_mix_and_without_the_collector(autojum
                 studio.room.close_owner(name, "removed")
             await trio.sleep(0.2)
             assert not studio.room.director.is_mixing
-            assert [part() for part in parts] == [None, None, None]
+            assert [part() for part in parts] == [None] * 4
         finally:
             gc.enable()
 

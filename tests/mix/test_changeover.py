@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lac_media.mix.loudness import SLEW_DB_PER_S, decibels
 from lac_media.opus import Pcm
 from lac_media.opus.library import APPLICATION_VOIP
 from lac_media.proto.opus import SILENCE_20MS_MONO
@@ -18,6 +19,8 @@ HOST = Speaker("host", sine(440))
 #: As the mix begins half a second later than this speaker, with whom nothing but a swelling tone comes, whatever is
 #: heard at its beginning and end is the change-over.
 GUEST_BEGINS, GUEST_ENDS = 0.5, 3.5
+#: For so long both send.
+TOGETHER_S = 4.5
 #: Clicks are -80 dBFS or less. Steady tones of 0.2 that are cut off anywhere give 100 to 1,000 times as much.
 NO_CLICK = 1e-4
 #: Hops until the first packet of all, which begins the tone at full strength, has died away.
@@ -29,20 +32,28 @@ def swelling(hertz: float) -> Wave:
     return lambda t: tone(t) * np.clip(2 * (t - GUEST_BEGINS), 0, 1) * np.clip(2 * (GUEST_ENDS - t), 0, 1)
 
 
-def there_and_back(host: Speaker, *, guest: Speaker | None = None, seed: int = 1) -> tuple[Show, int, int]:
-    """A host, a guest who comes and goes, the host again. Returns the numbers of the first and last mixed packets."""
+def there_and_back(
+    host: Speaker,
+    *,
+    guest: Speaker | None = None,
+    seed: int = 1,
+    host_leaves: bool = False,
+    cut: bool = False,
+) -> tuple[Show, int, int]:
+    """A host, a guest who comes and goes, the host again; or the host goes, and the guest stays. `cut`: nobody says so,
+    their packets end. Returns the numbers of the first and last mixed packets."""
     show = Show(seed=seed)
     guest = guest or Speaker("guest", swelling(1000), ssrc=2, delay_s=0.05)
     show.start(host)
     show.run(3.0)
     show.start(guest)
-    show.run(4.5)
+    show.run(TOGETHER_S)
     assert show.director.is_mixing
-    show.stop(guest)
+    show.stop(host if host_leaves else guest, removed=not cut)
     show.run(7.0)
     assert not show.director.is_mixing
     # Before the host's first packet there is silence.
-    sent = {*host.sent, SILENCE_20MS_MONO}
+    sent = {*host.sent, *guest.sent, SILENCE_20MS_MONO}
     mixed = [n for n, packet in enumerate(show.out) if packet.payload not in sent]
     assert mixed == list(range(mixed[0], mixed[-1] + 1))
     assert len(mixed) == show.director.mixed_packets
@@ -84,6 +95,45 @@ def test_a_tone_goes_on_through_the_mix_and_back_without_a_click_or_a_leap(host:
     assert tone(part(pcm, 1.0, 2.5), 1000) < 0.001
     assert tone(part(pcm, begins + 1.0, begins + 2.5), 1000) == pytest.approx(0.2, rel=0.5)
     assert tone(part(pcm, ends, ends + 2.0), 1000) < 0.001
+
+
+GUEST = Speaker("guest", lambda t: sine(1000)(t) * np.clip(2 * (t - GUEST_BEGINS), 0, 1), ssrc=2, delay_s=0.05)
+SOFT_GUEST = replace(GUEST, wave=lambda t: GUEST.wave(t) / 4)  # by 12 dB
+
+
+@pytest.mark.parametrize("way", ["leaves", "is cut"])
+@pytest.mark.parametrize(
+    ("guest", "amplitude"),
+    [
+        (GUEST, 0.2),
+        (SOFT_GUEST, 0.05),
+        (replace(GUEST, jitter_s=0.015), 0.2),
+        (replace(SOFT_GUEST, ppm=300), 0.05),
+        (replace(GUEST, bitrate_bps=32_000, application=APPLICATION_VOIP, fec=True, expected_loss=5), 0.2),
+    ],
+    ids=["as loud", "12 dB softer", "jitter", "softer, fast clock", "speech with FEC"],
+)
+def test_a_guest_who_stays_goes_on_through_the_mix_when_the_host_is_gone(
+    guest: Speaker, amplitude: float, way: str
+) -> None:
+    show, first, last = there_and_back(replace(HOST), guest=replace(guest), host_leaves=True, cut=way == "is cut")
+    show.assert_unbroken()
+    pcm = show.decoded()
+    begins, ends = first / 50, (last + 1) / 50
+    # The host ends in the middle of a tone, in the mix. From then on there is no click, and no leap of the level.
+    left = begins + TOGETHER_S + 0.5
+    assert splatter(part(pcm, left, len(pcm) / RATE)).max() < NO_CLICK
+    assert tone(part(pcm, left, ends), 440) < 0.001
+    assert ends > left + 0.5
+    levels_db = [decibels(part(pcm, at, at + 0.1)) for at in np.arange(left, ends + 1.0, 0.1)]
+    assert np.abs(np.diff(levels_db)).max() < 0.1 * SLEW_DB_PER_S + 0.2
+    # It ends where they are themselves, and as loud.
+    assert tone(part(pcm, ends, ends + 1.0), 1000) == pytest.approx(amplitude, rel=0.06)
+    after = part(pcm, ends + 0.5, ends + 1.5)
+    assert steps(part(pcm, ends - 0.2, ends + 0.3)).max() < 1.2 * steps(after).max()
+    # In the mix the soft one has been made louder than that, halfway towards the host.
+    together = tone(part(pcm, begins + 3.0, begins + 4.0), 1000)
+    assert together == pytest.approx(np.sqrt(amplitude * 0.2), rel=0.1)
 
 
 @pytest.mark.parametrize("host", [replace(HOST, ticks=n) for n in (120, 480, 1920, 2880)])

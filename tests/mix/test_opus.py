@@ -48,6 +48,26 @@ def test_channels_stay_apart() -> None:
     assert np.abs(heard[RATE // 2 :, 1]).max() < 0.005
 
 
+@pytest.mark.parametrize("application", [APPLICATION_VOIP, APPLICATION_AUDIO, APPLICATION_LOW_DELAY])
+def test_both_ends_go_back_to_where_they_were_saved(application: int) -> None:
+    encoder, decoder = Encoder(bitrate_bps=48_000, application=application), Decoder()
+    before, after, other = voice(20)[:10], voice(20)[10:], frames(440, 10, 0.9)
+    for frame in before:
+        decoder.decode(encoder.encode(frame))
+    saved = encoder.save(), decoder.save()
+    packets = [encoder.encode(frame) for frame in after]
+    heard = [decoder.decode(packet) for packet in packets]
+    encoder.set_bitrate(192_000)
+    for frame in other:
+        decoder.decode(encoder.encode(frame))
+    encoder.load(saved[0])
+    decoder.load(saved[1])
+    assert [encoder.encode(frame) for frame in after] == packets
+    assert np.array_equal(np.concatenate([decoder.decode(packet) for packet in packets]), np.concatenate(heard))
+    encoder.set_bitrate(192_000)
+    assert sum(len(encoder.encode(frame)) for frame in after) > 2 * sum(map(len, packets))
+
+
 def voice(packets: int) -> list[Pcm]:
     """Something that libopus takes for speech, with a pitch that changes every 40 ms: nothing can be guessed."""
     rng = np.random.default_rng(1)
