@@ -145,6 +145,7 @@ class _ServerCollector(Collector):
         for why, count in (
             ("kernel_buffer_full", totals.dropped_out + wire.dropped_out),
             ("receive_buffer_full", wire.overruns),
+            ("crowd_connecting", wire.crowded_out),
             ("program_queue_full", totals.queue_dropped),
             ("bad", totals.bad_packets + wire.malformed),
             ("unknown_source", wire.unknown_source),

@@ -2,12 +2,14 @@
 there are TCP connections (`lac_media.net.tcp`), a frame on one of them is a datagram like any other.
 
 Peers are found by remote address, or, for a STUN request from a new one, by the ufrag it names (RFC 8445 7.3). All
-work on a datagram is synchronous; the loops await only between bursts.
+work on a datagram is synchronous; the loops await only between bursts. What belongs to a peer that is still connecting
+waits until the socket is empty: a crowd's handshakes must not lie in front of the audio.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +30,8 @@ log = structlog.get_logger(__name__)
 #: Datagrams handled between two checkpoints, and for how long: each handshake of a crowd takes half a millisecond.
 BURST = 128
 TURN_S = 0.003
+#: Datagrams of peers that are connecting, put aside. What finds no room is dropped: their handshakes send it again.
+MAX_ASIDE = 2048
 #: Timers that are so late have stood behind something else, as the socket has: what came meanwhile is read first, for
 #: it may be what they would ask a publisher for. But not for longer than this, should the socket never be empty.
 LATE_S = 0.005
@@ -42,7 +46,8 @@ MAX_CONNECTIONS_PER_PEER = 4
 @dataclass(slots=True)
 class EndpointCounters:
     """Datagrams of the whole process. "Unknown" ones belong to no peer and are dropped unanswered. `overruns`: those
-    for which the kernel had no room before we read them, as `Engine.counters` has last asked."""
+    for which the kernel had no room before we read them, as `Engine.counters` has last asked. `crowded_out`: those of
+    connecting peers for which there was none after that."""
 
     datagrams_in: int = 0
     datagrams_out: int = 0
@@ -51,6 +56,17 @@ class EndpointCounters:
     malformed: int = 0
     peer_failures: int = 0
     overruns: int = 0
+    crowded_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Datagram:
+    """One that has been read and belongs to somebody; `message` is what is in it, if it is STUN."""
+
+    attachment: Attachment
+    data: bytes
+    message: Message | None
+    address: Address
 
 
 class Attachment:
@@ -101,6 +117,8 @@ class Endpoint:
         #: How many of them are void.
         self._void_timers = 0
         self._timer_changed = trio.Event()
+        #: What belongs to peers that are connecting, the oldest first.
+        self._aside: deque[_Datagram] = deque()
         #: The receive loop's last turn ended before the socket was empty.
         self._more_to_read = False
 
@@ -225,23 +243,51 @@ class Endpoint:
 
     async def _receive_loop(self) -> None:
         while True:
-            await self.socket.wait_readable()
-            try:
-                self._more_to_read = True
+            if self._aside:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self.socket.wait_readable()
+            self._more_to_read = True
+            now = trio.current_time()
+            turn_ends_at = now + TURN_S
+            for _ in range(BURST):
+                if not self._read_one(now) and not self._deal_with_one_aside(now):
+                    break
                 now = trio.current_time()
-                turn_ends_at = now + TURN_S
-                for _ in range(BURST):
-                    data, address = self.socket.receive_nowait()
-                    self.waited_s = self.socket.waited_s
-                    self.counters.datagrams_in += 1
-                    self.receive(data, address, now=now)
-                    now = trio.current_time()
-                    if now >= turn_ends_at:
-                        break
-            except BlockingIOError:
-                self._more_to_read = False
-            finally:
-                self.waited_s = 0.0
+                if now >= turn_ends_at:
+                    # A socket that is never empty keeps nobody from connecting for ever.
+                    self._deal_with_one_aside(now)
+                    break
+
+    def _read_one(self, now: float) -> bool:
+        """Read one datagram and deal with it, or put it aside. False if there is none."""
+        try:
+            data, address = self.socket.receive_nowait()
+        except BlockingIOError:
+            self._more_to_read = False
+            return False
+        self.counters.datagrams_in += 1
+        datagram = self._find(data, address)
+        if datagram is None:
+            return True
+        if datagram.attachment.core.srtp is not None:
+            self.waited_s = self.socket.waited_s
+            self._deal_with(datagram, now)
+            self.waited_s = 0.0
+        elif len(self._aside) < MAX_ASIDE:
+            self._aside.append(datagram)
+        else:
+            self.counters.crowded_out += 1
+        return True
+
+    def _deal_with_one_aside(self, now: float) -> bool:
+        """False if there is none."""
+        if not self._aside:
+            return False
+        datagram = self._aside.popleft()
+        if datagram.attachment.attached:
+            self._deal_with(datagram, now)
+        return True
 
     async def _timer_loop(self) -> None:
         while True:
@@ -259,24 +305,34 @@ class Endpoint:
         return self._timers[0].due if self._timers else float("inf")
 
     def receive(self, data: bytes, address: Address, *, now: float) -> None:
-        """Deal with one datagram. Never raises for what the network sent."""
-        attachment = self._by_address.get(address)
+        """Deal with one datagram at once. Never raises for what the network sent."""
+        datagram = self._find(data, address)
+        if datagram is not None:
+            self._deal_with(datagram, now)
+
+    def _find(self, data: bytes, address: Address) -> _Datagram | None:
+        """Whose it is; None, and counted, if nobody's."""
+        attachment, message = self._by_address.get(address), None
         kind = classify(data) if data else PacketKind.OTHER
         if kind is PacketKind.STUN:
             try:
                 message = parse_stun_untrusted(data)
             except ParseError:
                 self.counters.malformed += 1
-                return
+                return None
             # The ufrag decides: a peer may begin anew from the address of an older one.
             attachment = self._by_ufrag.get(local_ufrag(message) or "", attachment)
-            if attachment is not None:
-                self._receive_stun(attachment, message, address, now)
-                return
-        elif attachment is not None:
-            self._guarded(attachment, lambda core: core.receive_datagram(data, address, now=now))
-            return
-        self.counters.unknown_source += 1
+        if attachment is None:
+            self.counters.unknown_source += 1
+            return None
+        return _Datagram(attachment, data, message, address)
+
+    def _deal_with(self, datagram: _Datagram, now: float) -> None:
+        data, address = datagram.data, datagram.address
+        if datagram.message is not None:
+            self._receive_stun(datagram.attachment, datagram.message, address, now)
+        else:
+            self._guarded(datagram.attachment, lambda core: core.receive_datagram(data, address, now=now))
 
     def run_timers(self, *, now: float) -> None:
         """Let every peer that is due do what it has to."""

@@ -1,10 +1,10 @@
-"""Whose turn it is after the loop has stood still: a timer must not ask for what lies in the socket already."""
+"""Whose turn it is: what a timer would ask for may lie in the socket already, and audio goes before handshakes."""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -26,8 +26,9 @@ ROUNDS = 20
 class NotingCore:
     """A peer's core as far as the endpoint knows it. Notes what it was called for."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, connected: bool = True) -> None:
         self.remote_address = address
+        self.srtp = object() if connected else None
         self.due = float("inf")
         self.calls: list[str] = []
         self.rung = trio.Event()
@@ -95,6 +96,85 @@ async def test_all_of_it_also_when_that_is_more_than_one_turn(
     with closing(open_udp_socket(HOST, 0)) as sock:
         for calls in await rounds(sock, publisher, many, ROUNDS):
             assert calls == ["datagram"] * many + ["timer"]
+
+
+class Script:
+    """A socket with these datagrams, by whom they are from."""
+
+    def __init__(self, *senders: Address) -> None:
+        self.local_address = (HOST, 1)
+        self.waited_s = 0.0
+        self._senders = list(senders)
+
+    async def wait_readable(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self._senders:
+            await trio.sleep_forever()
+
+    def receive_nowait(self) -> tuple[bytes, Address]:
+        if not self._senders:
+            raise BlockingIOError
+        return PACKET, self._senders.pop(0)
+
+
+ALICE, BOB = (HOST, 1001), (HOST, 1002)
+
+
+class Wire:
+    """An endpoint with Alice, who is connecting, and Bob, who is connected; both note into one list."""
+
+    def __init__(self, sock: object) -> None:
+        self.endpoint = Endpoint(sock)  # type: ignore[arg-type]  # one of those above
+        self.calls: list[str] = []
+        self.attachments = {}
+        for name, address in (("alice", ALICE), ("bob", BOB)):
+            core = NotingCore(address, connected=name == "bob")
+            core.receive_datagram = lambda *_, name=name, **__: self.calls.append(name)  # type: ignore[method-assign]
+            self.attachments[name] = self.endpoint.attach(core, name, lambda event: None)  # type: ignore[arg-type]
+            self.endpoint.flush(self.attachments[name])
+
+    async def run(self, until: Callable[[], bool]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.endpoint.run)
+            with trio.fail_after(60):
+                while not until():
+                    await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+
+async def test_audio_is_not_kept_waiting_by_those_who_connect() -> None:
+    wire = Wire(Script(*[ALICE] * 5, BOB, *[ALICE] * 2, BOB))
+    await wire.run(lambda: len(wire.calls) == 9)
+    assert wire.calls == ["bob"] * 2 + ["alice"] * 7
+    assert wire.endpoint.counters.datagrams_in == 9
+
+
+async def test_who_connects_gets_a_turn_though_the_socket_is_never_empty() -> None:
+    class Endless(Script):
+        def receive_nowait(self) -> tuple[bytes, Address]:
+            return PACKET, super().receive_nowait()[1] if self._senders else BOB
+
+        async def wait_readable(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+    wire = Wire(Endless(*[ALICE] * 5))
+    await wire.run(lambda: wire.calls.count("alice") == 5)
+
+
+async def test_a_crowd_that_connects_has_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "MAX_ASIDE", 3)
+    wire = Wire(Script(*[ALICE] * 5, BOB))
+    await wire.run(lambda: len(wire.calls) == 4)
+    assert wire.calls == ["bob", *["alice"] * 3]
+    assert wire.endpoint.counters.crowded_out == 2
+
+
+async def test_who_is_gone_meanwhile_is_not_dealt_with() -> None:
+    wire = Wire(Script(*[ALICE] * 3, BOB))
+    bob = wire.attachments["bob"].core
+    bob.receive_datagram = lambda *_, **__: wire.endpoint.detach(wire.attachments["alice"])
+    await wire.run(lambda: not wire.attachments["alice"].attached and not wire.endpoint._aside)
+    assert wire.calls == []
 
 
 class Flood:

@@ -96,6 +96,7 @@ async def test_media_is_counted_and_goes_on_counting_when_the_room_has_closed(ap
         "lac_media_tcp_dropped_total",
         "lac_media_dropped_total{why=kernel_buffer_full}",
         "lac_media_dropped_total{why=receive_buffer_full}",
+        "lac_media_dropped_total{why=crowd_connecting}",
         "lac_media_dropped_total{why=program_queue_full}",
         "lac_media_dropped_total{why=bad}",
         "lac_media_dropped_total{why=unknown_source}",
