@@ -64,8 +64,8 @@ class Played:
     mono: npt.NDArray[np.float32]
 
 
-async def listen_to(track: MediaStreamTrack, ear: Ear, played: deque[Played]) -> None:
-    """Feed the track's audio to the ear until it ends."""
+async def listen_to(track: MediaStreamTrack, ear: Ear, played: deque[Played] | None = None) -> None:
+    """Feed the track's audio to the ear until it ends, and note in `played` what came out of each packet."""
     try:
         while True:
             frame = await track.recv()
@@ -73,8 +73,9 @@ async def listen_to(track: MediaStreamTrack, ear: Ear, played: deque[Played]) ->
             assert frame.sample_rate == RATE_HZ
             pcm = frame.to_ndarray().reshape(-1, len(frame.layout.channels))
             mono = pcm.mean(axis=1).astype(np.float32) / 32768
-            assert frame.pts is not None
-            played.append(Played(frame.pts, mono))
+            if played is not None:
+                assert frame.pts is not None
+                played.append(Played(frame.pts, mono))
             ear.hear(mono)
     except MediaStreamError:
         ear.end()

@@ -78,14 +78,15 @@ class RawListener:
 
     def check_one_unbroken_stream(self) -> None:
         """One SSRC, no sequence number missing or out of order, timestamps that run with the clock."""
-        packets = [packet for _, packet in self.arrivals]
+        arrivals = list(self.arrivals)  # more come meanwhile, in the other thread
+        packets = [packet for _, packet in arrivals]
         assert len({packet.ssrc for packet in packets}) == 1
         steps = [(later.sequence - earlier.sequence) & 0xFFFF for earlier, later in pairwise(packets)]
         assert set(steps) == {1}, f"sequence steps {sorted(set(steps))}"
         ticks = [(later.timestamp - earlier.timestamp) & 0xFFFF_FFFF for earlier, later in pairwise(packets)]
         assert all(0 < step < 2**31 for step in ticks), "a timestamp goes back"
         media_s = [total / RATE_HZ for total in accumulate(ticks, initial=0)]
-        late_s = [at - media for (at, _), media in zip(self.arrivals, media_s, strict=True)]
+        late_s = [at - media for (at, _), media in zip(arrivals, media_s, strict=True)]
         # By the most prompt ones of the first and the last quarter: a busy machine makes single ones late.
         quarter = -(-len(late_s) // 4)
         drift_s = min(late_s[-quarter:]) - min(late_s[:quarter])

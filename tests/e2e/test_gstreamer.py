@@ -70,5 +70,6 @@ def test_gstreamer_plays_it_without_making_anything_up(server: LacServer, aio: A
     endpoint = f"{server.url}/whep/{show_id}?variant={variant}"
     with publishing(aio, server, show_id, 440, host.token), playing(endpoint) as player:
         player.ear.wait_for_tone(440)
-    assert player.counted["num-pushed"] > 5
+    # A quarter of a second of it was heard: at least five packets of 60 ms had begun.
+    assert player.counted["num-pushed"] >= 5
     assert player.counted["plc-num-samples"] == 0, player.counted
