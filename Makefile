@@ -20,8 +20,7 @@ web: $(STAMPS)/run  ## build the web client if its sources have changed
 test: test-python test-web  ## set everything up and run every test
 
 # CI=true: Hypothesis tries the same examples every time. `make fuzz`, and pytest without it, look for others.
-# Three workers for two cores: at first two of them mostly wait for real time to pass (tests/conftest.py).
-WORKERS ?= 3
+WORKERS ?= 2
 test-python: $(STAMPS)/dev web
 	scripts/ensure-test-packages.sh
 	CI=true $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)

@@ -75,6 +75,8 @@ def test_the_third_listener_hears_by_hls_goes_back_returns_and_changes_over(
     stalled_at = heard_at(page)
     page.wait_for_function(f"() => {HEARD_AT} > {stalled_at} + 3", timeout=40_000)
     wait_for_tone(page)
+    # Nobody has asked to hear what was said before.
+    expect(third.notice(LIVE)).to_be_visible(timeout=15_000)
 
     # There is room again.
     first.button("Stop listening").click()

@@ -40,6 +40,8 @@ class Playback implements HlsPlayback {
   #reportTimer: ReturnType<typeof setInterval>;
   #lastTime = -1;
   #movedAt = Date.now();
+  /** The listener has chosen what was said before; who has not is brought back to live after a stall. */
+  #wentBack = false;
   #forget: (() => void)[] = [];
 
   constructor(address: HlsAddress, options: HlsOptions) {
@@ -49,6 +51,9 @@ class Playback implements HlsPlayback {
     this.#listen(audio, "playing", () => {
       this.#attempt = 0;
       this.#setState({ name: "connected" });
+    });
+    this.#listen(audio, "pause", () => {
+      this.#wentBack = true;
     });
     this.#listen(audio, "ended", () => this.#options.onEnd());
     this.#listen(audio, "error", () => {
@@ -72,6 +77,7 @@ class Playback implements HlsPlayback {
     if (!range) return;
     const earliest = Math.min(range.start + WINDOW_MARGIN_S, range.live);
     this.#options.audio.currentTime = Math.min(Math.max(range.end - seconds, earliest), range.live);
+    this.#wentBack = true;
     this.#play();
     this.#report();
   }
@@ -79,6 +85,7 @@ class Playback implements HlsPlayback {
   goLive(): void {
     const range = this.#range();
     if (range) this.#options.audio.currentTime = range.live;
+    this.#wentBack = false;
     this.#play();
     this.#report();
   }
@@ -117,6 +124,7 @@ class Playback implements HlsPlayback {
   #open(): void {
     const { audio } = this.#options;
     const url = new URL(this.#address.url, document.baseURI).href;
+    this.#wentBack = false;
     this.#movedAt = Date.now();
     if (Hls.isSupported()) {
       const hls = new Hls({
@@ -221,12 +229,20 @@ class Playback implements HlsPlayback {
     this.#watch();
     const range = this.#range();
     if (this.#closed || !range) return;
-    const behindS = Math.max(0, range.end - this.#options.audio.currentTime);
+    const { audio } = this.#options;
+    const finished = this.#hls?.latestLevelDetails?.live === false;
+    const farthestS = LIVE_WITHIN_S + (range.end - range.live);
+    // Catching up by playing faster would take minutes from there.
+    const left = !this.#wentBack && !finished && this.#state.name === "connected";
+    if (left && range.end - audio.currentTime >= farthestS) audio.currentTime = range.live;
+    const behindS = Math.max(0, range.end - audio.currentTime);
+    const live = behindS < farthestS;
+    if (live && !audio.paused) this.#wentBack = false;
     const position: HlsPosition = {
       behindS,
       windowS: Math.max(0, range.end - range.start - WINDOW_MARGIN_S),
-      live: behindS < LIVE_WITHIN_S + (range.end - range.live),
-      finished: this.#hls?.latestLevelDetails?.live === false,
+      live,
+      finished,
     };
     this.#options.onPosition(position);
   }
