@@ -10,15 +10,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.aiortc_clients import listening, publishing
+from tests.e2e.aiortc_clients import AiortcPeer, listening, publishing
 from tests.e2e.asyncio_thread import AsyncioThread
-from tests.e2e.room_socket import room_socket
-from tests.e2e.server import running_server
+from tests.e2e.room_socket import RoomSocket, room_socket
+from tests.e2e.server import Account, LacServer, running_server
 
 pytestmark = pytest.mark.e2e
 
@@ -93,19 +94,28 @@ def rows(data_dir: Path, query: str) -> list[tuple[object, ...]]:
         return database.execute(query).fetchall()
 
 
+@contextmanager
+def heard_show(
+    server: LacServer, aio: AsyncioThread, host: Account, show_id: str
+) -> Iterator[tuple[AiortcPeer, RoomSocket]]:
+    """The host publishes, a listener hears it, and a guest is in the room."""
+    with (
+        publishing(aio, server, show_id, 440, host.token),
+        listening(aio, server, show_id) as listener,
+        room_socket(server.url) as guest,
+    ):
+        guest.join(show_id)
+        listener.ear.wait_for_tone(440)
+        yield listener, guest
+
+
 def test_a_signal_in_the_middle_of_a_show_leaves_nothing_open_and_the_restart_takes_it_up(
     tmp_path: Path, aio: AsyncioThread
 ) -> None:
     with running_server(tmp_path) as server:
         host = server.register("Ada")
         show = server.start_show(host)
-        with (
-            publishing(aio, server, show["id"], 440, host.token),
-            listening(aio, server, show["id"]) as listener,
-            room_socket(server.url) as guest,
-        ):
-            guest.join(show["id"])
-            listener.ear.wait_for_tone(440)
+        with heard_show(server, aio, host, show["id"]) as (listener, guest):
             server.process.send_signal(signal.SIGTERM)
             guest.wait_for("reconnect")
             assert guest.wait_closed() == 1001
@@ -130,13 +140,7 @@ def test_a_second_server_on_the_same_data_is_refused_and_the_first_notices_nothi
     with running_server(first) as server:
         host = server.register("Ada")
         show = server.start_show(host)
-        with (
-            publishing(aio, server, show["id"], 440, host.token),
-            listening(aio, server, show["id"]) as listener,
-            room_socket(server.url) as guest,
-        ):
-            guest.join(show["id"])
-            listener.ear.wait_for_tone(440)
+        with heard_show(server, aio, host, show["id"]) as (listener, guest):
             before = [rows(first, query) for query in STATE]
 
             line = refused_start(first)
