@@ -55,10 +55,11 @@ RECHECK_S = 60.0
 #: Finished streams kept in all, whatever their time: on disk one is at most 29 MB for half an hour.
 KEPT_MAX = 20
 #: How often those who listen by HLS are invited back to WebRTC when there is room again, and how many at a time. They
-#: come by themselves within seconds of it: no more than the server can take in.
+#: come by themselves within seconds of it: no more than the server can take in. Who does not come (the way there was
+#: blocked for a moment, or they hear what was said before) is invited again, after all others.
 RETURN_INTERVAL_S = 5.0
 RETURN_AT_ONCE = 10
-RETURN_AGAIN_S = 120.0
+RETURN_AGAIN_S = 20.0
 REMOVE_DEADLINE_S = 5.0
 
 
@@ -365,15 +366,17 @@ class HlsDesk:
                 self._invite_back(served, now=now)
 
     def _invite_back(self, served: HlsShow, *, now: float) -> None:
-        invited = 0
         room = min(RETURN_AT_ONCE, self._gate.room_for_listeners())
+        if served.show is None or room == 0:
+            return
         for listener in list(served.listeners.values()):
-            if invited >= room or served.show is None:
-                return
-            person_id = listener.token.person_id
-            if person_id is not None and now - listener.invited_at >= RETURN_AGAIN_S:
-                listener.invited_at = now
-                invited += served.show.invite_to_webrtc(person_id)
+            if now - listener.invited_at < RETURN_AGAIN_S or listener.token.person_id is None:
+                continue
+            if served.show.invite_to_webrtc(listener.token.person_id):
+                served.invited(listener, now=now)
+                room -= 1
+                if room == 0:
+                    return
 
     def _finish(self, served: HlsShow, keep_s: float) -> None:
         """Keep what there is of a show that is over, for a while."""

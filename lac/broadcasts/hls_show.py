@@ -94,6 +94,7 @@ class HlsShow:
         #: Of a show that is over; None: nobody has looked yet.
         self.private: bool | None = None
         self.pusher: Pusher | None = None
+        #: By their passes. Who has been invited to WebRTC goes to the end.
         self.listeners: dict[str, HlsListener] = {}
 
     @property
@@ -104,6 +105,10 @@ class HlsShow:
         self.listeners[listener.token.id] = listener
         if self.show is not None:
             self.show.hls_opened(listener.session_id, listener.token)
+
+    def invited(self, listener: HlsListener, *, now: float) -> None:
+        listener.invited_at = now
+        self.listeners[listener.token.id] = self.listeners.pop(listener.token.id)
 
     def drop_gone(self, *, now: float) -> None:
         for listener in [item for item in self.listeners.values() if now - item.seen_at > GONE_AFTER_S]:

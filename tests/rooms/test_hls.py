@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from lac.broadcasts.admission import RETURN_BELOW
 from lac.broadcasts.hls import RETURN_AGAIN_S, RETURN_INTERVAL_S
 from lac.broadcasts.hls_show import GONE_AFTER_S
 from lac.errors import ForbiddenError, LacError, NotFoundError, UnavailableError
@@ -80,6 +82,32 @@ async def test_many_are_sent_there_and_invited_back(
             with pytest.raises(UnavailableError) as refused:
                 await station.listen(LISTENER)
             assert refused.value.code == "overloaded"
+            nursery.cancel_scope.cancel()
+
+
+async def test_everybody_is_invited_before_anybody_again(
+    new_station: Callable[[], Station], autojump_clock: MockClock
+) -> None:
+    """One place every five seconds, and nobody takes it: an invitation that is not followed blocks nobody else."""
+    station = new_station()
+    async with station.open():
+        await station.start()
+        (await station.publish()).speak()
+        began = trio.current_time()
+        sockets = [await station.join(name=f"Guest {number}") for number in range(6)]
+        without_room = await station.join(name="Gone")  # and the player runs on
+        assert without_room.member is not None
+        without_room.member.leave()
+        station.engine.others = int(SETTINGS.hls_offload_listeners * RETURN_BELOW) - 1
+        async with trio.open_nursery() as nursery:
+            for socket in (without_room, *sockets):
+                url = socket.data("joined")[0]["hls"]["url"]
+                nursery.start_soon(partial(listen, station, url, seconds=300))
+            while (invited := [len(socket.data("listenVia")) for socket in sockets]) != [3] * len(sockets):
+                assert max(invited) - min(invited) <= 1
+                assert sum(invited) <= (trio.current_time() - began) / RETURN_INTERVAL_S
+                await trio.sleep(1)
+            assert trio.current_time() - began < 3 * (len(sockets) + 1) * RETURN_INTERVAL_S
             nursery.cancel_scope.cancel()
 
 

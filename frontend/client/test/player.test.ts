@@ -77,6 +77,32 @@ describe("a player with two ways to listen", () => {
     expect(playbacks[0]?.address.url).toBe("/found");
   });
 
+  it("waits until the server knows who listens, unless it has been stopped by then", async () => {
+    const opened: string[] = [];
+    let arrive: () => void = () => undefined;
+    const player = createPlayer(
+      async () => {
+        opened.push("webrtc");
+        return fakeLink();
+      },
+      undefined,
+      () => new Promise((resolve) => (arrive = resolve)),
+    );
+    player.start();
+    await settle();
+    expect(player.store.getState().phase).toBe("connecting");
+    expect(opened).toEqual([]);
+    player.stop();
+    arrive();
+    await settle();
+    expect(opened).toEqual([]);
+    expect(player.store.getState().phase).toBe("stopped");
+    player.start();
+    arrive();
+    await settle();
+    expect(opened).toEqual(["webrtc"]);
+  });
+
   it("goes there when WebRTC does not get through, and is not lured back", async () => {
     const { player, links, playbacks, state } = setUp();
     player.start();
@@ -160,6 +186,22 @@ describe("a player with two ways to listen", () => {
     expect(links).toHaveLength(3);
     player.stop();
     expect(links[2]?.link.close).toHaveBeenCalled();
+  });
+
+  it("gives up a change that does not get through, and tries anew when there is the next offer", async () => {
+    const { player, links, state, byHls } = setUp();
+    await byHls();
+    player.changeToWebRtc();
+    await settle();
+    links[1]?.on.onState({ name: "reconnecting", attempt: 2 });
+    expect(links[1]?.link.close).not.toHaveBeenCalled();
+    links[1]?.on.onState({ name: "reconnecting", attempt: 3 });
+    expect(links[1]?.link.close).toHaveBeenCalled();
+    expect(state()).toMatchObject({ via: "hls", phase: "playing", position });
+    player.changeToWebRtc();
+    await settle();
+    links[2]?.on.onState({ name: "connected" });
+    expect(state()).toMatchObject({ via: "webrtc", phase: "playing" });
   });
 
   it("stops when the last of a finished show has been heard", async () => {

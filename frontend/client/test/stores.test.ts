@@ -66,6 +66,59 @@ describe("a room", () => {
     expect(room.mediaAuth()).toEqual({ bearer: "guest-1" });
   });
 
+  describe("is arrived at", () => {
+    /** Whether it is, as of now. */
+    function watch(room: ReturnType<typeof setUp>["room"]) {
+      const watched = { arrived: false };
+      void room.arrived().then(() => {
+        watched.arrived = true;
+      });
+      return watched;
+    }
+
+    it("once it lets us in, and from then on", async () => {
+      const { room, open, latest } = setUp();
+      const early = watch(room);
+      await open();
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(early.arrived).toBe(false);
+      latest().join();
+      await settle();
+      expect(early.arrived).toBe(true);
+      latest().drop();
+      const later = watch(room);
+      await settle();
+      expect(later.arrived).toBe(true);
+    });
+
+    it("when it does not", async () => {
+      const { room, open, latest } = setUp();
+      await open();
+      const watched = watch(room);
+      latest().drop(4403);
+      await settle();
+      expect(watched.arrived).toBe(true);
+    });
+
+    it("when it does not answer: it can be heard all the same", async () => {
+      const { room, open } = setUp();
+      await open();
+      const watched = watch(room);
+      await vi.advanceTimersByTimeAsync(2_900);
+      expect(watched.arrived).toBe(false);
+      await vi.advanceTimersByTimeAsync(200);
+      expect(watched.arrived).toBe(true);
+    });
+
+    it("when the show is over", async () => {
+      const { room, open } = setUp(() => ({ body: broadcast({ status: "ended" }) }));
+      await open();
+      const watched = watch(room);
+      await settle();
+      expect(watched.arrived).toBe(true);
+    });
+  });
+
   it("is the same guest again after the connection broke", async () => {
     const { room, open, latest } = setUp();
     await open();

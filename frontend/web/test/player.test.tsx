@@ -27,6 +27,17 @@ describe("listening", () => {
     expect(screen.getByRole("button", { name: "Listen" })).toBeVisible();
   });
 
+  it("asks for the sound as somebody in the room, however early the button is pressed", async () => {
+    const { sockets, socket, links } = await visit("/b/b1", { shows: [live()] });
+    await screen.findByRole("heading", { name: "Morning" });
+    await waitFor(() => expect(sockets).toHaveLength(1));
+    await userEvent.click(screen.getByRole("button", { name: "Listen" }));
+    expect(screen.getByText("Connecting…")).toBeVisible();
+    expect(links).toHaveLength(0);
+    act(() => socket().join({ broadcast: live() }));
+    await waitFor(() => expect(links).toHaveLength(1));
+  });
+
   it("saves data when asked to, at once and the next time", async () => {
     const { links } = await enter();
     await userEvent.click(screen.getByRole("button", { name: "Listen" }));
@@ -127,7 +138,6 @@ describe("listening", () => {
       tell({ event: "listenVia", data: { via: "webrtc" } });
       expect(links).toHaveLength(1);
       playback.move(position);
-      tell({ event: "listenVia", data: { via: "webrtc" } });
       await waitFor(() => expect(links).toHaveLength(2));
       links[1]?.tell({ name: "connected" });
       expect(screen.getByText("You are listening live")).toBeVisible();

@@ -90,12 +90,19 @@ export interface Room {
   update(broadcast: Broadcast): void;
   /** What is said is shown when it is heard: `heardAt` gives the media time of that, null for the present. */
   listenBy(heardAt: (() => number | null) | null): void;
+  /**
+   * Resolves once the room has let us in, or will not, or takes long. Who listens before that is nobody to the server:
+   * it cannot ask them back from HLS, nor a moderator remove them by name.
+   */
+  arrived(): Promise<void>;
   /** How this person signs the media calls of this room. */
   mediaAuth(): "session" | { bearer: string | null };
 }
 
 /** While the room cannot be joined yet, the broadcast itself is asked for this often. */
 const POLL_MS = 15_000;
+/** A room that cannot be joined, behind a proxy that lets no WebSocket through, can be heard all the same. */
+const ARRIVAL_MS = 3_000;
 /** What was missed is fetched in pages of a hundred; whoever missed more than this reads the end of it. */
 const MISSED_PAGES_MAX = 3;
 const NOT_TOLD: Removal = { reason: null, banned: false, until: null };
@@ -311,6 +318,24 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
     }, POLL_MS);
   }
 
+  function arrived(): Promise<void> {
+    return new Promise((resolve) => {
+      const look = ({ you, phase, ended, socket: { name } }: RoomView) => {
+        const waits = (phase === "loading" || phase === "open") && ended === null;
+        if (you === null && name !== "closed" && waits) return;
+        clearTimeout(timer);
+        unsubscribe();
+        resolve();
+      };
+      const unsubscribe = store.subscribe(look);
+      const timer = setTimeout(() => {
+        unsubscribe();
+        resolve();
+      }, ARRIVAL_MS);
+      look(store.getState());
+    });
+  }
+
   function joinedOrGone(): Promise<void> {
     return new Promise((resolve, reject) => {
       const settled = ({ socket: { name } }: RoomView) => {
@@ -467,6 +492,7 @@ export function createRoom(platform: Platform, api: Api, auth: Auth, id: string)
       }));
     },
     listenBy: (heardAt) => later.listenBy(heardAt),
+    arrived,
     mediaAuth() {
       const { you } = store.getState();
       if (you?.anonymous) return { bearer: memory.token };

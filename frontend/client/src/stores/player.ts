@@ -62,8 +62,12 @@ const STOPPED: PlayerState = {
 /** A connection that was good is rebuilt for ever; after so many attempts HLS carries on meanwhile. */
 const ATTEMPTS_BEFORE_HLS = 3;
 
-/** Hearing one broadcast: stopped until asked, and then until asked again. */
-export function createPlayer(openListen: OpenListen, hls?: HlsWay): Player {
+/** Hearing one broadcast: stopped until asked, and then until asked again. `ready`: who we are is known to the server. */
+export function createPlayer(
+  openListen: OpenListen,
+  hls?: HlsWay,
+  ready?: () => Promise<void>,
+): Player {
   const store = createStore<PlayerState>(() => STOPPED);
   let link: MediaLink | null = null;
   let playback: HlsPlayback | null = null;
@@ -76,6 +80,14 @@ export function createPlayer(openListen: OpenListen, hls?: HlsWay): Player {
 
   function fail(error: unknown, code: string | null): void {
     store.setState({ ...STOPPED, phase: "failed", problem: messageOf(error), code });
+  }
+
+  async function begin(mine: number): Promise<void> {
+    if (ready) await ready();
+    if (mine !== run) return;
+    const told = hls?.told() ?? null;
+    if (told && (told.preferred || blocked)) await insteadOf(null, mine);
+    else listen(mine);
   }
 
   function listen(mine: number): void {
@@ -191,6 +203,7 @@ export function createPlayer(openListen: OpenListen, hls?: HlsWay): Player {
       if (over || mine !== run) return;
       if (!changing && store.getState().via !== "webrtc") return;
       if (state.name === "connected" && changing) {
+        if (!opened) return; // it is asked for its state once we have it
         changing = false;
         coming = null;
         link = opened;
@@ -206,11 +219,12 @@ export function createPlayer(openListen: OpenListen, hls?: HlsWay): Player {
           link = null;
           void insteadOf(state.error, mine);
         }
-      } else if (state.name === "reconnecting" && !changing) {
-        store.setState({ phase: "reconnecting" });
+      } else if (state.name === "reconnecting") {
+        if (!changing) store.setState({ phase: "reconnecting" });
         if (state.attempt >= ATTEMPTS_BEFORE_HLS) {
           over = true;
-          void insteadOf(null, mine);
+          if (changing) abandonChange();
+          else void insteadOf(null, mine);
         }
       } else if (state.name === "connected") store.setState({ phase: "playing" });
     };
@@ -254,12 +268,8 @@ export function createPlayer(openListen: OpenListen, hls?: HlsWay): Player {
     start() {
       const { phase } = store.getState();
       if (phase !== "stopped" && phase !== "failed") return;
-      const mine = ++run;
-      const told = hls?.told() ?? null;
-      if (told && (told.preferred || blocked)) void insteadOf(null, mine);
-      else listen(mine);
-      if (store.getState().phase !== "connecting")
-        store.setState({ ...STOPPED, phase: "connecting" });
+      store.setState({ ...STOPPED, phase: "connecting" });
+      void begin(++run);
     },
     stop,
     retryNow() {

@@ -1,5 +1,6 @@
 import {
   createPlayer,
+  type HlsWay,
   type Host,
   maySpeak,
   type OpenListen,
@@ -35,7 +36,7 @@ export function usePlayer(
       });
     };
     const find = () => lac.api.hlsAddress(room.id, room.mediaAuth());
-    return createPlayer(openListen, {
+    const hls: HlsWay = {
       find,
       told: () => room.store.getState().hls ?? null,
       open: async (address, handlers) => {
@@ -44,7 +45,8 @@ export function usePlayer(
         if (!audio) throw new Error("The page has gone.");
         return playHls(address, { audio, renew: find, ...handlers });
       },
-    });
+    };
+    return createPlayer(openListen, hls, room.arrived);
   }, [lac, loadWebRtc, loadHls, room, hlsAudio]);
   useEffect(() => {
     room.listenBy(player.heardAt);
@@ -83,15 +85,15 @@ export function usePlayer(
 export function useChangeOver(player: Player, view: RoomView, onStage: boolean): void {
   const offers = view.webRtcOffers;
   const answered = useRef(offers);
+  // Somebody who has gone back is where they want to be: they are asked when they return.
+  const live = useStore(player.store, ({ position }) => position === null || position.live);
   useEffect(() => {
-    if (offers === answered.current) return;
+    if (offers === answered.current || !live) return;
     answered.current = offers;
-    const { position } = player.store.getState();
-    // Somebody who has gone back is where they want to be.
-    if (position === null || position.live) player.changeToWebRtc();
-  }, [player, offers]);
+    player.changeToWebRtc();
+  }, [player, offers, live]);
   const speaks = onStage || maySpeak(view.you?.role);
-  const { via } = useStore(player.store);
+  const via = useStore(player.store, (state) => state.via);
   useEffect(() => {
     if (speaks && via === "hls") player.changeToWebRtc(true);
   }, [player, speaks, via]);
