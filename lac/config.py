@@ -75,7 +75,6 @@ LATER_VARIABLES = (
     "REDIS_URL",
     "FCM_PROJECT_ID",
     "APNS_KEY_ID",
-    "SMTP_HOST",
 )
 #: A proxy on this machine; whoever else can connect from here needs no disguise.
 LOOPBACK_NETWORKS: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))

@@ -113,8 +113,15 @@ def smtp_settings(env: Mapping[str, str]) -> SmtpSettings | None:
     if ("SMTP_USER" in env) != ("SMTP_PASSWORD" in env):
         raise ConfigError("Only one of SMTP_USER and SMTP_PASSWORD is set. Set both, or neither.")
     sender = env.get("SMTP_FROM") or env.get("SMTP_USER", "")
-    if "@" not in sender:
+    if "SMTP_FROM" not in env and "@" not in sender:
         raise ConfigError("SMTP_FROM is not set: the address that mails come from. Example: radio@example.org")
+    try:
+        parse.mail_sender(sender)
+    except ValueError as error:
+        raise ConfigError(f"SMTP_FROM: {error}") from None
+    for name in ("SMTP_USER", "SMTP_PASSWORD"):
+        if not env.get(name, "").isascii():
+            raise ConfigError(f"{name}: only letters of ASCII can be sent to a mail server.")
     return SmtpSettings(
         env["SMTP_HOST"],
         _port(env, "SMTP_PORT", SMTP_PORT),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import timedelta
+from email.errors import MessageError
+from email.policy import SMTP
 from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
@@ -173,6 +175,19 @@ def hls_push(raw: str) -> bool:
     if raw.lower() != "s3":
         raise ValueError(f"{raw!r} is not s3, which is all there is")
     return True
+
+
+def mail_sender(raw: str) -> str:
+    """An address, or a name and an address in angle brackets."""
+    try:
+        header = SMTP.header_factory("From", raw)
+        (parsed,) = header.addresses
+        whole = not header.defects and bool(parsed.username and parsed.domain)
+    except (ValueError, MessageError, IndexError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{raw!r} is not an address. Example: radio@example.org")
+    return raw
 
 
 def language(raw: str) -> str:

@@ -1,4 +1,7 @@
-"""Sending e-mail: what services need of it, and a mailer for servers that have none configured."""
+"""Sending e-mail: what services need of it, and a mailer for servers that have none configured.
+
+The one for those that have is in `lac.mail_smtp`, which also chooses.
+"""
 
 from __future__ import annotations
 

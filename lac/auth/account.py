@@ -22,7 +22,8 @@ from lac.db.engine import Database
 from lac.db.models import TokenPurpose
 from lac.errors import ForbiddenError, InvalidInputError, NotFoundError, TooManyRequestsError, UnavailableError
 from lac.identity import Identity, IdentityKind
-from lac.mail import ConsoleMailer, Mail, Mailer
+from lac.mail import Mail, Mailer
+from lac.mail_smtp import mailer_for
 from lac.outbox import AtOnce, Outbox
 from lac.urls import base_url_of
 
@@ -48,7 +49,7 @@ class AccountService:
         self._settings = settings
         self._hasher = hasher
         self._sign_ins = sign_ins
-        self._mailer = mailer or ConsoleMailer()
+        self._mailer = mailer or mailer_for(settings.smtp)
         self.outbox = outbox or AtOnce()
         self._clock = clock
 

@@ -52,7 +52,7 @@ class AuthService:
         outbox: Outbox | None = None,
         clock: Clock = utc_now,
     ) -> None:
-        """Without a `mailer` mails go to the console; without an `outbox` the caller waits for them."""
+        """Without a `mailer` mails go where the settings say; without an `outbox` the caller waits for them."""
         self._db = db
         self._settings = settings
         self._hasher = hasher or PasswordHasher()

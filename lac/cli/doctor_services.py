@@ -5,7 +5,6 @@ Nothing stays stored anywhere and no mail is sent.
 
 from __future__ import annotations
 
-import smtplib
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from lac.cli.findings import TIMEOUT_S, Finding, Findings, Verdict
 from lac.config import Settings
-from lac.config_services import REDIS_PORT, SMTPS_PORT, S3Settings, SmtpSettings
+from lac.config_services import REDIS_PORT, S3Settings, SmtpSettings
+from lac.mail_smtp import ERRORS, explain, is_encrypted, is_on_this_machine, smtp_client
 from lac.storage.errors import StoreAwayError
 from lac.storage.s3 import OTHER_ADVICE, check_bucket, make_client, translate, where
 
@@ -88,52 +88,19 @@ def check_s3(s3: S3Settings) -> Findings:
 
 
 def check_smtp(smtp: SmtpSettings) -> Findings:
+    """As `lac serve` does for each mail, up to the mail itself."""
     where = f"{smtp.host}:{smtp.port}"
     try:
-        with _connect_smtp(smtp) as client:
-            encrypted = isinstance(client.sock, ssl.SSLSocket)
-            if smtp.user is not None and smtp.password is not None:
-                client.login(smtp.user, smtp.password)
-    except smtplib.SMTPAuthenticationError:
-        yield Finding(Verdict.FAIL, "mail", f"{where} does not take the password.", "Mend SMTP_USER and SMTP_PASSWORD.")
-    except ssl.SSLError as error:
-        yield Finding(
-            Verdict.FAIL,
-            "mail",
-            f"{where}: {_reason(error)}.",
-            "Its certificate has to hold for the name in SMTP_HOST.",
-        )
-    except (smtplib.SMTPException, OSError) as error:
-        yield Finding(
-            Verdict.FAIL,
-            "mail",
-            f"{where} cannot be used ({_reason(error)}).",
-            "Are SMTP_HOST and SMTP_PORT right? Many providers block port 25; 587 and 465 are for sending.",
-        )
+        with smtp_client(smtp, answer_s=TIMEOUT_S) as client:
+            private = is_encrypted(client) or is_on_this_machine(client)
+    except ERRORS as error:
+        trouble = explain(error, smtp, TIMEOUT_S)
+        yield Finding(Verdict.FAIL, "mail", trouble.text, trouble.advice)
     else:
-        if encrypted or smtp.host in ("localhost", "127.0.0.1", "::1"):
+        if private:
             yield Finding(Verdict.OK, "mail", f"{where} takes mail from {smtp.sender}")
         else:
             yield Finding(Verdict.WARN, "mail", f"{where} offers no encryption.", "Use a port with TLS: 587 or 465.")
-
-
-def _connect_smtp(smtp: SmtpSettings) -> smtplib.SMTP:
-    """A client that has said EHLO, over TLS where the server offers it. No password goes over a line without it,
-    except on this machine: `smtplib` leaves that to us."""
-    context = ssl.create_default_context()
-    if smtp.port == SMTPS_PORT:
-        client: smtplib.SMTP = smtplib.SMTP_SSL(smtp.host, smtp.port, timeout=TIMEOUT_S, context=context)
-    else:
-        client = smtplib.SMTP(smtp.host, smtp.port, timeout=TIMEOUT_S)
-    try:
-        client.ehlo()
-        if smtp.port != SMTPS_PORT and client.has_extn("starttls"):
-            client.starttls(context=context)
-            client.ehlo()
-    except BaseException:
-        client.close()
-        raise
-    return client
 
 
 def _reason(error: Exception) -> str:

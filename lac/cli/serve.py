@@ -169,6 +169,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             open_outbox() as outbox,
         ):
             auth = AuthService(db, settings, outbox=outbox)
+            _say_where_mails_go(settings)
             broadcasts = BroadcastService(db, settings)
             async with (
                 open_places(settings) as places,
@@ -181,6 +182,14 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
                 yield Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings, afterwards)
     except* EngineStartError as group:
         raise ConfigError(f"{_first(group)}. Set MEDIASOUP_MIN_PORT or MEDIASOUP_LISTEN_IP.") from group
+
+
+def _say_where_mails_go(settings: Settings) -> None:
+    smtp = settings.smtp
+    if smtp is None:
+        log.info("mails go to the console, SMTP_HOST is not set")
+    else:
+        log.info("mails go to the mail server", host=smtp.host, port=smtp.port, sender=smtp.sender)
 
 
 def _first(group: BaseExceptionGroup[EngineStartError]) -> BaseException:

@@ -8,21 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from lac.cli.doctor_services import check_redis, check_s3, check_smtp
 from lac.cli.findings import Finding, Verdict
 from lac.config import load_settings
 from lac.config_services import S3Settings, SmtpSettings
 from lac.errors import ConfigError
+from tests.mail_server import PASSWORD, MailServer, free_port, mail_server, make_certificate
 from tests.rclone import rclone_server
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def only(findings: Iterator[Finding]) -> Finding:
@@ -112,35 +105,52 @@ def test_no_store() -> None:
 
 
 @pytest.fixture
-def mail_port() -> Iterator[int]:
-    """A mail server that takes one password."""
-
-    def authenticate(_server: object, _session: object, _envelope: object, _how: str, data: object) -> AuthResult:
-        right = isinstance(data, LoginPassword) and (data.login, data.password) == (b"radio", b"right")
-        return AuthResult(success=right, handled=right)  # what is not handled, the library refuses
-
-    controller = Controller(
-        object(), hostname="127.0.0.1", port=free_port(), authenticator=authenticate, auth_require_tls=False
-    )
-    controller.start()
-    yield controller.port
-    controller.stop()
+def mail() -> Iterator[MailServer]:
+    """A mail server that takes one password, and offers no encryption."""
+    with mail_server(auth_require_tls=False) as server:
+        yield server
 
 
 @pytest.mark.parametrize(
     ("password", "verdict", "says"),
-    [("right", Verdict.OK, "takes mail"), ("wrong", Verdict.FAIL, "does not take the password")],
+    [(PASSWORD, Verdict.OK, "takes mail"), ("wrong-horse", Verdict.FAIL, "does not take the password")],
 )
-def test_a_mail_server(mail_port: int, password: str, verdict: Verdict, says: str) -> None:
-    finding = only(check_smtp(SmtpSettings("127.0.0.1", mail_port, "radio@example.org", "radio", password)))
+def test_a_mail_server(mail: MailServer, password: str, verdict: Verdict, says: str) -> None:
+    finding = only(check_smtp(mail.settings(password=password)))
     assert finding.verdict is verdict, finding.text
     assert says in finding.text
     assert password not in finding.text
+    assert mail.mails == []
 
 
-def test_a_mail_server_without_a_password_and_none_at_all(mail_port: int) -> None:
-    assert only(check_smtp(SmtpSettings("127.0.0.1", mail_port, "radio@example.org"))).verdict is Verdict.OK
+def test_a_mail_server_without_a_password_and_none_at_all(mail: MailServer) -> None:
+    assert only(check_smtp(mail.settings())).verdict is Verdict.OK
     assert only(check_smtp(SmtpSettings("127.0.0.1", free_port(), "radio@example.org"))).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("module", ["lac.mail_smtp", "lac.cli.doctor_services"])
+def test_a_mail_server_elsewhere_without_encryption(
+    mail: MailServer, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets no password from us; without one it is used, and that others can read along is said."""
+    monkeypatch.setattr(f"{module}.is_on_this_machine", lambda client: False)
+    password = PASSWORD if module == "lac.mail_smtp" else None
+    finding = only(check_smtp(mail.settings(password=password)))
+    assert finding.verdict is (Verdict.WARN if password is None else Verdict.FAIL)
+    assert "offers no encryption" in finding.text
+    assert mail.sign_ins == []
+
+
+def test_a_mail_server_with_a_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, context = make_certificate(tmp_path)
+    with mail_server(tls_context=context) as server:
+        finding = only(check_smtp(server.settings(password=PASSWORD)))
+        assert finding.verdict is Verdict.FAIL
+        assert "certificate" in finding.text
+        assert server.sign_ins == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        assert only(check_smtp(server.settings(password=PASSWORD))).verdict is Verdict.OK
+        assert server.sign_ins == [("radio", PASSWORD, True)]
 
 
 # --- the settings -----------------------------------------------------------------------------------------------------

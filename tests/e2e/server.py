@@ -103,6 +103,8 @@ def running_server(data_dir: Path, *, program: str = "lac.cli.main", **environme
     env = {key: value for key, value in os.environ.items() if not key.startswith(("LAC_", "MEDIASOUP_", "DATABASE_"))}
     env |= {"LAC_DATA_DIR": str(data_dir), "LAC_PORT": "0", "MEDIASOUP_MIN_PORT": "0", "PYTHONUNBUFFERED": "1"}
     env["LAC_LIMITS_FACTOR"] = "50"  # whole suites come from one address
+    # Nobody's mail server gets mails of tests; empty, so that a `.env` has no say either.
+    env |= dict.fromkeys(("SMTP_HOST", "SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD", "SMTP_FROM"), "")
     env |= environment
     process = subprocess.Popen(
         [sys.executable, "-m", program, "serve"],
