@@ -182,7 +182,7 @@ def mail_sender(raw: str) -> str:
     try:
         header = SMTP.header_factory("From", raw)
         (parsed,) = header.addresses
-        whole = not header.defects and bool(parsed.username and parsed.domain)
+        whole = not header.defects and bool(parsed.username and parsed.domain) and raw.isprintable()
     except (ValueError, MessageError, IndexError):
         whole = False
     if not whole:

@@ -11,6 +11,7 @@ import re
 import smtplib
 import socket
 import ssl
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ QUIT_S = 2.0
 
 #: RFC 5322 section 2.1.1, without the line's end.
 _LINE_MAX = 998
+#: Controls, line and paragraph separators, and halves of characters.
+_NOT_IN_A_LINE = frozenset({"Cc", "Zl", "Zp", "Cs"})
 #: RFC 3463, at the beginning of an answer's text.
 _ENHANCED_STATUS = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}\b")
 #: RFC 4954 section 6: authentication required.
@@ -113,6 +116,9 @@ class SmtpMailer:
 
 def compose(mail: Mail, sender: str, *, at: datetime) -> EmailMessage:
     """Raises `ValueError` or `MessageError` for what cannot be in a header, line breaks above all."""
+    # `EmailMessage` refuses line breaks, but not one at the end.
+    if any(unicodedata.category(char) in _NOT_IN_A_LINE for char in mail.subject):
+        raise ValueError("not a subject")
     message = EmailMessage(policy=SMTP)
     (parsed,) = SMTP.header_factory("From", sender).addresses  # it has been checked at the start
     sender_address = _address(parsed.addr_spec, parsed.display_name)

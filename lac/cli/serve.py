@@ -34,6 +34,7 @@ from lac.recordings.afterwards import open_afterwards, open_places
 from lac.recordings.archive import open_archive
 from lac.recordings.service import RecordingService
 from lac.sole_server import hold_data
+from lac.urls import base_url_of
 from lac_media.engine import EngineConfig, open_engine
 from lac_media.errors import EngineStartError
 from lac_web.app import create_app
@@ -190,6 +191,8 @@ def _say_where_mails_go(settings: Settings) -> None:
         log.info("mails go to the console, SMTP_HOST is not set")
     else:
         log.info("mails go to the mail server", host=smtp.host, port=smtp.port, sender=smtp.sender)
+        if settings.public_url is None:
+            log.warning("links in mails lead to this machine, set LAC_PUBLIC_URL", links=base_url_of(settings))
 
 
 def _first(group: BaseExceptionGroup[EngineStartError]) -> BaseException:

@@ -166,6 +166,14 @@ async def test_no_header_can_be_smuggled_in(where: str, line_end: str) -> None:
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x00", "\udc0a"])
+async def test_a_subject_does_not_end_in_what_ends_headers(end: str) -> None:
+    """Found by the test below: everything after it was text."""
+    with mail_server() as server, pytest.raises(UnavailableError, match="cannot be in a header"):
+        await SmtpMailer(server.settings()).send(replace(MAIL, subject=MAIL.subject + end))
+    assert server.mails == []
+
+
 @given(subject=st.text(max_size=200), local=st.text(max_size=20), domain=st.text(max_size=20), text=st.text())
 def test_whatever_is_in_a_mail_it_has_these_headers_and_one_recipient(
     subject: str, local: str, domain: str, text: str
@@ -461,6 +469,7 @@ def test_the_settings_say_where_mails_go(tmp_path: Path) -> None:
         ("SMTP_FROM", "radio"),
         ("SMTP_FROM", "a@example.org, b@example.org"),
         ("SMTP_FROM", "radio@example.org\nBcc: eve@example.org"),
+        ("SMTP_FROM", "Radio\r <radio@example.org>"),
         ("SMTP_FROM", "Radio <radio@example.org"),
         ("SMTP_PASSWORD", "pässword"),
     ],

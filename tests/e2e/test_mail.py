@@ -64,6 +64,7 @@ def test_a_forgotten_password_from_the_form_to_the_new_one(tmp_path: Path) -> No
         running_server(tmp_path / "data", **smtp_environment(mails, authority)) as server,
     ):
         wait_for_line(server, "mails go to the mail server")
+        wait_for_line(server, "set LAC_PUBLIC_URL")
         account = server.register("Ada")
         welcome = mails.wait_for(partial(is_for, account, "Confirm your e-mail address"))
         server.call("POST", "/api/auth/verify-email", json={"token": token_of(welcome, "verify-email")})
