@@ -32,6 +32,9 @@ QUEUE_MAX = 10_000
 AUDIT_RESERVE = 1_000
 #: Facts in one transaction: it must stay short, because on SQLite it is the only writer.
 BATCH_MAX = 200
+#: From one transaction to the next: each takes a thread, a turn of the interpreter's lock and a commit, and a crowd
+#: that comes in would have one for every few of them. What happens alone is written at once.
+GATHER_S = 0.1
 RETRY_S = 1.0
 CLOSE_DEADLINE_S = 10.0
 
@@ -171,8 +174,11 @@ class Ledger:
         """Write until cancelled. A database that is away is waited for, what it refuses is logged and dropped."""
         while True:
             await self._filled.wait()
+            next_at = trio.current_time() + GATHER_S
             try:
                 await self._write_batch()
+                if self.waiting < BATCH_MAX:
+                    await trio.sleep_until(next_at)
             except UnavailableError as error:
                 log.warning("facts have to wait", broadcast_id=self._broadcast_id, why=error.code)
                 await trio.sleep(RETRY_S)

@@ -56,16 +56,14 @@ class MediaSession:
     #: The producer that is heard now.
     producer_id: str | None = None
 
-    @property
-    def is_publisher(self) -> bool:
-        return self.direction is Direction.SEND
-
 
 class Stage:
     """See the module. Sessions are entered when they are open and leave with `closed`."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, MediaSession] = {}
+        #: Those of them that send: few beside thousands that listen, and looked at whenever anybody comes or goes.
+        self._publishers: dict[str, MediaSession] = {}
         self._per_owner: Counter[str] = Counter()
         self._next_number = 1
         self._listeners = 0
@@ -88,10 +86,10 @@ class Stage:
 
     def publishers(self) -> dict[str, Role]:
         """Everyone with a session that sends."""
-        return {session.owner: session.role for session in self._sessions.values() if session.is_publisher}
+        return {session.owner: session.role for session in self._publishers.values()}
 
     def publishing_of(self, owner: str) -> list[Closable]:
-        return [entry.session for entry in self._sessions.values() if entry.owner == owner and entry.is_publisher]
+        return [entry.session for entry in self._publishers.values() if entry.owner == owner]
 
     def opened_by_key(self) -> list[Closable]:
         """Sessions of encoders that presented the stream key."""
@@ -115,16 +113,17 @@ class Stage:
     def speaking(self) -> dict[str, str]:
         """Producer id -> owner of what is heard now."""
         return {
-            session.producer_id: session.owner for session in self._sessions.values() if session.producer_id is not None
+            session.producer_id: session.owner
+            for session in self._publishers.values()
+            if session.producer_id is not None
         }
 
     def is_kept(self, is_muted: Callable[[str], bool]) -> bool:
         """True while a host or co-host is heard, or would be if nobody had muted them."""
         return any(
-            session.is_publisher
-            and session.role in KEEPER_ROLES
+            session.role in KEEPER_ROLES
             and (session.producer_id is not None or (session.connected and is_muted(session.owner)))
-            for session in self._sessions.values()
+            for session in self._publishers.values()
         )
 
     def check_publish(self, owner: str, role: Role) -> None:
@@ -166,6 +165,8 @@ class Stage:
         )
         self._next_number += 1
         self._sessions[session.id] = entry
+        if direction is Direction.SEND:
+            self._publishers[session.id] = entry
         self._per_owner[owner] += 1
         return entry
 
@@ -189,8 +190,8 @@ class Stage:
         entry.producer_id = producer_id
         return [
             (other.session, "replaced")
-            for other in self._sessions.values()
-            if other.is_publisher and other.owner == entry.owner and other.number < entry.number
+            for other in self._publishers.values()
+            if other.owner == entry.owner and other.number < entry.number
         ]
 
     def stopped(self, session_id: str) -> None:
@@ -203,6 +204,7 @@ class Stage:
         entry = self._sessions.pop(session_id, None)
         if entry is None:
             return False
+        self._publishers.pop(session_id, None)
         self._listeners -= entry.hears_program
         self._release(entry.owner)
         return True

@@ -21,9 +21,11 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 WCAG_2_2_AA = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
-#: Browsers report every refused request as an error. This one is a goodbye that came after DTLS's own, by which
-#: the server had closed the transport.
-GOODBYE = re.compile(r"status of 404\b.* http\S+/api/mediasoup/transports/\w+$")
+#: Browsers report every refused request as an error. The first is a goodbye that came after DTLS's own, by which the
+#: server had closed the transport; the second a waveform that has still to be made, which the page asks for again.
+EXPECTED = re.compile(
+    r"status of 404\b.* http\S+/api/mediasoup/transports/\w+$|status of 409\b.* http\S+/api/recordings/\w+/peaks$"
+)
 
 #: What the page itself plays, in Hz; 0 is silence, null is no sound at all.
 HEARD_HZ = """() => {
@@ -89,7 +91,7 @@ class People:
         if message.type != "error" and "Content Security Policy" not in message.text:
             return
         url = str(message.location.get("url"))
-        if GOODBYE.search(f"{message.text} {url}"):
+        if EXPECTED.search(f"{message.text} {url}"):
             return
         pattern = self._tolerated.get(page.context) if page is not None else None
         if pattern is None or not re.search(pattern, message.text):

@@ -87,10 +87,11 @@ class RawListener:
         assert all(0 < step < 2**31 for step in ticks), "a timestamp goes back"
         media_s = [total / RATE_HZ for total in accumulate(ticks, initial=0)]
         late_s = [at - media for (at, _), media in zip(arrivals, media_s, strict=True)]
-        # By the most prompt ones of the first and the last quarter: a busy machine makes single ones late.
+        # By the most prompt ones of the first and the last quarter: a busy machine makes single ones late, and one that
+        # has four times as much to do as it can made a whole quarter late by a second.
         quarter = -(-len(late_s) // 4)
         drift_s = min(late_s[-quarter:]) - min(late_s[:quarter])
-        assert abs(drift_s) < 0.5, f"{media_s[-1]:.2f} s of media took {drift_s:.2f} s more"
+        assert abs(drift_s) < 1.5, f"{media_s[-1]:.2f} s of media took {drift_s:.2f} s more"
 
     async def _main(self) -> None:
         self._trio_token = trio.lowlevel.current_trio_token()

@@ -12,7 +12,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from lac.broadcasts import ledger as ledger_module
-from lac.broadcasts.ledger import BATCH_MAX, Fact, Ledger, ReactionCounts, SessionEnded, SessionOpened
+from lac.broadcasts.ledger import BATCH_MAX, GATHER_S, Fact, Ledger, ReactionCounts, SessionEnded, SessionOpened
 from lac.errors import UnavailableError
 from lac_media.parameters import Direction
 
@@ -55,9 +55,37 @@ async def test_facts_that_come_together_are_written_together(nursery: trio.Nurse
     ledger = Ledger("show", pages)
     nursery.start_soon(ledger.run)
     open_sessions(ledger, *(str(number) for number in range(BATCH_MAX + 5)))
-    await trio.testing.wait_all_tasks_blocked()
+    await trio.sleep(GATHER_S / 2)
+    assert pages.batches == [BATCH_MAX]
+    await trio.sleep(GATHER_S)
     assert pages.batches == [BATCH_MAX, 5]
     assert ledger.waiting == 0
+
+
+async def test_a_crowd_is_written_in_few_transactions_and_who_comes_alone_at_once(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    pages = FakePages()
+    ledger = Ledger("show", pages)
+    nursery.start_soon(ledger.run)
+    open_sessions(ledger, "alone")
+    await trio.testing.wait_all_tasks_blocked()
+    assert pages.batches == [1]
+    for number in range(300):
+        open_sessions(ledger, str(number))
+        await trio.sleep(1 / 300)
+    await trio.sleep(GATHER_S)
+    assert pages.opened() == ["alone", *map(str, range(300))]
+    assert len(pages.batches) <= 1 + 1 / GATHER_S + 1
+
+
+async def test_many_that_wait_are_not_slowed_down(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    pages = FakePages()
+    ledger = Ledger("show", pages)
+    open_sessions(ledger, *(str(number) for number in range(10 * BATCH_MAX)))
+    nursery.start_soon(ledger.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert pages.batches == [BATCH_MAX] * 10
 
 
 async def test_facts_wait_for_a_database_that_is_away(nursery: trio.Nursery, autojump_clock: MockClock) -> None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 import trio
 import trio.testing
 
+from lac.broadcasts.ledger import GATHER_S
 from lac.broadcasts.model import BroadcastStatus
 from lac.db import models
 from lac.db.models import Broadcast
@@ -106,7 +107,7 @@ def test_a_listener_who_goes_away_at_any_moment_leaves_no_session(new_station: C
                     left.close("timeout")
             assert len(show.media.stage) == 1
             assert station.on_air.listener_count(station.show_id) == 0
-            await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(2 * GATHER_S)
             assert len(station.db.session_rows(only_open=True)) == 1
 
     sweep_within(scenario, lambda: check_nothing_left(station))
