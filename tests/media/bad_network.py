@@ -4,6 +4,7 @@ lost on the way, and what comes too late to be played."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 import trio
 
@@ -18,6 +19,8 @@ from tests.media.clients import FRAME_S, PUBLISHED, Client, Studio, opus
 RED = 63
 #: A browser's jitter buffer holds this much when it has learned that its network loses packets.
 PATIENCE_S = 0.2
+#: What the last so many frames were delayed by, most of them, is what it expects of the next.
+FOLLOWS_FRAMES = 100
 OPUS = 100
 FRAME = 960
 
@@ -118,8 +121,10 @@ class Ear:
             for number in range(first, last)
             if number in self.arrivals
         ]
-        never = last - first - len(late)
-        return Misses(last - first, never, sum(lateness > PATIENCE_S for lateness in late), sorted(late))
+        # A player follows what all packets are delayed by, as it does where the program waits for what is missing.
+        usual = [0.0] + [median(late[max(0, index - FOLLOWS_FRAMES) : index]) for index in range(1, len(late))]
+        too_late = sum(lateness - then > PATIENCE_S for lateness, then in zip(late, usual, strict=True))
+        return Misses(last - first, last - first - len(late), too_late, sorted(late))
 
 
 @dataclass
@@ -133,6 +138,11 @@ class Misses:
     def share(self) -> float:
         """Of all frames, those that were not there to be played."""
         return (self.never + self.too_late) / self.frames
+
+    @property
+    def usual_s(self) -> float:
+        """What most frames were delayed by, beyond the most prompt one."""
+        return median(self.lateness)
 
 
 async def add_talker(studio: Studio, network: Impairment | None = None, *, nack: bool, red: bool) -> Talker:
