@@ -170,7 +170,6 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             open_outbox() as outbox,
         ):
             auth = AuthService(db, settings, outbox=outbox)
-            _say_where_mails_go(settings)
             broadcasts = BroadcastService(db, settings)
             async with (
                 open_places(settings) as places,
@@ -180,6 +179,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
                 open_on_air(db, engine, broadcasts, auth, settings, archive=archive, origin=origin) as on_air,
             ):
                 recordings = RecordingService(db, broadcasts, archive)
+                _say_where_mails_go(settings)  # last: a start that is refused says why, and nothing else
                 yield Services(settings, db, engine, auth, broadcasts, on_air, archive, recordings, afterwards)
     except* EngineStartError as group:
         raise ConfigError(f"{_first(group)}. Set MEDIASOUP_MIN_PORT or MEDIASOUP_LISTEN_IP.") from group
