@@ -44,7 +44,6 @@ class MediaSession:
     session: Closable
     owner: str
     role: Role
-    direction: Direction
     number: int
     #: Of somebody without an account: the hash of where they come from.
     address_hash: str | None = None
@@ -160,9 +159,7 @@ class Stage:
         by_stream_key: bool = False,
         sign_in_id: str | None = None,
     ) -> MediaSession:
-        entry = MediaSession(
-            session, owner, role, direction, self._next_number, address_hash, by_stream_key, sign_in_id
-        )
+        entry = MediaSession(session, owner, role, self._next_number, address_hash, by_stream_key, sign_in_id)
         self._next_number += 1
         self._sessions[session.id] = entry
         if direction is Direction.SEND:

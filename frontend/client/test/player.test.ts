@@ -204,6 +204,19 @@ describe("a player with two ways to listen", () => {
     expect(state()).toMatchObject({ via: "webrtc", phase: "playing" });
   });
 
+  it("does not give up a change for who is to speak, also when that is known only in the middle of it", async () => {
+    const { player, links, state, byHls } = setUp();
+    await byHls();
+    player.changeToWebRtc();
+    await settle();
+    player.changeToWebRtc(true);
+    player.changeToWebRtc();
+    links[1]?.on.onState({ name: "reconnecting", attempt: 7 });
+    expect(links[1]?.link.close).not.toHaveBeenCalled();
+    links[1]?.on.onState({ name: "connected" });
+    expect(state()).toMatchObject({ via: "webrtc", phase: "playing" });
+  });
+
   it("stops when the last of a finished show has been heard", async () => {
     const { playbacks, state, byHls } = setUp();
     await byHls();

@@ -74,6 +74,8 @@ export function createPlayer(
   /** A link that is to take over from HLS. */
   let coming: MediaLink | null = null;
   let changing = false;
+  /** We are to speak: the change is not given up. */
+  let mustChange = false;
   /** WebRTC does not get through from here. */
   let blocked = false;
   let run = 0;
@@ -221,7 +223,7 @@ export function createPlayer(
         }
       } else if (state.name === "reconnecting") {
         if (!changing) store.setState({ phase: "reconnecting" });
-        if (state.attempt >= ATTEMPTS_BEFORE_HLS) {
+        if (state.attempt >= ATTEMPTS_BEFORE_HLS && !(changing && mustChange)) {
           over = true;
           if (changing) abandonChange();
           else void insteadOf(null, mine);
@@ -281,8 +283,9 @@ export function createPlayer(
     },
     changeToWebRtc(needed = false) {
       const { via, phase } = store.getState();
-      if (via !== "hls" || changing || phase === "failed" || (blocked && !needed)) return;
-      change(run);
+      if (via !== "hls" || phase === "failed") return;
+      mustChange = needed || (changing && mustChange);
+      if (!changing && (!blocked || needed)) change(run);
     },
     heardAt: () => (store.getState().via === "hls" ? (playback?.heardAt() ?? null) : null),
     seekBehind: (seconds) => playback?.seekBehind(seconds),
